@@ -1,0 +1,309 @@
+package container
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/buoy-edge/buoy/internal/errs"
+)
+
+// Host is what the machine provides for one start of a container.
+type Host struct {
+	NetNS   string  // path of its network namespace; empty: a new one without any NIC
+	HostNet bool    // the machine's own network namespace
+	Cgroup  string  // path below each hierarchy's root
+	Mounts  []Mount // files and volumes of ours, mounted before the Spec's own
+}
+
+// DefaultPath is PATH when neither the image nor the caller sets it, as docker has it.
+const DefaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// Bundle is the OCI runtime spec of s on this machine, without root path and
+// seccomp profile, which the shim adds.
+func Bundle(s Spec, h Host) (*specs.Spec, error) {
+	devices, rules, err := devices(s)
+	if err != nil {
+		return nil, err
+	}
+	spec := &specs.Spec{
+		Version:  specs.Version,
+		Process:  process(s),
+		Root:     &specs.Root{Readonly: s.ReadOnly},
+		Hostname: s.Hostname,
+		Mounts:   mounts(s, h),
+		Linux: &specs.Linux{
+			CgroupsPath: h.Cgroup,
+			Namespaces:  namespaces(s, h),
+			Devices:     devices,
+			Resources:   resources(s.Limits, rules),
+			Sysctl:      sysctls(s, h),
+		},
+	}
+	if !s.Privileged {
+		spec.Linux.MaskedPaths = slices.Clone(maskedPaths)
+		spec.Linux.ReadonlyPaths = slices.Clone(readonlyPaths)
+	}
+	if s.UserNS {
+		ids := []specs.LinuxIDMapping{{ContainerID: 0, HostID: userNSFirst, Size: userNSSize}}
+		spec.Linux.UIDMappings, spec.Linux.GIDMappings = ids, ids
+	}
+	return spec, nil
+}
+
+// Ids of a container with its own user namespace: above those that
+// distributions give to people and services, 16 bits wide as images expect.
+const (
+	userNSFirst = 1_000_000
+	userNSSize  = 1 << 16
+)
+
+// What docker hides of /proc and /sys, moby oci/defaults.go.
+var (
+	maskedPaths = []string{
+		"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+		"/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats",
+		"/sys/devices/virtual/powercap", "/sys/firmware",
+	}
+	readonlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
+)
+
+func process(s Spec) *specs.Process {
+	env := s.Env
+	if !slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "PATH=") }) {
+		env = append([]string{DefaultPath}, env...)
+	}
+	cwd := s.Cwd
+	if cwd == "" {
+		cwd = "/"
+	}
+	p := &specs.Process{
+		Args:            s.Args,
+		Env:             env,
+		Cwd:             cwd,
+		NoNewPrivileges: !s.NewPrivileges && !s.Privileged,
+		Rlimits:         rlimits(s.Ulimits),
+	}
+	caps := capabilities(s)
+	p.Capabilities = &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps}
+	if s.OOMScoreAdj != 0 {
+		p.OOMScoreAdj = &s.OOMScoreAdj
+	}
+	return p
+}
+
+// rlimits are those asked for, and open files as systemd gives them to services:
+// select(2) breaks on fds above 1023, so the soft limit stays there.
+func rlimits(asked []Ulimit) []specs.POSIXRlimit {
+	l := []specs.POSIXRlimit{}
+	files := false
+	for _, u := range asked {
+		name := "RLIMIT_" + strings.ToUpper(u.Name)
+		files = files || name == "RLIMIT_NOFILE"
+		l = append(l, specs.POSIXRlimit{Type: name, Soft: u.Soft, Hard: u.Hard})
+	}
+	if !files {
+		l = append(l, specs.POSIXRlimit{Type: "RLIMIT_NOFILE", Soft: 1024, Hard: 524288})
+	}
+	return l
+}
+
+func namespaces(s Spec, h Host) []specs.LinuxNamespace {
+	l := []specs.LinuxNamespace{
+		{Type: specs.MountNamespace}, {Type: specs.PIDNamespace}, {Type: specs.IPCNamespace},
+		{Type: specs.UTSNamespace}, {Type: specs.CgroupNamespace},
+	}
+	if !h.HostNet {
+		l = append(l, specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: h.NetNS})
+	}
+	if s.UserNS {
+		l = append(l, specs.LinuxNamespace{Type: specs.UserNamespace})
+	}
+	return l
+}
+
+func mounts(s Spec, h Host) []specs.Mount {
+	shm := s.ShmSize
+	if shm == 0 {
+		shm = 64 << 20
+	}
+	ro := "ro"
+	if s.Privileged {
+		ro = "rw"
+	}
+	l := []specs.Mount{
+		{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
+		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
+		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
+		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", fmt.Sprintf("size=%d", shm)}},
+		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
+		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", ro}},
+		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"nosuid", "noexec", "nodev", ro, "relatime"}},
+	}
+	if s.UserNS && h.HostNet {
+		// sysfs can only be mounted by the owner of the network namespace.
+		l[5] = specs.Mount{Destination: "/sys", Type: "bind", Source: "/sys", Options: []string{"rbind", "nosuid", "noexec", "nodev", "ro"}}
+	}
+	for _, m := range slices.Concat(h.Mounts, s.Mounts) {
+		l = append(l, mount(m))
+	}
+	// Parents before children, else one hides the other.
+	slices.SortStableFunc(l, func(a, b specs.Mount) int {
+		return strings.Count(filepath.Clean(a.Destination), "/") - strings.Count(filepath.Clean(b.Destination), "/")
+	})
+	return l
+}
+
+func mount(m Mount) specs.Mount {
+	out := specs.Mount{Destination: m.Target, Source: m.Source}
+	switch m.Type {
+	case Tmpfs:
+		mode := m.Mode
+		if mode == 0 {
+			mode = 0o1777
+		}
+		out.Type, out.Source = "tmpfs", "tmpfs"
+		out.Options = []string{"nosuid", "nodev", fmt.Sprintf("mode=%o", mode)}
+		if m.Size > 0 {
+			out.Options = append(out.Options, fmt.Sprintf("size=%d", m.Size))
+		}
+	case Bind:
+		out.Type = "bind"
+		out.Options = []string{"rbind", "rprivate"}
+	}
+	if m.ReadOnly {
+		out.Options = append(out.Options, "ro")
+	}
+	return out
+}
+
+func sysctls(s Spec, h Host) map[string]string {
+	out := map[string]string{}
+	if !h.HostNet {
+		// As docker: no privilege is needed for ports below 1024 or for ping
+		// inside a network namespace of one's own.
+		out["net.ipv4.ip_unprivileged_port_start"] = "0"
+		if !s.UserNS {
+			out["net.ipv4.ping_group_range"] = "0 2147483647"
+		}
+	}
+	for k, v := range s.Sysctls {
+		out[k] = v
+	}
+	return out
+}
+
+func resources(l Limits, rules []specs.LinuxDeviceCgroup) *specs.LinuxResources {
+	r := &specs.LinuxResources{Devices: rules}
+	pids := l.PIDs
+	if pids == 0 {
+		pids = defaultPIDs
+	}
+	r.Pids = &specs.LinuxPids{Limit: &pids}
+	if l.MilliCPU != 0 || l.CPUShares != 0 || l.CPUSet != "" {
+		r.CPU = &specs.LinuxCPU{Cpus: l.CPUSet}
+		if l.CPUShares != 0 {
+			r.CPU.Shares = &l.CPUShares
+		}
+		if l.MilliCPU != 0 {
+			period, quota := uint64(100_000), l.MilliCPU*100
+			r.CPU.Period, r.CPU.Quota = &period, &quota
+		}
+	}
+	if l.Memory != 0 {
+		r.Memory = &specs.LinuxMemory{Limit: &l.Memory}
+		if swap := l.Swap; swapAccounted() {
+			if swap >= 0 {
+				swap += l.Memory
+			}
+			r.Memory.Swap = &swap
+		}
+	}
+	return r
+}
+
+// defaultPIDs stops a fork bomb and nothing else.
+const defaultPIDs = 4096
+
+// swapAccounted says whether the kernel can limit swap at all: cgroup v1 needs
+// a boot parameter for it on some distributions.
+func swapAccounted() bool {
+	const v1 = "/sys/fs/cgroup/memory"
+	if _, err := os.Stat(v1); err != nil {
+		return true
+	}
+	_, err := os.Stat(v1 + "/memory.memsw.limit_in_bytes")
+	return err == nil
+}
+
+// devices are the nodes to make and the rules of the device cgroup. The usual
+// harmless ones (null, zero, tty, …) are the shim's.
+func devices(s Spec) ([]specs.LinuxDevice, []specs.LinuxDeviceCgroup, error) {
+	if s.Privileged {
+		nodes, err := hostDevices()
+		return nodes, []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}, err
+	}
+	rules := []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}
+	var nodes []specs.LinuxDevice
+	for _, d := range s.Devices {
+		node, err := device(d.Path)
+		if err != nil {
+			return nil, nil, errs.E(errs.Invalid, "device %q: %w", d.Path, err)
+		}
+		if d.Target != "" {
+			node.Path = d.Target
+		}
+		access := d.Permissions
+		if access == "" {
+			access = "rwm"
+		}
+		nodes = append(nodes, node)
+		rules = append(rules, specs.LinuxDeviceCgroup{Allow: true, Type: node.Type, Major: &node.Major, Minor: &node.Minor, Access: access})
+	}
+	return nodes, rules, nil
+}
+
+func device(path string) (specs.LinuxDevice, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return specs.LinuxDevice{}, err
+	}
+	d := specs.LinuxDevice{Path: path, Major: int64(unix.Major(st.Rdev)), Minor: int64(unix.Minor(st.Rdev))}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFCHR:
+		d.Type = "c"
+	case unix.S_IFBLK:
+		d.Type = "b"
+	default:
+		return d, errs.E(errs.Invalid, "not a device")
+	}
+	mode := os.FileMode(st.Mode & 0o777)
+	d.FileMode, d.UID, d.GID = &mode, &st.Uid, &st.Gid
+	return d, nil
+}
+
+// hostDevices are all device nodes of the machine, for privileged containers.
+func hostDevices() ([]specs.LinuxDevice, error) {
+	var out []specs.LinuxDevice
+	skip := []string{"/dev/pts", "/dev/shm", "/dev/fd", "/dev/mqueue", "/dev/.lxc", "/dev/console"}
+	err := filepath.WalkDir("/dev", func(path string, e os.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return nil //nolint:nilerr // a device that went away while we looked is not there
+		case slices.Contains(skip, path) && e.IsDir():
+			return filepath.SkipDir
+		case e.Type()&os.ModeDevice == 0 || slices.Contains(skip, path):
+			return nil
+		}
+		if d, err := device(path); err == nil {
+			out = append(out, d)
+		}
+		return nil
+	})
+	return out, err
+}

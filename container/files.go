@@ -1,0 +1,170 @@
+package container
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/buoy-edge/buoy/internal/errs"
+)
+
+// Files reaches into the root file system of a running container. Every path
+// is resolved inside that root, whatever links the container has made.
+type Files struct{ root *os.File }
+
+// OpenFiles opens the root of the process pid.
+func OpenFiles(pid int) (Files, error) {
+	root, err := os.OpenFile(fmt.Sprintf("/proc/%d/root", pid), unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return Files{}, fmt.Errorf("open the container's root: %w", err)
+	}
+	return Files{root}, nil
+}
+
+// Close lets go of the root.
+func (f Files) Close() error { return f.root.Close() }
+
+// open opens name as the container would see it.
+func (f Files) open(name string, flags uint64) (*os.File, error) {
+	fd, err := unix.Openat2(int(f.root.Fd()), name, &unix.OpenHow{
+		Flags:   flags | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if err != nil {
+		return nil, fileError(name, err)
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+func fileError(name string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return errs.E(errs.NotFound, "no file %q in the container", name)
+	case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENAMETOOLONG), errors.Is(err, unix.EISDIR), errors.Is(err, unix.ENXIO):
+		return errs.E(errs.Invalid, "file %q: %w", name, err)
+	case errors.Is(err, unix.EROFS):
+		return errs.E(errs.Conflict, "file %q: the container's file system is read-only", name)
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return errs.E(errs.Unavailable, "file %q: no space left on the node", name)
+	}
+	return fmt.Errorf("file %q: %w", name, err)
+}
+
+// Read opens a regular file; the caller closes it.
+func (f Files) Read(name string) (file *os.File, size int64, err error) {
+	// NONBLOCK: opening a fifo must not wait for a writer.
+	file, err = f.open(name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
+	if err != nil {
+		return nil, 0, err
+	}
+	st, err := file.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = errs.E(errs.Invalid, "%q is a %s, not a regular file", name, kind(st.Mode()))
+	}
+	if err != nil {
+		return nil, 0, errors.Join(err, file.Close())
+	}
+	return file, st.Size(), nil
+}
+
+func kind(m fs.FileMode) string {
+	switch {
+	case m.IsDir():
+		return "directory"
+	case m&fs.ModeDevice != 0:
+		return "device"
+	case m&fs.ModeNamedPipe != 0:
+		return "pipe"
+	case m&fs.ModeSocket != 0:
+		return "socket"
+	}
+	return "special file"
+}
+
+// Write replaces or makes the file name with what r gives: whole, or not at
+// all. An existing file's mode and owner stay. The directory must exist.
+func (f Files) Write(name string, r io.Reader) (err error) {
+	dir, base := path.Split(path.Clean("/" + name))
+	if base == "" {
+		return errs.E(errs.Invalid, "%q is a directory", name)
+	}
+	d, err := f.open(dir, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	mode, uid, gid, err := previous(d, base, name)
+	if err != nil {
+		return err
+	}
+	temp := ".buoy-" + rand.Text()
+	fd, err := unix.Openat(int(d.Fd()), temp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return fileError(name, err)
+	}
+	out := os.NewFile(uintptr(fd), temp)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, unix.Unlinkat(int(d.Fd()), temp, 0))
+		}
+	}()
+	_, err = io.Copy(out, r)
+	err = errors.Join(err, out.Chown(uid, gid), out.Chmod(mode), out.Close())
+	if err == nil {
+		err = unix.Renameat(int(d.Fd()), temp, int(d.Fd()), base)
+	}
+	if err != nil {
+		return fileError(name, err)
+	}
+	return nil
+}
+
+// previous is mode and owner of the file that Write replaces, or the default ones.
+func previous(d *os.File, base, name string) (mode fs.FileMode, uid, gid int, err error) {
+	var st unix.Stat_t
+	err = unix.Fstatat(int(d.Fd()), base, &st, unix.AT_SYMLINK_NOFOLLOW)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if err := unix.Fstat(int(d.Fd()), &st); err != nil {
+			return 0, 0, 0, err
+		}
+		return 0o644, int(st.Uid), int(st.Gid), nil
+	case err != nil:
+		return 0, 0, 0, fileError(name, err)
+	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
+		return 0, 0, 0, errs.E(errs.Invalid, "%q is a directory", name)
+	}
+	return fs.FileMode(st.Mode & 0o777), int(st.Uid), int(st.Gid), nil
+}
+
+// Remove removes a file, or a directory with all that is in it. What is not
+// there is removed.
+func (f Files) Remove(name string) error {
+	dir, base := path.Split(path.Clean("/" + name))
+	if base == "" {
+		return errs.E(errs.Invalid, "the root directory cannot be removed")
+	}
+	d, err := f.open(dir, unix.O_RDONLY|unix.O_DIRECTORY)
+	if errors.Is(err, errs.NotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	root, err := os.OpenRoot("/proc/self/fd/" + strconv.Itoa(int(d.Fd())))
+	if err != nil {
+		return fileError(name, err)
+	}
+	if err := errors.Join(root.RemoveAll(base), root.Close()); err != nil {
+		return fileError(name, err)
+	}
+	return nil
+}

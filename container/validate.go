@@ -1,0 +1,218 @@
+package container
+
+import (
+	"path"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/buoy-edge/buoy/internal/errs"
+)
+
+// Bounds below which nothing can run: 6 MiB is docker's lower limit too, and
+// the kernel takes no CPU quota under 1 ms in its 100 ms period.
+const (
+	minMemory   = 6 << 20
+	minMilliCPU = 10
+)
+
+// Validate says what is wrong with s, without looking at the machine's state.
+func (s Spec) Validate() error {
+	checks := []func() error{
+		s.validateProcess, s.validateMounts, s.Limits.validate, s.validateUlimits, s.validateSysctls,
+		func() error { return validateCaps(s.CapAdd) },
+		func() error { return validateCaps(s.CapDrop) },
+		s.validateDevices, s.validateStop,
+	}
+	for _, check := range checks {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s Spec) validateProcess() error {
+	if len(s.Args) > 0 && s.Args[0] == "" {
+		return errs.E(errs.Invalid, "the command is empty")
+	}
+	for _, text := range slices.Concat(s.Args, s.Env, []string{s.Cwd, s.User, s.Hostname}) {
+		if strings.ContainsRune(text, 0) {
+			return errs.E(errs.Invalid, "%q contains a NUL byte", text)
+		}
+	}
+	for _, kv := range s.Env {
+		if k, _, ok := strings.Cut(kv, "="); !ok || k == "" {
+			return errs.E(errs.Invalid, "environment entry %q is not KEY=value", kv)
+		}
+	}
+	if s.Cwd != "" && !path.IsAbs(s.Cwd) {
+		return errs.E(errs.Invalid, "working directory %q is not absolute", s.Cwd)
+	}
+	if !hostnamePattern.MatchString(s.Hostname) {
+		return errs.E(errs.Invalid, "hostname %q is not a host name of at most 64 letters, digits, '-', '_' and '.'", s.Hostname)
+	}
+	if s.OOMScoreAdj < -1000 || s.OOMScoreAdj > 1000 {
+		return errs.E(errs.Invalid, "OOM score adjustment %d is outside -1000 to 1000", s.OOMScoreAdj)
+	}
+	if s.ShmSize < 0 {
+		return errs.E(errs.Invalid, "size %d of /dev/shm is negative", s.ShmSize)
+	}
+	if s.UserNS && s.Privileged {
+		return errs.E(errs.Invalid, "a privileged container cannot have its own user namespace")
+	}
+	return nil
+}
+
+// hostnamePattern takes the underscore that RFC 1123 forbids: Zero-OS names have it.
+var hostnamePattern = regexp.MustCompile(`^[A-Za-z0-9._-]{0,64}$`)
+
+func (s Spec) validateMounts() error {
+	seen := map[string]bool{}
+	for _, m := range s.Mounts {
+		target := path.Clean(m.Target)
+		switch {
+		case !path.IsAbs(m.Target) || target == "/":
+			return errs.E(errs.Invalid, "mount target %q is not an absolute path below /", m.Target)
+		case slices.Contains([]string{"/proc", "/dev", "/sys"}, target):
+			return errs.E(errs.Invalid, "mount target %q is the container's own", m.Target)
+		case seen[target]:
+			return errs.E(errs.Invalid, "mount target %q is used twice", m.Target)
+		case m.Size < 0:
+			return errs.E(errs.Invalid, "mount %q: size %d is negative", m.Target, m.Size)
+		}
+		seen[target] = true
+		switch m.Type {
+		case Bind:
+			if !path.IsAbs(m.Source) {
+				return errs.E(errs.Invalid, "mount %q: source %q is not an absolute path", m.Target, m.Source)
+			}
+		case Tmpfs:
+			if m.Source != "" {
+				return errs.E(errs.Invalid, "mount %q: a tmpfs has no source", m.Target)
+			}
+		default:
+			return errs.E(errs.Invalid, "mount %q: type %q is neither bind nor tmpfs", m.Target, m.Type)
+		}
+	}
+	return nil
+}
+
+func (l Limits) validate() error {
+	cpus := int64(runtime.NumCPU())
+	switch {
+	case l.Memory != 0 && l.Memory < minMemory:
+		return errs.E(errs.Invalid, "memory limit %d is below the %d bytes that a container needs to start", l.Memory, minMemory)
+	case l.Swap < -1 || l.Swap != 0 && l.Memory == 0:
+		return errs.E(errs.Invalid, "swap limit %d needs a memory limit and is bytes or -1", l.Swap)
+	case l.MilliCPU != 0 && l.MilliCPU < minMilliCPU:
+		return errs.E(errs.Invalid, "CPU limit of %d thousandths is below the possible %d", l.MilliCPU, minMilliCPU)
+	case l.MilliCPU > cpus*1000:
+		return errs.E(errs.Invalid, "CPU limit of %d thousandths is more than the %d CPUs of this node", l.MilliCPU, cpus)
+	case l.CPUShares != 0 && (l.CPUShares < 2 || l.CPUShares > 262144):
+		return errs.E(errs.Invalid, "CPU shares %d are outside 2 to 262144", l.CPUShares)
+	case l.PIDs < -1:
+		return errs.E(errs.Invalid, "process limit %d is neither a number nor -1", l.PIDs)
+	case !cpusetPattern.MatchString(l.CPUSet):
+		return errs.E(errs.Invalid, "CPU set %q is not a list like 0-3,7", l.CPUSet)
+	}
+	return nil
+}
+
+var cpusetPattern = regexp.MustCompile(`^(\d+(-\d+)?(,\d+(-\d+)?)*)?$`)
+
+// ulimits are the names of setrlimit(2), without RLIMIT_.
+var ulimits = []string{
+	"as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue",
+	"nice", "nofile", "nproc", "rss", "rtprio", "rttime", "sigpending", "stack",
+}
+
+func (s Spec) validateUlimits() error {
+	for _, u := range s.Ulimits {
+		if !slices.Contains(ulimits, strings.ToLower(u.Name)) {
+			return errs.E(errs.Invalid, "ulimit %q is not known; it is one of %s", u.Name, strings.Join(ulimits, " "))
+		}
+		if u.Soft > u.Hard {
+			return errs.E(errs.Invalid, "ulimit %s: soft limit %d is above the hard limit %d", u.Name, u.Soft, u.Hard)
+		}
+	}
+	return nil
+}
+
+// validateSysctls allows what belongs to a namespace of the container, as docker does.
+func (s Spec) validateSysctls() error {
+	own := []string{"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced"}
+	for k := range s.Sysctls {
+		if !strings.HasPrefix(k, "net.") && !strings.HasPrefix(k, "fs.mqueue.") && !slices.Contains(own, k) || strings.Contains(k, "..") || strings.Contains(k, "/") {
+			return errs.E(errs.Invalid, "sysctl %q would change the whole node", k)
+		}
+	}
+	return nil
+}
+
+func (s Spec) validateDevices() error {
+	for _, d := range s.Devices {
+		if !strings.HasPrefix(path.Clean(d.Path), "/dev/") || d.Target != "" && !path.IsAbs(d.Target) {
+			return errs.E(errs.Invalid, "device %q is not a path below /dev", d.Path)
+		}
+		if strings.Trim(d.Permissions, "rwm") != "" {
+			return errs.E(errs.Invalid, "device %q: permissions %q are not of r, w and m", d.Path, d.Permissions)
+		}
+	}
+	return nil
+}
+
+func (s Spec) validateStop() error {
+	if _, err := s.StopSig(); err != nil {
+		return err
+	}
+	if s.StopGraceMillis < 0 {
+		return errs.E(errs.Invalid, "stop grace of %d ms is negative", s.StopGraceMillis)
+	}
+	return nil
+}
+
+// StopSig is the signal that asks the container to end, SIGTERM by default.
+func (s Spec) StopSig() (unix.Signal, error) {
+	if s.StopSignal == "" {
+		return unix.SIGTERM, nil
+	}
+	return ParseSignal(s.StopSignal)
+}
+
+// ParseSignal reads "SIGTERM", "term", "15" or "SIGRTMIN+3".
+func ParseSignal(text string) (unix.Signal, error) {
+	name := strings.ToUpper(text)
+	if n, ok := number(name); ok && n > 0 && n <= maxSignal {
+		return unix.Signal(n), nil
+	}
+	name = strings.TrimPrefix(name, "SIG")
+	if sig := unix.SignalNum("SIG" + name); sig != 0 {
+		return sig, nil
+	}
+	// Real-time signals as glibc numbers them: systemd in a container stops on RTMIN+3.
+	if off, ok := strings.CutPrefix(name, "RTMIN+"); ok {
+		if n, ok := number(off); ok && sigRTMin+n <= maxSignal {
+			return unix.Signal(sigRTMin + n), nil
+		}
+	}
+	return 0, errs.E(errs.Invalid, "signal %q is not known", text)
+}
+
+const (
+	sigRTMin  = 34
+	maxSignal = 64
+)
+
+func number(s string) (n int, ok bool) {
+	for _, r := range s {
+		if r < '0' || r > '9' || n > 1000 {
+			return 0, false
+		}
+		n = n*10 + int(r-'0')
+	}
+	return n, s != ""
+}

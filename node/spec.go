@@ -1,0 +1,71 @@
+package node
+
+import (
+	"time"
+
+	"github.com/buoy-edge/buoy/container"
+	"github.com/buoy-edge/buoy/netcfg"
+)
+
+// Spec is the desired state of one container, as kept in the node's database.
+type Spec struct {
+	Name    string `json:"name"`
+	Image   string `json:"image"`             // reference that images understands: OCI, archive, directory, later flist
+	Storage string `json:"storage,omitempty"` // chunk store of an flist
+
+	// Run has what was asked for; what it leaves empty comes from the image.
+	Run        container.Spec `json:"run"`
+	Entrypoint []string       `json:"entrypoint,omitempty"` // replaces the image's; Run.Args follow it
+
+	NICs           []netcfg.NIC  `json:"nics,omitempty"`
+	HostNetworking bool          `json:"hostNetworking,omitempty"`
+	Ports          []netcfg.Port `json:"ports,omitempty"`
+	DNS            []string      `json:"dns,omitempty"`
+	Filesystems    []string      `json:"filesystems,omitempty"` // "pool:fs", seen at /fs/pool/fs
+
+	InitProcesses []InitProcess     `json:"initProcesses,omitempty"`
+	Restart       container.Restart `json:"restart,omitzero"`
+	Keep          bool              `json:"keep,omitempty"`    // the writable layer survives stop
+	Standby       bool              `json:"standby,omitempty"` // created, not exec'd until Start
+	Labels        map[string]string `json:"labels,omitempty"`
+}
+
+// InitProcess is a job that runs each time its container starts.
+type InitProcess struct {
+	Args  []string `json:"args"`
+	Env   []string `json:"env,omitempty"`
+	Cwd   string   `json:"cwd,omitempty"`
+	Stdin string   `json:"stdin,omitempty"`
+}
+
+// Status is what a container is doing.
+type Status string
+
+// The states.
+const (
+	Creating   Status = "creating"
+	Standby    Status = "standby"
+	Running    Status = "running"
+	Stopping   Status = "stopping"
+	Restarting Status = "restarting" // waits for its next try
+	Halted     Status = "halted"     // stopped, ended or could not be started: Reason says which
+	Deleting   Status = "deleting"
+)
+
+// Container is a container and what is known of it.
+type Container struct {
+	Spec    Spec
+	Status  Status
+	Reason  string // one word: "Stopped", "Exited", "OOMKilled", "ImageUnavailable", …
+	Message string // a sentence for a person
+
+	Digest   string // of the image it runs
+	PID      int
+	Address  string // of its default NIC, "172.18.0.5/16"
+	Created  time.Time
+	Started  time.Time
+	Finished time.Time
+	ExitCode int
+	OOM      bool
+	Restarts int
+}

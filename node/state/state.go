@@ -1,0 +1,230 @@
+// Package state is the node's SQLite file: the desired state of its
+// containers, durable before anything is done about it.
+package state
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"sync"
+	"time"
+
+	_ "modernc.org/sqlite" // the driver "sqlite"
+
+	"github.com/buoy-edge/buoy/internal/errs"
+)
+
+// Record is one container as the file has it.
+type Record struct {
+	Name    string
+	Spec    []byte // JSON; opaque here
+	Wanted  Wanted
+	Person  bool   // Wanted is what a person asked for, not what a restart policy decided
+	Address string // of its default NIC: given once, kept as long as the container exists
+	Created time.Time
+
+	// The last run, for restart policies and for people. Started without
+	// Finished: it ran when the record was written.
+	Started  time.Time
+	Finished time.Time
+	ExitCode int
+	OOM      bool
+	Restarts int // in a row, by policy
+	Reason   string
+	Message  string
+}
+
+// Wanted is what should be the case.
+type Wanted string
+
+// The two things that can be wanted of a container that exists.
+const (
+	Run  Wanted = "run"
+	Halt Wanted = "halt"
+)
+
+// schema is version 1. A newer one is added as a step to migrations.
+const schema = `
+CREATE TABLE containers (
+	name     TEXT PRIMARY KEY,
+	spec     TEXT NOT NULL,
+	wanted   TEXT NOT NULL,
+	person   INTEGER NOT NULL,
+	address  TEXT NOT NULL,
+	created  INTEGER NOT NULL,
+	started  INTEGER NOT NULL,
+	finished INTEGER NOT NULL,
+	exit     INTEGER NOT NULL,
+	oom      INTEGER NOT NULL,
+	restarts INTEGER NOT NULL,
+	reason   TEXT NOT NULL,
+	message  TEXT NOT NULL
+) STRICT;
+`
+
+var migrations = []string{schema}
+
+// DB is the open file. One buoyd at a time has it open.
+type DB struct {
+	db *sql.DB
+
+	mu      sync.Mutex // guards waiting
+	waiting []*change
+	commit  sync.Mutex // held by the one that commits for all who wait
+}
+
+// change is one statement on its way into the next transaction.
+type change struct {
+	stmt string
+	args []any
+	done bool
+	err  error
+}
+
+// Open opens or makes the file. Conflict: another buoyd has it, or it is from a newer one.
+func Open(ctx context.Context, path string) (*DB, error) {
+	q := url.Values{"_txlock": {"immediate"}, "_pragma": {
+		"busy_timeout(1000)", "journal_mode(WAL)", "synchronous(FULL)", // FULL: an acknowledged create survives a power cut
+		"locking_mode(EXCLUSIVE)", "wal_autocheckpoint(256)", "cache_size(-512)",
+	}}
+	db, err := sql.Open("sqlite", "file:"+url.PathEscape(path)+"?"+q.Encode())
+	if err != nil {
+		return nil, fmt.Errorf("open state: %w", err)
+	}
+	db.SetMaxOpenConns(1)
+	d := &DB{db: db}
+	if err := d.migrate(ctx, path); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return d, nil
+}
+
+func (d *DB) migrate(ctx context.Context, path string) error {
+	tx, err := d.db.BeginTx(ctx, nil)
+	if err != nil {
+		return errs.E(errs.Conflict, "open %s: another buoyd may be using it: %w", path, err)
+	}
+	defer tx.Rollback() //nolint:errcheck // after Commit it says that it is done
+	var version int
+	if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	if version > len(migrations) {
+		return errs.E(errs.Conflict, "%s is from a newer buoyd (version %d, this one knows %d); install that one or run \"buoy reset\"", path, version, len(migrations))
+	}
+	for _, step := range migrations[version:] {
+		if _, err := tx.ExecContext(ctx, step); err != nil {
+			return fmt.Errorf("upgrade %s: %w", path, err)
+		}
+	}
+	if version == len(migrations) {
+		return nil
+	}
+	if _, err := tx.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", len(migrations))); err != nil {
+		return fmt.Errorf("upgrade %s: %w", path, err)
+	}
+	return tx.Commit()
+}
+
+// Close closes the file.
+func (d *DB) Close() error { return d.db.Close() }
+
+// Put writes a record, new or not. It is durable when Put returns.
+func (d *DB) Put(ctx context.Context, r Record) error {
+	return d.apply(ctx, `INSERT INTO containers VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)
+		ON CONFLICT (name) DO UPDATE SET spec=excluded.spec, wanted=excluded.wanted, person=excluded.person,
+		address=excluded.address, created=excluded.created, started=excluded.started, finished=excluded.finished,
+		exit=excluded.exit, oom=excluded.oom, restarts=excluded.restarts, reason=excluded.reason, message=excluded.message`,
+		r.Name, string(r.Spec), string(r.Wanted), r.Person, r.Address, stamp(r.Created), stamp(r.Started), stamp(r.Finished),
+		r.ExitCode, r.OOM, r.Restarts, r.Reason, r.Message)
+}
+
+// Delete forgets a record. Forgetting what is not there is fine.
+func (d *DB) Delete(ctx context.Context, name string) error {
+	return d.apply(ctx, "DELETE FROM containers WHERE name = ?", name)
+}
+
+// apply makes one change. Changes made at the same time share a transaction
+// and so its wait for the disk: whoever comes first commits for all.
+func (d *DB) apply(ctx context.Context, stmt string, args ...any) error {
+	c := &change{stmt: stmt, args: args}
+	d.mu.Lock()
+	d.waiting = append(d.waiting, c)
+	d.mu.Unlock()
+
+	d.commit.Lock()
+	defer d.commit.Unlock()
+	if c.done {
+		return c.err
+	}
+	d.mu.Lock()
+	batch := d.waiting
+	d.waiting = nil
+	d.mu.Unlock()
+	err := d.run(context.WithoutCancel(ctx), batch) // others' changes do not end with our caller
+	for _, c := range batch {
+		c.done, c.err = true, err
+	}
+	return err
+}
+
+func (d *DB) run(ctx context.Context, batch []*change) error {
+	tx, err := d.db.BeginTx(ctx, nil)
+	if err != nil {
+		return failed(err)
+	}
+	defer tx.Rollback() //nolint:errcheck // after Commit it says that it is done
+	for _, c := range batch {
+		if _, err := tx.ExecContext(ctx, c.stmt, c.args...); err != nil {
+			return failed(err)
+		}
+	}
+	if err := tx.Commit(); err != nil {
+		return failed(err)
+	}
+	return nil
+}
+
+func failed(err error) error {
+	return errs.E(errs.Unavailable, "write the node's state: %w", err)
+}
+
+// Containers are all records, in the order of their creation.
+func (d *DB) Containers(ctx context.Context) (all []Record, err error) {
+	rows, err := d.db.QueryContext(ctx, `SELECT name, spec, wanted, person, address, created, started, finished,
+		exit, oom, restarts, reason, message FROM containers ORDER BY created, name`)
+	if err != nil {
+		return nil, fmt.Errorf("read the node's state: %w", err)
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var r Record
+		var created, started, finished int64
+		var spec, wanted string
+		if err := rows.Scan(&r.Name, &spec, &wanted, &r.Person, &r.Address, &created, &started, &finished,
+			&r.ExitCode, &r.OOM, &r.Restarts, &r.Reason, &r.Message); err != nil {
+			return nil, fmt.Errorf("read the node's state: %w", err)
+		}
+		r.Spec, r.Wanted = []byte(spec), Wanted(wanted)
+		r.Created, r.Started, r.Finished = moment(created), moment(started), moment(finished)
+		all = append(all, r)
+	}
+	return all, rows.Err()
+}
+
+// Times are nanoseconds since 1970; 0 is the zero time.
+func stamp(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
+
+func moment(ns int64) time.Time {
+	if ns == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, ns).UTC()
+}
