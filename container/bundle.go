@@ -172,6 +172,8 @@ func mount(m Mount) specs.Mount {
 		if m.Size > 0 {
 			out.Options = append(out.Options, fmt.Sprintf("size=%d", m.Size))
 		}
+	case Volume:
+		panic("BUG: a volume reached Bundle; the node makes it a bind mount")
 	case Bind:
 		out.Type = "bind"
 		out.Options = []string{"rbind", "rprivate"}

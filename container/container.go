@@ -45,8 +45,9 @@ type MountType string
 
 // The mount types.
 const (
-	Bind  MountType = "bind"  // Source is a path on the host
-	Tmpfs MountType = "tmpfs" // Size bounds it
+	Bind   MountType = "bind"   // Source is a path on the host
+	Tmpfs  MountType = "tmpfs"  // Size bounds it
+	Volume MountType = "volume" // Source names a directory that the node keeps; it makes it a Bind
 )
 
 // Mount is a file system that the container sees at Target.

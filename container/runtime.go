@@ -217,6 +217,20 @@ func (r *Runtime) End(ctx context.Context) error {
 	return nil
 }
 
+// Clear deletes every container and ends the shim and its reaper.
+func (r *Runtime) Clear(ctx context.Context) error {
+	all, err := r.shim.List(ctx)
+	if err != nil && !errors.Is(err, errs.Unavailable) {
+		return err
+	}
+	for _, c := range all {
+		if err := r.shim.Delete(ctx, c.ID); err != nil {
+			return fmt.Errorf("delete container %s: %w", c.ID, err)
+		}
+	}
+	return r.End(ctx)
+}
+
 // removeCgroup waits for the processes in it that are on their way out.
 func removeCgroup(ctx context.Context, dir string) error {
 	tick := time.NewTicker(2 * time.Millisecond)

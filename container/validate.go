@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -94,12 +95,22 @@ func (s Spec) validateMounts() error {
 			if m.Source != "" {
 				return errs.E(errs.Invalid, "mount %q: a tmpfs has no source", m.Target)
 			}
+		case Volume:
+			if !ValidName(m.Source) {
+				return errs.E(errs.Invalid, "mount %q: volume name %q is not of 1 to 63 letters, digits, '.', '_' and '-'", m.Target, m.Source)
+			}
 		default:
-			return errs.E(errs.Invalid, "mount %q: type %q is neither bind nor tmpfs", m.Target, m.Type)
+			return errs.E(errs.Invalid, "mount %q: type %q is not bind, volume or tmpfs", m.Target, m.Type)
 		}
 	}
 	return nil
 }
+
+var namePattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`)
+
+// ValidName says whether s can name a container, a volume or a file system:
+// it becomes a directory, so "." and ".." cannot.
+func ValidName(s string) bool { return namePattern.MatchString(s) && s != "." && s != ".." }
 
 func (l Limits) validate() error {
 	cpus := int64(runtime.NumCPU())
@@ -181,6 +192,22 @@ func (s Spec) StopSig() (unix.Signal, error) {
 		return unix.SIGTERM, nil
 	}
 	return ParseSignal(s.StopSignal)
+}
+
+// defaultGrace is docker's.
+const defaultGrace = 10 * time.Second
+
+// Stopping is the signal that asks the container to end, and how long it may
+// take before it is killed. The spec is valid.
+func (s Spec) Stopping() (unix.Signal, time.Duration) {
+	sig, err := s.StopSig()
+	if err != nil {
+		sig = unix.SIGTERM
+	}
+	if s.StopGraceMillis == 0 {
+		return sig, defaultGrace
+	}
+	return sig, time.Duration(s.StopGraceMillis) * time.Millisecond
 }
 
 // ParseSignal reads "SIGTERM", "term", "15" or "SIGRTMIN+3".

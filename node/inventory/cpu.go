@@ -35,7 +35,7 @@ func (f FS) CPUs() ([]CPU, error) {
 	for i := range cpus {
 		c := &cpus[i]
 		dir := f.sys("devices/system/cpu", "cpu"+strconv.Itoa(c.ID))
-		if khz := readInt(filepath.Join(dir, "cpufreq/cpuinfo_max_freq"), 0); khz > 0 {
+		if khz := readInt(filepath.Join(dir, "cpufreq/cpuinfo_max_freq")); khz > 0 {
 			c.MHz = float64(khz) / 1000
 		}
 		if c.CacheSize == 0 {

@@ -70,12 +70,12 @@ func (f FS) Disks() ([]Disk, error) {
 
 func (f FS) disk(name string, l labels) (Disk, bool) {
 	dir := f.sys("block", name)
-	size := scaled(readInt(filepath.Join(dir, "size"), 0), 512)
-	if size <= 0 || virtualDisk(name) || readInt(filepath.Join(dir, "hidden"), 0) == 1 {
+	size := scaled(readInt(filepath.Join(dir, "size")), 512)
+	if size <= 0 || virtualDisk(name) || readInt(filepath.Join(dir, "hidden")) == 1 {
 		return Disk{}, false
 	}
 	d := Disk{
-		Device: "/dev/" + deviceName(name), Size: size, Type: diskType(name, size, readInt(filepath.Join(dir, "queue/rotational"), 0) == 1),
+		Device: "/dev/" + deviceName(name), Size: size, Type: diskType(name, size, readInt(filepath.Join(dir, "queue/rotational")) == 1),
 		Model: readString(filepath.Join(dir, "device/model")), Serial: readString(filepath.Join(dir, "device/serial")),
 	}
 	if d.Serial == "" { // virtio keeps it here
@@ -84,10 +84,10 @@ func (f FS) disk(name string, l labels) (Disk, bool) {
 	entries, _ := os.ReadDir(dir)
 	for _, e := range entries {
 		sub := filepath.Join(dir, e.Name())
-		if readInt(filepath.Join(sub, "partition"), 0) <= 0 {
+		if readInt(filepath.Join(sub, "partition")) <= 0 {
 			continue
 		}
-		p := Partition{Name: deviceName(e.Name()), Size: scaled(readInt(filepath.Join(sub, "size"), 0), 512)}
+		p := Partition{Name: deviceName(e.Name()), Size: scaled(readInt(filepath.Join(sub, "size")), 512)}
 		p.PartUUID = uevent(filepath.Join(sub, "uevent"), "PARTUUID")
 		l.complete(&p)
 		d.Partitions = append(d.Partitions, p)
@@ -149,7 +149,7 @@ func (f FS) links(folder string) map[string]string {
 	for _, e := range entries {
 		target, err := os.Readlink(filepath.Join(dir, e.Name()))
 		if err == nil {
-			names[filepath.Base(target)] = unescape([]byte(e.Name()), '\\', 2, 16)
+			names[filepath.Base(target)] = unescape([]byte(e.Name()), 2, 16)
 		}
 	}
 	return names

@@ -33,23 +33,23 @@ func parseMounts(text []byte) []Mount {
 			continue
 		}
 		mounts = append(mounts, Mount{
-			Device: unescape(words[0], '\\', 3, 8), Mountpoint: unescape(words[1], '\\', 3, 8),
-			FSType: unescape(words[2], '\\', 3, 8), Opts: unescape(words[3], '\\', 3, 8),
+			Device: unescape(words[0], 3, 8), Mountpoint: unescape(words[1], 3, 8),
+			FSType: unescape(words[2], 3, 8), Opts: unescape(words[3], 3, 8),
 		})
 	}
 	return mounts
 }
 
-// unescape decodes mark + digits digits of a base into the byte they mean: the
-// kernel's \040, udev's \x20 (whose mark is "\x").
-func unescape(b []byte, mark byte, digits, base int) string {
-	if bytes.IndexByte(b, mark) < 0 {
+// unescape decodes a backslash and digits into the byte they mean: the kernel's
+// \040 (3 of base 8), udev's \x20 (2 of base 16).
+func unescape(b []byte, digits, base int) string {
+	if bytes.IndexByte(b, '\\') < 0 {
 		return clean(b)
 	}
 	var out bytes.Buffer
 	for i := 0; i < len(b); i++ {
 		value, skip := 0, 0
-		if b[i] == mark {
+		if b[i] == '\\' {
 			value, skip = escape(b[i+1:], digits, base)
 		}
 		if skip == 0 {

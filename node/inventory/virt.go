@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -76,10 +77,8 @@ func (f FS) hypervisor() string {
 	}
 	text, _ := read(f.proc("cpuinfo"))
 	if cpus, _ := parseCPUs(text); len(cpus) > 0 {
-		for _, flag := range cpus[0].Flags {
-			if flag == "hypervisor" {
-				return "unknown"
-			}
+		if slices.Contains(cpus[0].Flags, "hypervisor") {
+			return "unknown"
 		}
 	}
 	return ""
@@ -91,10 +90,26 @@ func hypervisorOf(dmi string) string {
 		return ""
 	}
 	for _, v := range []struct{ trace, system string }{
-		{"KVM", "kvm"}, {"OpenStack", "kvm"}, {"Amazon EC2", "kvm"}, {"Google Compute Engine", "kvm"}, {"DigitalOcean", "kvm"},
-		{"Hetzner", "kvm"}, {"KubeVirt", "kvm"}, {"oVirt", "kvm"}, {"RHEV", "kvm"}, {"VMware", "vmware"}, {"VirtualBox", "virtualbox"},
-		{"innotek", "virtualbox"}, {"Xen", "xen"}, {"HVM domU", "xen"}, {"Parallels", "parallels"}, {"BHYVE", "bhyve"},
-		{"Apple Virtualization", "apple"}, {"QEMU", "qemu"}, {"Bochs", "qemu"}, {"Virtual Machine\nMicrosoft Corporation", "hyperv"},
+		{"KVM", "kvm"},
+		{"OpenStack", "kvm"},
+		{"Amazon EC2", "kvm"},
+		{"Google Compute Engine", "kvm"},
+		{"DigitalOcean", "kvm"},
+		{"Hetzner", "kvm"},
+		{"KubeVirt", "kvm"},
+		{"oVirt", "kvm"},
+		{"RHEV", "kvm"},
+		{"VMware", "vmware"},
+		{"VirtualBox", "virtualbox"},
+		{"innotek", "virtualbox"},
+		{"Xen", "xen"},
+		{"HVM domU", "xen"},
+		{"Parallels", "parallels"},
+		{"BHYVE", "bhyve"},
+		{"Apple Virtualization", "apple"},
+		{"QEMU", "qemu"},
+		{"Bochs", "qemu"},
+		{"Virtual Machine\nMicrosoft Corporation", "hyperv"},
 	} {
 		if strings.Contains(dmi, v.trace) {
 			return v.system

@@ -31,7 +31,8 @@ type Record struct {
 	Finished time.Time
 	ExitCode int
 	OOM      bool
-	Restarts int // in a row, by policy
+	Restarts int // by policy
+	Quick    int // of these, in a row after short runs
 	Reason   string
 	Message  string
 }
@@ -59,6 +60,7 @@ CREATE TABLE containers (
 	exit     INTEGER NOT NULL,
 	oom      INTEGER NOT NULL,
 	restarts INTEGER NOT NULL,
+	quick    INTEGER NOT NULL,
 	reason   TEXT NOT NULL,
 	message  TEXT NOT NULL
 ) STRICT;
@@ -133,12 +135,12 @@ func (d *DB) Close() error { return d.db.Close() }
 
 // Put writes a record, new or not. It is durable when Put returns.
 func (d *DB) Put(ctx context.Context, r Record) error {
-	return d.apply(ctx, `INSERT INTO containers VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)
+	return d.apply(ctx, `INSERT INTO containers VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)
 		ON CONFLICT (name) DO UPDATE SET spec=excluded.spec, wanted=excluded.wanted, person=excluded.person,
 		address=excluded.address, created=excluded.created, started=excluded.started, finished=excluded.finished,
-		exit=excluded.exit, oom=excluded.oom, restarts=excluded.restarts, reason=excluded.reason, message=excluded.message`,
+		exit=excluded.exit, oom=excluded.oom, restarts=excluded.restarts, quick=excluded.quick, reason=excluded.reason, message=excluded.message`,
 		r.Name, string(r.Spec), string(r.Wanted), r.Person, r.Address, stamp(r.Created), stamp(r.Started), stamp(r.Finished),
-		r.ExitCode, r.OOM, r.Restarts, r.Reason, r.Message)
+		r.ExitCode, r.OOM, r.Restarts, r.Quick, r.Reason, r.Message)
 }
 
 // Delete forgets a record. Forgetting what is not there is fine.
@@ -194,7 +196,7 @@ func failed(err error) error {
 // Containers are all records, in the order of their creation.
 func (d *DB) Containers(ctx context.Context) (all []Record, err error) {
 	rows, err := d.db.QueryContext(ctx, `SELECT name, spec, wanted, person, address, created, started, finished,
-		exit, oom, restarts, reason, message FROM containers ORDER BY created, name`)
+		exit, oom, restarts, quick, reason, message FROM containers ORDER BY created, name`)
 	if err != nil {
 		return nil, fmt.Errorf("read the node's state: %w", err)
 	}
@@ -204,7 +206,7 @@ func (d *DB) Containers(ctx context.Context) (all []Record, err error) {
 		var created, started, finished int64
 		var spec, wanted string
 		if err := rows.Scan(&r.Name, &spec, &wanted, &r.Person, &r.Address, &created, &started, &finished,
-			&r.ExitCode, &r.OOM, &r.Restarts, &r.Reason, &r.Message); err != nil {
+			&r.ExitCode, &r.OOM, &r.Restarts, &r.Quick, &r.Reason, &r.Message); err != nil {
 			return nil, fmt.Errorf("read the node's state: %w", err)
 		}
 		r.Spec, r.Wanted = []byte(spec), Wanted(wanted)

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// Where a node keeps its things when nothing else is said.
+const (
+	defaultData = "/var/lib/buoy"
+	defaultRun  = "/run/buoy"
+)
+
+// config is the command line.
+type config struct {
+	data, run   string
+	listen      []string
+	nodeID      string
+	bridge      string
+	prefix      netip.Prefix
+	publish     netip.Addr
+	dev         bool
+	allowReboot bool
+	yes         bool
+	authFile    string
+	plainHTTP   []string
+	mirrors     map[string][]string
+	level       slog.Level
+}
+
+// list is a flag that may be given several times.
+type list []string
+
+func (l *list) String() string     { return strings.Join(*l, ",") }
+func (l *list) Set(s string) error { *l = append(*l, s); return nil }
+
+var idPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`)
+
+// parse reads the command line and fills in what it leaves open.
+func parse(args []string, usage io.Writer) (config, error) {
+	c := config{mirrors: map[string][]string{}}
+	var listen, plain, mirrors list
+	var cidr, publish string
+	f := flag.NewFlagSet("buoyd", flag.ContinueOnError)
+	f.SetOutput(usage)
+	f.StringVar(&c.data, "data", defaultData, "`directory` of what lasts: images, writable layers, logs, desired state")
+	f.StringVar(&c.run, "run", defaultRun, "`directory` of what lasts until reboot; best on a tmpfs")
+	f.Var(&listen, "listen", "`HOST:PORT` on loopback to answer at as well (with --dev); may be repeated")
+	f.StringVar(&c.nodeID, "node-id", "", "`id` of this node (default: the MAC of the NIC with the default route)")
+	f.StringVar(&c.bridge, "bridge", "", "`name` of the bridge of containers' default NICs (default: buoy0)")
+	f.StringVar(&cidr, "cidr", "", "IPv4 `prefix` of that bridge (default: 172.18.0.0/16)")
+	f.StringVar(&publish, "publish", "", "`address` that ports are published at unless they name one (default: all; with --dev 127.0.0.1)")
+	f.BoolVar(&c.dev, "dev", false, "a developer's machine: answer on loopback without token, refuse to reboot")
+	f.BoolVar(&c.allowReboot, "allow-reboot", false, "reboot this machine through the API in spite of --dev")
+	f.BoolVar(&c.yes, "yes", false, "for reset: really do it")
+	f.StringVar(&c.authFile, "auth-file", "", "registry credentials, a docker config.json (default: the usual places)")
+	f.Var(&plain, "plain-http", "registry `host` to talk to without TLS; may be repeated (loopback always is)")
+	f.Var(&mirrors, "mirror", "`REGISTRY=HOST` to pull from first; may be repeated")
+	f.TextVar(&c.level, "log-level", slog.LevelInfo, "debug, info, warn or error")
+	if err := f.Parse(args); err != nil {
+		return c, err
+	}
+	if f.NArg() > 0 {
+		return c, fmt.Errorf("%q is neither a flag nor a command; the commands are reset and version", f.Arg(0))
+	}
+	c.plainHTTP = plain
+	for _, m := range mirrors {
+		registry, host, ok := strings.Cut(m, "=")
+		if !ok || registry == "" || host == "" {
+			return c, fmt.Errorf("--mirror %q is not REGISTRY=HOST", m)
+		}
+		c.mirrors[registry] = append(c.mirrors[registry], host)
+	}
+	return c, c.complete(listen, cidr, publish)
+}
+
+func (c *config) complete(listen []string, cidr, publish string) (err error) {
+	for _, dir := range []*string{&c.data, &c.run} {
+		if *dir, err = filepath.Abs(*dir); err != nil {
+			return err
+		}
+	}
+	if len(listen) > 0 && !c.dev {
+		return errors.New("--listen needs --dev in this version: a TCP port without TLS and tokens is for a developer's machine; use the unix socket")
+	}
+	c.listen = append([]string{filepath.Join(c.run, "buoy.sock")}, listen...)
+	if c.nodeID != "" && !idPattern.MatchString(c.nodeID) {
+		return fmt.Errorf("--node-id %q is not of 1 to 63 letters, digits, '.', '_' and '-'", c.nodeID)
+	}
+	if c.bridge == "" {
+		c.bridge = c.defaultBridge()
+	}
+	c.prefix = c.defaultPrefix()
+	if cidr != "" {
+		if c.prefix, err = netip.ParsePrefix(cidr); err != nil {
+			return fmt.Errorf("--cidr %q is not a prefix like 172.18.0.0/16", cidr)
+		}
+	}
+	c.publish = netip.IPv4Unspecified()
+	if c.dev {
+		c.publish = netip.MustParseAddr("127.0.0.1")
+	}
+	if publish != "" {
+		if c.publish, err = netip.ParseAddr(publish); err != nil || !c.publish.Is4() {
+			return fmt.Errorf("--publish %q is not an IPv4 address", publish)
+		}
+	}
+	return nil
+}
+
+// instance names everything of ours that is not in a directory of ours: cgroups,
+// links, nftables. Several instances on a machine differ by their run directory.
+func (c *config) instance() string {
+	if c.run == defaultRun {
+		return "buoy"
+	}
+	sum := sha256.Sum256([]byte(c.run))
+	return "b" + hex.EncodeToString(sum[:])[:7]
+}
+
+func (c *config) defaultBridge() string {
+	if c.run == defaultRun {
+		return "buoy0"
+	}
+	return "br-" + c.instance()
+}
+
+// defaultPrefix is Zero-OS's for the one instance of a machine. Others get a
+// part of 10.64.0.0/10 by their run directory, so that they do not meet.
+func (c *config) defaultPrefix() netip.Prefix {
+	if c.run == defaultRun {
+		return netip.MustParsePrefix("172.18.0.0/16")
+	}
+	sum := sha256.Sum256([]byte(c.run))
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 64 | sum[0]&63, sum[1] & 0xf0, 0}), 20)
+}

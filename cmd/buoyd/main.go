@@ -1,0 +1,51 @@
+// Command buoyd is the daemon of a node: it runs containers on this machine and
+// answers for them over REST.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/buoy-edge/buoy/internal/version"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run is the program; its value is the exit code: 2 for a wrong command line.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	verb := serve
+	if len(args) > 0 {
+		switch args[0] {
+		case "reset":
+			verb, args = reset, args[1:]
+		case "version":
+			fmt.Fprintln(stdout, "buoyd", version.Version)
+			return 0
+		}
+	}
+	cfg, err := parse(args, stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return 0
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "buoyd:", err)
+		return 2
+	}
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: cfg.level}))
+	if err := verb(ctx, cfg, log); err != nil {
+		fmt.Fprintln(stderr, "buoyd:", err)
+		return 1
+	}
+	return 0
+}

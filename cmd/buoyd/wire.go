@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"syscall"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/buoy-edge/buoy/api"
+	"github.com/buoy-edge/buoy/api/nodes"
+	"github.com/buoy-edge/buoy/api/system"
+	"github.com/buoy-edge/buoy/container"
+	"github.com/buoy-edge/buoy/images"
+	"github.com/buoy-edge/buoy/internal/errs"
+	"github.com/buoy-edge/buoy/internal/programs"
+	"github.com/buoy-edge/buoy/netcfg"
+	"github.com/buoy-edge/buoy/node"
+	"github.com/buoy-edge/buoy/node/state"
+)
+
+// gcPercent trades a little CPU at work for memory at rest: a node's working
+// set is a few MB and its limit is 25.
+const gcPercent = 50
+
+// serve runs the daemon until ctx ends; containers run on.
+func serve(ctx context.Context, cfg config, log *slog.Logger) (err error) {
+	debug.SetGCPercent(gcPercent)
+	if os.Geteuid() != 0 {
+		return errs.E(errs.Invalid, "containers need root: run buoyd as root")
+	}
+	if cfg.dev {
+		log.Warn("--dev: everybody on this machine may use the API on loopback", "listen", cfg.listen)
+	}
+	unlock, err := lock(cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	parts, err := assemble(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, parts.close()) }()
+	return parts.run(ctx, cfg, log)
+}
+
+// parts is everything that a daemon is made of.
+type parts struct {
+	db      *state.DB
+	net     *netcfg.Net
+	runtime *container.Runtime
+	images  *images.Store
+	node    *node.Node
+}
+
+func (p *parts) close() error { return errors.Join(p.net.Close(), p.db.Close()) }
+
+// assemble makes the parts. Nothing has been started when it returns.
+func assemble(ctx context.Context, cfg config, log *slog.Logger) (*parts, error) {
+	var p parts
+	var err error
+	if p.runtime, err = runtime(cfg, log); err != nil {
+		return nil, err
+	}
+	p.net, err = netcfg.New(netcfg.Config{
+		Instance: cfg.instance(), Bridge: cfg.bridge, Prefix: cfg.prefix, Publish: cfg.publish, StateDir: cfg.run, Log: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.images, err = images.Open(images.Config{
+		Dir: filepath.Join(cfg.data, "images"), AuthFile: cfg.authFile, Mirrors: cfg.mirrors, PlainHTTP: cfg.plainHTTP, Log: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if p.db, err = state.Open(ctx, filepath.Join(cfg.data, "node.db")); err != nil {
+		return nil, err
+	}
+	p.node, err = node.New(node.Config{
+		ID: cfg.nodeID, Data: cfg.data, Run: cfg.run, DB: p.db, Images: p.images, Net: p.net, Runtime: p.runtime,
+		Dev: cfg.dev, AllowReboot: cfg.allowReboot, Log: log,
+	})
+	if err != nil {
+		return nil, errors.Join(err, p.db.Close())
+	}
+	return &p, nil
+}
+
+func runtime(cfg config, log *slog.Logger) (*container.Runtime, error) {
+	reaper, err := programs.Find("buoy-reaper")
+	if err != nil {
+		return nil, err
+	}
+	shim, err := programs.Find("buoy-shim")
+	if err != nil {
+		return nil, err
+	}
+	return container.NewRuntime(container.Config{Run: cfg.run, Cgroup: "/" + cfg.instance(), Reaper: reaper, Shim: shim, Log: log})
+}
+
+// run runs the node and answers for it.
+func (p *parts) run(ctx context.Context, cfg config, log *slog.Logger) error {
+	zero, err := nodes.New(nodes.Config{Node: p.node, Publish: cfg.publish, Log: log})
+	if err != nil {
+		return err
+	}
+	sys, err := system.New(system.Config{Node: p.node})
+	if err != nil {
+		return err
+	}
+	server, err := api.New(api.Config{
+		Dialects: []api.Dialect{zero, sys}, Log: log, Observe: sys.Observe,
+		Opened: func(at []net.Addr) { log.Info("listening", "at", at) },
+	})
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return p.node.Run(ctx) })
+	g.Go(func() error { return server.Listen(ctx, cfg.listen) })
+	return g.Wait()
+}
+
+// lock makes the directories and keeps a second daemon out of them.
+func lock(cfg config) (unlock func() error, err error) {
+	for _, dir := range []string{cfg.data, cfg.run} {
+		if err := os.MkdirAll(dir, 0o711); err != nil {
+			return nil, fmt.Errorf("make directory: %w", err)
+		}
+	}
+	f, err := os.OpenFile(filepath.Join(cfg.run, "buoyd.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(errs.E(errs.Conflict, "another buoyd runs with --run %s; stop it or choose another directory", cfg.run), f.Close())
+	}
+	return f.Close, nil
+}

@@ -1,0 +1,323 @@
+package container
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/buoy-edge/buoy/internal/errs"
+)
+
+// LogLine is a line that a process wrote, put together again if it was long.
+type LogLine struct {
+	Time    time.Time // of its end
+	Stream  string    // "stdout" or "stderr"
+	Text    string    // without line end
+	Partial bool      // it has no line end: the process has not (yet) written one, or it is longer than 1 MiB and goes on in the next
+}
+
+// LogQuery picks lines. The zero value is all of them.
+type LogQuery struct {
+	Tail   int       // the last so many lines; 0: all; below 0: none of those that are there
+	Since  time.Time // that or later
+	Until  time.Time // that or earlier; ends following
+	Stream string    // "stdout" or "stderr"; empty: both
+	Follow bool
+	Done   <-chan struct{} // with Follow: closed when no more will be written; nil: never
+}
+
+const (
+	logBlock   = 64 << 10
+	maxLogLine = 1 << 20 // text is joined up to here
+	maxLogHead = 256     // more than time, stream and tags take
+
+	// Waits between looks at a file that is followed. It is a poll because
+	// inotify has few instances (128 a user), shared with every other program,
+	// and is silent on some file systems; a look costs two system calls.
+	followMin = 5 * time.Millisecond
+	followMax = 200 * time.Millisecond
+)
+
+// ReadLogs calls f with the lines of a CRI log, oldest first: path and what was
+// rotated to path.1 (younger), path.2, …. Lines that are none are skipped.
+// NotFound means that there is no log; following waits for one.
+//
+// Following ends with nil when q.Done is closed and all is read, or Until has
+// passed; with ctx's error when that ends, and with f's as soon as f has one.
+func ReadLogs(ctx context.Context, path string, q LogQuery, f func(LogLine) error) error {
+	if q.Stream != "" && q.Stream != "stdout" && q.Stream != "stderr" {
+		return errs.E(errs.Invalid, "log stream %q: not stdout or stderr", q.Stream)
+	}
+	files, err := openLogs(path, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { closeLogs(files) }()
+	if len(files) == 0 && !q.Follow {
+		return errs.E(errs.NotFound, "log %s: %w", path, fs.ErrNotExist)
+	}
+	r := &logReader{query: q, emit: f}
+	if err := r.seek(files); err != nil {
+		return err
+	}
+	if q.Follow {
+		files, err = r.follow(ctx, path, files)
+		return err
+	}
+	if files, err = r.older(ctx, files); err != nil {
+		return err
+	}
+	if _, err := r.drain(ctx, files[0], files[0].size); err != nil {
+		return err
+	}
+	return r.end(files)
+}
+
+// logReader puts lines together.
+type logReader struct {
+	query   LogQuery
+	emit    func(LogLine) error
+	skip    int // lines in front of the tail
+	pending [2]LogLine
+	text    [2][]byte // of pending, stdout and stderr
+	buf     []byte
+}
+
+// drain takes all whole lines between the file's offset and end (its end at that
+// time if below 0) and says how many bytes there were.
+func (r *logReader) drain(ctx context.Context, file *logFile, end int64) (int, error) {
+	if r.buf == nil {
+		r.buf = make([]byte, logBlock)
+	}
+	total := 0
+	for end < 0 || file.offset < end {
+		if err := ctx.Err(); err != nil {
+			return total, err
+		}
+		space := r.buf
+		if end >= 0 {
+			space = space[:min(int64(len(space)), end-file.offset)]
+		}
+		n, err := file.ReadAt(space, file.offset)
+		file.offset += int64(n)
+		total += n
+		if takeErr := r.block(file, space[:n]); takeErr != nil {
+			return total, takeErr
+		}
+		if n < len(space) { // the end, or an error such as of a bad disk
+			return total, readError(err)
+		}
+	}
+	return total, nil
+}
+
+// block takes the lines of a block; what is behind the last of them waits in
+// file.rest for more.
+func (r *logReader) block(file *logFile, b []byte) error {
+	for {
+		end := bytes.IndexByte(b, '\n')
+		if end < 0 {
+			file.keep(b)
+			return nil
+		}
+		line := b[:end]
+		if len(file.rest) > 0 {
+			file.keep(line)
+			line = file.rest
+		}
+		if err := r.line(line); err != nil {
+			return err
+		}
+		file.rest, b = file.rest[:0], b[end+1:]
+	}
+}
+
+// torn takes the text behind the last line end: the writer died there.
+func (r *logReader) torn(file *logFile) error {
+	line := file.rest
+	file.rest = nil
+	return r.line(line)
+}
+
+// line takes a line of the file.
+func (r *logReader) line(b []byte) error {
+	e, ok := parseLog(b)
+	if !ok || r.query.Stream != "" && e.stream != r.query.Stream {
+		return nil
+	}
+	i := 0
+	if e.stream == "stderr" {
+		i = 1
+	}
+	r.text[i] = append(r.text[i], e.text...)
+	r.pending[i] = LogLine{Time: e.time, Stream: e.stream, Partial: e.partial}
+	if e.partial && len(r.text[i]) < maxLogLine {
+		return nil
+	}
+	return r.finish(i, !e.partial)
+}
+
+// finish hands out what is pending of a stream: the end of a line, or just a
+// piece of a very long one.
+func (r *logReader) finish(i int, end bool) error {
+	line := r.pending[i]
+	line.Text = string(r.text[i])
+	r.pending[i] = LogLine{}
+	r.text[i] = r.text[i][:0]
+	if !r.query.covers(line.Time) {
+		return nil
+	}
+	if r.skip > 0 {
+		if end {
+			r.skip--
+		}
+		return nil
+	}
+	return r.emit(line)
+}
+
+// flush hands out lines without end, older first.
+func (r *logReader) flush() error {
+	first := 0
+	if r.pending[1].Stream != "" && r.pending[1].Time.Before(r.pending[0].Time) {
+		first = 1
+	}
+	for _, i := range []int{first, 1 - first} {
+		if r.pending[i].Stream == "" {
+			continue
+		}
+		if err := r.finish(i, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (q LogQuery) covers(t time.Time) bool {
+	return (q.Since.IsZero() || !t.Before(q.Since)) && (q.Until.IsZero() || !t.After(q.Until))
+}
+
+// over says that nothing more is to come.
+func (q LogQuery) over() bool {
+	select {
+	case <-q.Done:
+		return true
+	default:
+		return !q.Until.IsZero() && time.Now().After(q.Until)
+	}
+}
+
+// follow reads files and what comes until the query is over. It returns the
+// files that are open then.
+func (r *logReader) follow(ctx context.Context, path string, files []*logFile) ([]*logFile, error) {
+	idle := followMin
+	for {
+		over := r.query.over() // asked first: all that was written before is read
+		var err error
+		if files, err = r.older(ctx, files); err != nil {
+			return files, err
+		}
+		for _, file := range files { // one or none
+			n, err := r.drain(ctx, file, -1)
+			if err != nil {
+				return files, err
+			}
+			if n > 0 {
+				idle = followMin
+			}
+		}
+		next, err := r.successors(ctx, path, files)
+		if err != nil {
+			return files, err
+		}
+		if next != nil {
+			closeLogs(files)
+			files, idle = next, followMin
+			continue
+		}
+		if over {
+			return files, r.end(files)
+		}
+		if err := pause(ctx, r.query, idle); err != nil {
+			return files, err
+		}
+		idle = min(idle*2, followMax)
+	}
+}
+
+// older reads, and closes, all files but the last, to which nobody writes. It
+// returns those that are left.
+func (r *logReader) older(ctx context.Context, files []*logFile) ([]*logFile, error) {
+	for len(files) > 1 {
+		if _, err := r.drain(ctx, files[0], -1); err != nil {
+			return files, err
+		}
+		if err := r.torn(files[0]); err != nil {
+			return files, err
+		}
+		closeLogs(files[:1])
+		files = files[1:]
+	}
+	return files, nil
+}
+
+// end takes what has no line end.
+func (r *logReader) end(files []*logFile) error {
+	for _, file := range files {
+		if err := r.torn(file); err != nil {
+			return err
+		}
+	}
+	return r.flush()
+}
+
+// successors opens the files that came after files' last one, oldest first; nil
+// if that is still the newest.
+func (r *logReader) successors(ctx context.Context, path string, files []*logFile) ([]*logFile, error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) { // in the middle of a rotation, or no log yet
+		return nil, nil
+	}
+	if err != nil {
+		return nil, readError(err)
+	}
+	if len(files) == 0 {
+		return openLogs(path, nil)
+	}
+	last := files[len(files)-1]
+	if os.SameFile(info, last.info) {
+		if info.Size() < last.offset { // somebody emptied it
+			last.offset, last.rest = 0, nil
+		}
+		return nil, nil
+	}
+	// There is a newer one, so nobody writes to this one any more.
+	for _, file := range files {
+		if _, err := r.drain(ctx, file, -1); err != nil {
+			return nil, err
+		}
+		if err := r.torn(file); err != nil {
+			return nil, err
+		}
+	}
+	return openLogs(path, last.info)
+}
+
+// pause waits a while, or until the query is over or ctx has ended.
+func pause(ctx context.Context, q LogQuery, d time.Duration) error {
+	if !q.Until.IsZero() {
+		d = max(min(d, time.Until(q.Until)+time.Millisecond), 0)
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-q.Done:
+	case <-t.C:
+	}
+	return nil
+}

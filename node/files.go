@@ -1,0 +1,152 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/buoy-edge/buoy/container"
+	"github.com/buoy-edge/buoy/container/shimapi"
+	"github.com/buoy-edge/buoy/internal/errs"
+)
+
+// layout is what of the host's file system a start of a container needs.
+type layout struct {
+	mounts  []container.Mount
+	volumes []shimapi.Volume
+	upper   string
+	work    string
+}
+
+// layOut makes the directories and files of a container's start. The writable
+// layer is new at each start unless the spec keeps it.
+func (n *Node) layOut(s Spec, run container.Spec, imageVolumes []string, hosts []byte, dns []byte) (layout, error) {
+	data, runDir := n.dataDir(s.Name), n.runDir(s.Name)
+	l := layout{upper: filepath.Join(data, "upper"), work: filepath.Join(data, "work")}
+	if !s.Keep {
+		if err := errors.Join(os.RemoveAll(l.upper), os.RemoveAll(l.work)); err != nil {
+			return l, fmt.Errorf("drop the old writable layer: %w", err)
+		}
+	}
+	for _, dir := range []string{l.upper, l.work, filepath.Dir(n.logFile(s.Name)), filepath.Dir(n.jobLog(s.Name, "x"))} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return l, noSpace(err)
+		}
+	}
+	for name, text := range map[string][]byte{"hosts": hosts, "resolv.conf": dns, "hostname": []byte(run.Hostname + "\n")} {
+		file := filepath.Join(runDir, name)
+		if err := os.WriteFile(file, text, 0o644); err != nil {
+			return l, noSpace(err)
+		}
+		l.mounts = append(l.mounts, container.Mount{Type: container.Bind, Source: file, Target: "/etc/" + name})
+	}
+	for _, f := range s.Filesystems {
+		pool, fs, _ := strings.Cut(f, ":")
+		if err := l.volume(filepath.Join(n.cfg.Data, "filesystems", pool, fs), path.Join("/fs", pool, fs), false); err != nil {
+			return l, err
+		}
+	}
+	for _, m := range run.Mounts {
+		if m.Type != container.Volume {
+			continue
+		}
+		if err := l.volume(filepath.Join(n.cfg.Data, "volumes", m.Source), m.Target, m.ReadOnly); err != nil {
+			return l, err
+		}
+	}
+	for i, target := range imageVolumes {
+		target = path.Clean("/" + target)
+		if target == "/" || slices.ContainsFunc(run.Mounts, func(m container.Mount) bool { return path.Clean(m.Target) == target }) {
+			continue
+		}
+		if err := l.volume(filepath.Join(data, "volumes", fmt.Sprint(i)), target, false); err != nil {
+			return l, err
+		}
+	}
+	return l, nil
+}
+
+// volume adds a directory of ours, made when it is not there, which takes over
+// what the image has at its place.
+func (l *layout) volume(source, target string, readOnly bool) error {
+	if err := os.MkdirAll(source, 0o755); err != nil {
+		return noSpace(err)
+	}
+	l.volumes = append(l.volumes, shimapi.Volume{Source: source, Path: target})
+	l.mounts = append(l.mounts, container.Mount{Type: container.Bind, Source: source, Target: target, ReadOnly: readOnly})
+	return nil
+}
+
+// own are the mounts of the spec that the container package can make itself.
+func own(all []container.Mount) ([]container.Mount, error) {
+	var out []container.Mount
+	for _, m := range all {
+		if m.Type == container.Bind {
+			if _, err := os.Stat(m.Source); err != nil {
+				return nil, errs.E(errs.Invalid, "mount %q: %w", m.Target, err)
+			}
+		}
+		if m.Type != container.Volume {
+			out = append(out, m)
+		}
+	}
+	return out, nil
+}
+
+// noSpace gives a full disk its kind.
+func noSpace(err error) error { return errs.E(errs.Unavailable, "prepare the container: %w", err) }
+
+// hostsFile is /etc/hosts of a container.
+func hostsFile(hostname string, addr netip.Addr) []byte {
+	text := "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+	if !addr.IsValid() {
+		addr = netip.MustParseAddr("127.0.1.1")
+	}
+	return fmt.Appendf([]byte(text), "%s\t%s\n", addr, hostname)
+}
+
+// resolvConf is /etc/resolv.conf of a container: the servers asked for, or
+// those of the host. A server on the host's loopback is no use in a network
+// namespace of one's own, unless own is false.
+func resolvConf(host []byte, asked []string, own bool) []byte {
+	var out strings.Builder
+	for line := range strings.Lines(string(host)) {
+		f := strings.Fields(line)
+		if len(f) < 2 {
+			continue
+		}
+		if f[0] == "nameserver" {
+			addr, err := netip.ParseAddr(f[1])
+			if len(asked) > 0 || err != nil || own && addr.IsLoopback() {
+				continue
+			}
+		}
+		if f[0] == "nameserver" || f[0] == "search" || f[0] == "options" {
+			out.WriteString(strings.Join(f, " ") + "\n")
+		}
+	}
+	for _, server := range asked {
+		out.WriteString("nameserver " + server + "\n")
+	}
+	return []byte(out.String())
+}
+
+// hostResolv reads the host's resolver configuration. Where systemd-resolved
+// listens on loopback the real servers are in a file of its own.
+func hostResolv() []byte {
+	raw, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil {
+		return nil // a host without resolver gives none to its containers
+	}
+	if strings.Contains(string(raw), "127.0.0.53") {
+		if real, err := os.ReadFile("/run/systemd/resolve/resolv.conf"); err == nil {
+			return real
+		}
+	}
+	return raw
+}

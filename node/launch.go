@@ -1,0 +1,205 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/buoy-edge/buoy/container"
+	"github.com/buoy-edge/buoy/container/shimapi"
+	"github.com/buoy-edge/buoy/images"
+	"github.com/buoy-edge/buoy/internal/cleanup"
+	"github.com/buoy-edge/buoy/netcfg"
+)
+
+// launch is what is known of a start beyond the spec. It is kept beside the
+// container's files as long as it runs, for the daemon that adopts it.
+type launch struct {
+	Image images.Image
+	Run   container.Spec
+}
+
+func (n *Node) launchFile(name string) string { return filepath.Join(n.runDir(name), "launch.json") }
+
+// start makes everything that a run of the container needs and runs it. When it
+// fails, nothing of that is left but the box. The caller holds the box; stored
+// gives the outcome of writing the desired state, which may go on meanwhile but
+// ends before anything runs.
+func (n *Node) start(ctx context.Context, b *box, hold bool, stored <-chan error) (err error) {
+	var ns *netcfg.Netns
+	var l launch
+	var release func()
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return <-stored })
+	g.Go(func() (err error) { ns, err = n.network(gctx, b); return err })
+	g.Go(func() (err error) { l, release, err = n.prepare(gctx, b); return err })
+	err = g.Wait()
+	if ns != nil {
+		defer func() { err = errors.Join(err, ns.Close()) }() // the container has it open by then
+	}
+	var undo cleanup.Stack
+	defer undo.Unwind(&err)
+	undo.Push(func() error {
+		ctx, cancel := aside(ctx)
+		defer cancel()
+		return n.takeDown(ctx, b)
+	})
+	b.set(func() {
+		b.release, b.digest, b.run = release, l.Image.Digest, l.Run
+		b.launch, b.ended, b.exit = rand.Text(), make(chan struct{}), nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := n.run(ctx, b, hold, l, ns); err != nil {
+		return err
+	}
+	undo.Keep()
+	return nil
+}
+
+// prepare has the image, and says what runs in it.
+func (n *Node) prepare(ctx context.Context, b *box) (l launch, release func(), err error) {
+	if l.Image, err = n.cfg.Images.Ensure(ctx, b.spec.Image); err != nil {
+		return l, nil, err
+	}
+	release = n.cfg.Images.Hold(l.Image)
+	l.Run = resolve(b.spec, l.Image.Config)
+	return l, release, nil
+}
+
+// run hands the container to the shim.
+func (n *Node) run(ctx context.Context, b *box, hold bool, l launch, ns *netcfg.Netns) error {
+	req, err := n.request(b, l, ns)
+	if err != nil {
+		return err
+	}
+	req.Hold = hold
+	p, err := n.cfg.Runtime.Shim().Run(ctx, req)
+	if err != nil {
+		return err
+	}
+	b.set(func() {
+		b.process, b.status, b.forward = p, Running, n.forwards(b)
+		if hold {
+			b.status = Standby
+		}
+	})
+	if len(b.spec.Ports) > 0 {
+		if err := n.setPorts(ctx); err != nil {
+			return fmt.Errorf("publish ports: %w", err)
+		}
+	}
+	if hold {
+		return nil
+	}
+	return n.startInitProcesses(ctx, b)
+}
+
+// request is what the shim is asked to run. It makes the directories and files
+// that it names.
+func (n *Node) request(b *box, l launch, ns *netcfg.Netns) (shimapi.RunRequest, error) {
+	s, run := b.spec, l.Run
+	var addr netip.Addr
+	host := container.Host{HostNet: s.HostNetworking, Cgroup: n.cfg.Runtime.CgroupOf(s.Name)}
+	if ns != nil {
+		host.NetNS = ns.Path()
+		p, err := netip.ParsePrefix(b.rec.Address)
+		if err != nil {
+			return shimapi.RunRequest{}, err
+		}
+		addr = p.Addr()
+	}
+	out, err := n.layOut(s, run, l.Image.Config.Volumes, hostsFile(run.Hostname, addr), resolvConf(hostResolv(), n.dns(s), !s.HostNetworking))
+	if err != nil {
+		return shimapi.RunRequest{}, err
+	}
+	raw, err := json.Marshal(l)
+	if err == nil {
+		err = os.WriteFile(n.launchFile(s.Name), raw, 0o600)
+	}
+	if err != nil {
+		return shimapi.RunRequest{}, noSpace(err)
+	}
+	host.Mounts = out.mounts
+	if run.Mounts, err = own(run.Mounts); err != nil {
+		return shimapi.RunRequest{}, err
+	}
+	spec, err := container.Bundle(run, host)
+	if err != nil {
+		return shimapi.RunRequest{}, err
+	}
+	profile, err := n.cfg.Runtime.Seccomp(run)
+	if err != nil {
+		return shimapi.RunRequest{}, err
+	}
+	return shimapi.RunRequest{
+		ID: s.Name, Launch: b.launch, Spec: spec, User: run.User, Seccomp: profile, Init: run.Init,
+		Rootfs:  shimapi.Rootfs{Base: l.Image.Base, Lower: l.Image.Layers, Upper: out.upper, Work: out.work},
+		Volumes: out.volumes,
+		Log:     shimapi.Log{Path: n.logFile(s.Name)},
+	}, nil
+}
+
+// dns are the name servers asked for, in general and for the NIC.
+func (n *Node) dns(s Spec) []string {
+	nic, _ := s.defaultNIC()
+	return slices.Concat(s.DNS, nic.Config.DNS)
+}
+
+// startInitProcesses starts the jobs that come with each start.
+func (n *Node) startInitProcesses(ctx context.Context, b *box) error {
+	for _, p := range b.spec.InitProcesses {
+		cmd := container.Command{Args: p.Args, Env: p.Env, Cwd: p.Cwd, Stdin: []byte(p.Stdin)}
+		if _, err := n.exec(ctx, b, cmd); err != nil {
+			return fmt.Errorf("init process %s: %w", p.Args[0], err)
+		}
+	}
+	return nil
+}
+
+// adopt takes over a container that the shim has and this daemon did not start,
+// and asserts its network again.
+func (n *Node) adopt(ctx context.Context, b *box, c shimapi.Container) error {
+	var l launch
+	raw, err := os.ReadFile(n.launchFile(b.spec.Name))
+	if err == nil {
+		err = json.Unmarshal(raw, &l)
+	}
+	if err != nil {
+		return fmt.Errorf("read what was started: %w", err)
+	}
+	release := n.cfg.Images.Hold(l.Image)
+	b.set(func() {
+		b.release, b.digest, b.run = release, l.Image.Digest, l.Run
+		b.launch, b.process, b.ended, b.exit = c.Launch, c.Process, make(chan struct{}), nil
+		b.forward = n.forwards(b)
+		b.status = Running
+		if c.Status == shimapi.Held {
+			b.status = Standby
+		}
+		if b.rec.Started.Before(c.Started) {
+			b.rec.Started = c.Started
+		}
+	})
+	nic, ok := b.spec.defaultNIC()
+	if !ok {
+		return nil
+	}
+	if err := n.setUpNet(ctx); err != nil {
+		return err
+	}
+	link, err := n.link(b, nic)
+	if err != nil {
+		return err
+	}
+	return n.cfg.Net.Attach(ctx, fmt.Sprintf("/proc/%d/ns/net", c.PID), link)
+}

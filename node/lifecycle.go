@@ -1,0 +1,377 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/buoy-edge/buoy/container"
+	"github.com/buoy-edge/buoy/container/shimapi"
+	"github.com/buoy-edge/buoy/internal/cleanup"
+	"github.com/buoy-edge/buoy/internal/errs"
+	"github.com/buoy-edge/buoy/netcfg"
+	"github.com/buoy-edge/buoy/node/state"
+)
+
+// Reasons of a status, one word each.
+const (
+	reasonStopped     = "Stopped"     // by a person
+	reasonExited      = "Exited"      // by itself
+	reasonOOM         = "OOMKilled"   // by the kernel, for memory
+	reasonLost        = "Lost"        // nobody saw it end
+	reasonStartFailed = "StartFailed" // it could not be started
+)
+
+// undoTime bounds the way back from a failed step, which goes on when the
+// caller has gone.
+const undoTime = 30 * time.Second
+
+// aside is a context for clean-up: it does not end with the caller's.
+func aside(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), undoTime)
+}
+
+// Warm prepares the shim for a start that is likely to be asked for now. It
+// returns at once.
+func (n *Node) Warm(context.Context) {
+	n.background(func(ctx context.Context) {
+		if err := n.cfg.Runtime.Shim().Warm(ctx); err != nil {
+			n.cfg.Log.Debug("warm up", "error", err) // the start itself will say what is wrong
+		}
+	})
+}
+
+// Create makes a container and starts it, or prepares it for Start if the spec
+// says Standby. When Create fails, nothing of the container remains.
+func (n *Node) Create(ctx context.Context, spec Spec) (err error) {
+	if err := spec.Validate(); err != nil {
+		return err
+	}
+	raw, err := json.Marshal(spec)
+	if err != nil {
+		return err
+	}
+	b, err := n.reserve(ctx, spec, raw)
+	if err != nil {
+		return err
+	}
+	defer b.unlock()
+	var undo cleanup.Stack
+	defer undo.Unwind(&err)
+	undo.Push(func() error {
+		ctx, cancel := aside(ctx)
+		defer cancel()
+		return n.forget(ctx, b)
+	})
+	rec := b.set(func() { b.rec.Started = time.Now() })
+	stored := make(chan error, 1)
+	go func() { stored <- n.cfg.DB.Put(ctx, rec) }()
+	err = n.start(ctx, b, spec.Standby, stored)
+	if err != nil {
+		return fmt.Errorf("create container %s: %w", spec.Name, err)
+	}
+	undo.Keep()
+	return nil
+}
+
+// reserve gives the container its name, its address and its ports, and its
+// caller the box, locked.
+func (n *Node) reserve(ctx context.Context, spec Spec, raw []byte) (*box, error) {
+	if err := n.checkPorts(spec); err != nil {
+		return nil, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if _, taken := n.boxes[spec.Name]; taken {
+		return nil, errs.E(errs.Exists, "container %q exists already on this node", spec.Name)
+	}
+	for _, other := range n.boxes {
+		if p, ok := clash(spec, other.spec); ok {
+			return nil, errs.E(errs.Conflict, "port %s is published by container %q", p, other.spec.Name)
+		}
+	}
+	rec := state.Record{Name: spec.Name, Spec: raw, Wanted: state.Run, Person: true, Created: time.Now()}
+	if _, ok := spec.defaultNIC(); ok {
+		addr, err := n.allocate()
+		if err != nil {
+			return nil, err
+		}
+		rec.Address = addr
+	}
+	b := newBox(spec, rec)
+	b.status = Creating
+	if err := b.lock(ctx); err != nil {
+		return nil, err
+	}
+	n.boxes[spec.Name] = b
+	return b, nil
+}
+
+// restore is the box of a container that the database knows.
+func restore(rec state.Record) (*box, error) {
+	var spec Spec
+	if err := json.Unmarshal(rec.Spec, &spec); err != nil {
+		return nil, fmt.Errorf("read its spec: %w", err)
+	}
+	return newBox(spec, rec), nil
+}
+
+// forget removes every trace of a container that does not run.
+func (n *Node) forget(ctx context.Context, b *box) error {
+	name := b.spec.Name
+	if err := n.cfg.DB.Delete(ctx, name); err != nil {
+		return err
+	}
+	n.mu.Lock()
+	delete(n.boxes, name)
+	n.mu.Unlock()
+	return errors.Join(os.RemoveAll(n.runDir(name)), os.RemoveAll(n.dataDir(name)))
+}
+
+// Start starts a container that is halted, or lets a standby run. A container
+// that runs is left as it is.
+func (n *Node) Start(ctx context.Context, name string) error {
+	b, err := n.find(name)
+	if err != nil {
+		return err
+	}
+	if err := b.lock(ctx); err != nil {
+		return err
+	}
+	defer b.unlock()
+	switch status := get(b, func() Status { return b.status }); status {
+	case Running:
+		return nil
+	case Standby:
+		return n.releaseStandby(ctx, b)
+	case Halted, Restarting:
+	case Creating, Stopping, Deleting: // only while somebody else holds the lock
+		return errs.E(errs.Conflict, "container %q is %s", name, status)
+	}
+	n.cancelTimer(b)
+	stored := make(chan error, 1)
+	rec := b.set(func() {
+		b.rec.Wanted, b.rec.Person, b.rec.Restarts, b.rec.Quick = state.Run, true, 0, 0
+		b.rec.Started, b.rec.Finished = time.Now(), time.Time{}
+		b.rec.Reason, b.rec.Message = "", ""
+	})
+	go func() { stored <- n.cfg.DB.Put(ctx, rec) }()
+	if err := n.start(ctx, b, false, stored); err != nil {
+		ctx, cancel := aside(ctx)
+		defer cancel()
+		n.record(ctx, b, func() {
+			b.status, b.rec.Wanted = Halted, state.Halt
+			b.rec.Finished, b.rec.Reason, b.rec.Message = time.Now(), reasonStartFailed, err.Error()
+		})
+		return fmt.Errorf("start container %s: %w", name, err)
+	}
+	return nil
+}
+
+func (n *Node) releaseStandby(ctx context.Context, b *box) error {
+	if err := n.cfg.Runtime.Shim().Release(ctx, b.spec.Name); err != nil {
+		return fmt.Errorf("start container %s: %w", b.spec.Name, err)
+	}
+	b.set(func() { b.status = Running })
+	if err := n.startInitProcesses(ctx, b); err != nil {
+		return err
+	}
+	// What the database says of a standby and of a running container is the
+	// same but for this, which keeps a restarted node from holding it again.
+	n.record(ctx, b, func() { b.spec.Standby = false; b.rec.Started = time.Now(); b.respec() })
+	return nil
+}
+
+// respec writes the spec into the record. The caller holds b.mu.
+func (b *box) respec() {
+	raw, err := json.Marshal(b.spec)
+	if err != nil {
+		panic("BUG: a spec that was read cannot be written: " + err.Error())
+	}
+	b.rec.Spec = raw
+}
+
+// Stop ends a container for good: it stays halted, over reboots too, until it
+// is started again. Its writable layer goes unless the spec keeps it.
+func (n *Node) Stop(ctx context.Context, name string) error {
+	b, err := n.find(name)
+	if err != nil {
+		return err
+	}
+	if err := b.lock(ctx); err != nil {
+		return err
+	}
+	defer b.unlock()
+	n.cancelTimer(b)
+	rec := b.set(func() { b.rec.Wanted, b.rec.Person = state.Halt, true })
+	if err := n.cfg.DB.Put(ctx, rec); err != nil {
+		return err
+	}
+	return n.halt(ctx, b, reasonStopped, "stopped through the API")
+}
+
+// Restart stops and starts a container. One that does not run is started.
+func (n *Node) Restart(ctx context.Context, name string) error {
+	if err := n.Stop(ctx, name); err != nil {
+		return err
+	}
+	return n.Start(ctx, name)
+}
+
+// Delete stops a container and removes every trace of it.
+func (n *Node) Delete(ctx context.Context, name string) error {
+	b, err := n.find(name)
+	if err != nil {
+		return err
+	}
+	if err := b.lock(ctx); err != nil {
+		return err
+	}
+	defer b.unlock()
+	if _, err := n.find(name); err != nil {
+		return err // somebody else deleted it while we waited
+	}
+	n.cancelTimer(b)
+	was := get(b, func() Status { return b.status })
+	if was == Halted || was == Restarting {
+		err = n.cfg.Runtime.Shim().Delete(ctx, name)
+	} else {
+		err = n.halt(ctx, b, reasonStopped, "being deleted")
+	}
+	if err != nil {
+		return fmt.Errorf("delete container %s: %w", name, err)
+	}
+	b.set(func() { b.status = Deleting })
+	ctx, cancel := aside(ctx)
+	defer cancel()
+	return n.forget(ctx, b)
+}
+
+// halt ends what runs of a container, gracefully as long as the grace lasts and
+// the caller waits, and takes down what was made for it.
+func (n *Node) halt(ctx context.Context, b *box, reason, message string) error {
+	name := b.spec.Name
+	was := get(b, func() Status { return b.status })
+	if was == Halted {
+		return nil
+	}
+	if was == Running {
+		b.set(func() { b.status = Stopping })
+		n.ask(ctx, b)
+	}
+	ctx, cancel := aside(ctx)
+	defer cancel()
+	if err := n.takeDown(ctx, b); err != nil {
+		b.set(func() { b.status = was })
+		return fmt.Errorf("stop container %s: %w", name, err)
+	}
+	n.record(ctx, b, func() {
+		b.status, b.rec.Reason, b.rec.Message = Halted, reason, message
+		b.rec.Finished = time.Now()
+		if b.exit != nil {
+			b.rec.ExitCode, b.rec.OOM = b.exit.Code, b.exit.OOM
+		}
+	})
+	n.announce()
+	if !b.spec.Keep {
+		return n.dropLayer(name)
+	}
+	return nil
+}
+
+// ask sends the stop signal and waits for the end, but no longer than the grace.
+func (n *Node) ask(ctx context.Context, b *box) {
+	sig, grace := get(b, func() container.Spec { return b.run }).Stopping()
+	ended := get(b, func() chan struct{} { return b.ended })
+	err := n.cfg.Runtime.Shim().Signal(ctx, shimapi.SignalRequest{ID: b.spec.Name, Signal: int(sig)})
+	if err != nil {
+		return // it has ended, or will be killed
+	}
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case <-ended:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// takeDown removes everything that was made for a run of the container.
+func (n *Node) takeDown(ctx context.Context, b *box) error {
+	name := b.spec.Name
+	if err := n.cfg.Runtime.Shim().Delete(ctx, name); err != nil {
+		return err
+	}
+	release := get(b, func() func() { return b.release })
+	had := get(b, func() []netcfg.Forward { return b.forward })
+	b.set(func() {
+		b.release, b.forward, b.process, b.launch = nil, nil, shimapi.Process{}, ""
+		b.markEnded(nil)
+	})
+	if release != nil {
+		release()
+	}
+	var err error
+	if len(had) > 0 {
+		err = n.setPorts(ctx)
+	}
+	return errors.Join(err, os.RemoveAll(n.runDir(name)))
+}
+
+// markEnded tells those who wait for the run's end. The caller holds b.mu.
+func (b *box) markEnded(exit *shimapi.Exit) {
+	if exit != nil {
+		b.exit = exit
+	}
+	if b.ended != nil {
+		close(b.ended)
+		b.ended = nil
+	}
+}
+
+func (n *Node) dropLayer(name string) error {
+	dir := n.dataDir(name)
+	return errors.Join(os.RemoveAll(dir+"/upper"), os.RemoveAll(dir+"/work"))
+}
+
+// record changes the box and writes the record. That it could not be written is
+// logged: what runs is the truth, and the next daemon sees it again.
+func (n *Node) record(ctx context.Context, b *box, f func()) {
+	rec := b.set(f)
+	if err := n.cfg.DB.Put(ctx, rec); err != nil {
+		n.cfg.Log.Error("state not written", "container", b.spec.Name, "error", err)
+	}
+}
+
+func (n *Node) cancelTimer(b *box) {
+	b.set(func() {
+		if b.timer != nil {
+			b.timer.Stop()
+			b.timer = nil
+		}
+	})
+}
+
+// Containers are all containers of the node, by name.
+func (n *Node) Containers() []Container {
+	var out []Container
+	for _, b := range n.all() {
+		out = append(out, b.view())
+	}
+	slices.SortFunc(out, func(a, b Container) int { return strings.Compare(a.Spec.Name, b.Spec.Name) })
+	return out
+}
+
+// Container is one of them.
+func (n *Node) Container(name string) (Container, error) {
+	b, err := n.find(name)
+	if err != nil {
+		return Container{}, err
+	}
+	return b.view(), nil
+}

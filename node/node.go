@@ -1,0 +1,341 @@
+// Package node is the agent of one host: it keeps the desired state of the
+// host's containers and makes it true, at the request, at boot and after any
+// crash, by the same steps.
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/buoy-edge/buoy/container"
+	"github.com/buoy-edge/buoy/container/shimapi"
+	"github.com/buoy-edge/buoy/images"
+	"github.com/buoy-edge/buoy/internal/atomicfile"
+	"github.com/buoy-edge/buoy/internal/errs"
+	"github.com/buoy-edge/buoy/internal/version"
+	"github.com/buoy-edge/buoy/netcfg"
+	"github.com/buoy-edge/buoy/node/inventory"
+	"github.com/buoy-edge/buoy/node/state"
+)
+
+// Config is what a Node is made of.
+type Config struct {
+	ID   string // default: inventory's, the MAC of the management NIC
+	Data string // required: directory of what lasts
+	Run  string // required: directory of what lasts until reboot
+
+	DB      *state.DB          // required
+	Images  *images.Store      // required
+	Net     *netcfg.Net        // required
+	Runtime *container.Runtime // required
+
+	Dev         bool // not the only thing on this machine: Reboot is refused
+	AllowReboot bool // in spite of Dev
+	Log         *slog.Logger
+}
+
+// Node is the agent.
+type Node struct {
+	cfg  Config
+	fs   inventory.FS
+	info Info
+
+	mu       sync.Mutex // guards boxes, changed, lastAddr
+	boxes    map[string]*box
+	changed  chan struct{} // closed and replaced whenever something ended
+	lastAddr netip.Addr    // given last
+
+	rebooted bool // since the last daemon on this data; set before the first converge
+
+	netOnce  sync.Mutex // held while the network is set up; guards netReady
+	netReady bool
+	ports    sync.Mutex // held while the port rules are set
+
+	later  chan func(context.Context) // work for Run's goroutines
+	closed chan struct{}              // closed when Run has ended
+	ready  chan struct{}              // closed when every container has been looked after once
+}
+
+// Info says which node this is.
+type Info struct {
+	ID       string
+	Hostname string
+	Addr     netip.Addr
+	Version  string
+	Dev      bool
+}
+
+// New checks cfg. Nothing happens before Run.
+func New(cfg Config) (*Node, error) {
+	if cfg.Data == "" || cfg.Run == "" || cfg.DB == nil || cfg.Images == nil || cfg.Net == nil || cfg.Runtime == nil || cfg.Log == nil {
+		return nil, errors.New("node: Data, Run, DB, Images, Net, Runtime and Log are required")
+	}
+	n := &Node{
+		cfg: cfg, boxes: map[string]*box{}, changed: make(chan struct{}),
+		later: make(chan func(context.Context)), closed: make(chan struct{}), ready: make(chan struct{}),
+	}
+	if cfg.ID == "" {
+		id, err := n.fs.NodeID()
+		if err != nil {
+			return nil, err
+		}
+		cfg.ID = id
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return nil, err
+	}
+	n.info = Info{ID: cfg.ID, Hostname: host, Version: version.Version, Dev: cfg.Dev}
+	return n, nil
+}
+
+// Info says which node this is, with its address of this moment.
+func (n *Node) Info() Info {
+	i := n.info
+	i.Addr = n.fs.ManagementAddr()
+	return i
+}
+
+// Inventory reads what the machine has.
+func (n *Node) Inventory() inventory.FS { return n.fs }
+
+// Ready is closed when Run has adopted, started and swept once.
+func (n *Node) Ready() <-chan struct{} { return n.ready }
+
+// Run looks after the containers until ctx ends; they run on.
+func (n *Node) Run(ctx context.Context) error {
+	defer close(n.closed)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer n.stopTimers()
+	if err := n.load(ctx); err != nil {
+		return err
+	}
+	events := make(chan error, 1)
+	wg.Go(func() { events <- n.follow(ctx) })
+	for {
+		select {
+		case f := <-n.later:
+			wg.Go(func() { f(ctx) })
+		case err := <-events:
+			return err
+		}
+	}
+}
+
+// background runs f in a goroutine of Run's. Without Run there is nobody left
+// to look after the outcome, and f is dropped: the next daemon sees to it.
+func (n *Node) background(f func(context.Context)) {
+	select {
+	case n.later <- f:
+	case <-n.closed:
+	}
+}
+
+// load reads the desired state.
+func (n *Node) load(ctx context.Context) (err error) {
+	if n.rebooted, err = newBoot(filepath.Join(n.cfg.Run, "boot")); err != nil {
+		return err
+	}
+	records, err := n.cfg.DB.Containers(ctx)
+	if err != nil {
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, r := range records {
+		b, err := restore(r)
+		if err != nil {
+			return fmt.Errorf("container %s: %w", r.Name, err)
+		}
+		if err := b.lock(ctx); err != nil { // until it has been looked after
+			return err
+		}
+		n.boxes[r.Name] = b
+	}
+	return nil
+}
+
+// newBoot says whether the machine has booted since the file was written, and
+// writes it.
+func newBoot(file string) (bool, error) {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return false, err
+	}
+	old, err := os.ReadFile(file)
+	if err == nil && bytes.Equal(old, id) {
+		return false, nil
+	}
+	return true, atomicfile.Write(file, id, 0o600)
+}
+
+// follow keeps a shim running and hears from it, until ctx ends.
+func (n *Node) follow(ctx context.Context) error {
+	first := true
+	for {
+		err := n.cfg.Runtime.Start(ctx)
+		if err == nil {
+			err = n.cfg.Runtime.Shim().Watch(ctx, func(e shimapi.Event) {
+				if e.ID == "" {
+					n.converge(ctx, e.Sync, first)
+					if first {
+						first = false
+						close(n.ready)
+					}
+					return
+				}
+				n.event(e)
+			})
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if first {
+			return err // a node that cannot start containers at all should not pretend
+		}
+		n.cfg.Log.Warn("lost buoy-shim, containers run on", "error", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(shimRetry):
+		}
+	}
+}
+
+// shimRetry paces attempts to reach a shim that its reaper keeps restarting.
+const shimRetry = 50 * time.Millisecond
+
+// box is a container and everything the node knows of it.
+type box struct {
+	// busy holds a token while something is being done with the container.
+	busy chan struct{}
+
+	mu      sync.Mutex // guards all below
+	rec     state.Record
+	spec    Spec
+	status  Status
+	run     container.Spec // what runs: the spec with what the image adds
+	launch  string         // of the run, empty when none
+	process shimapi.Process
+	ended   chan struct{} // closed when the run has ended
+	exit    *shimapi.Exit // how the last run ended
+	digest  string
+	forward []netcfg.Forward
+	release func()      // of its image
+	timer   *time.Timer // of its next restart
+}
+
+func newBox(spec Spec, rec state.Record) *box {
+	return &box{busy: make(chan struct{}, 1), spec: spec, rec: rec, status: Halted}
+}
+
+// lock waits until nothing is being done with the container.
+func (b *box) lock(ctx context.Context) error {
+	select {
+	case b.busy <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return errs.E(errs.Unavailable, "wait for container %s: %w", b.spec.Name, ctx.Err())
+	}
+}
+
+func (b *box) unlock() { <-b.busy }
+
+// view is the container as others may see it.
+func (b *box) view() Container {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return Container{
+		Spec: b.spec, Status: b.status, Reason: b.rec.Reason, Message: b.rec.Message,
+		Digest: b.digest, PID: b.process.PID, Address: b.rec.Address,
+		Created: b.rec.Created, Started: b.rec.Started, Finished: b.rec.Finished,
+		ExitCode: b.rec.ExitCode, OOM: b.rec.OOM, Restarts: b.rec.Restarts,
+	}
+}
+
+// set changes the box and gives the record as it then is.
+func (b *box) set(f func()) state.Record {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f()
+	return b.rec
+}
+
+// get reads something of the box.
+func get[T any](b *box, f func() T) T {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return f()
+}
+
+// find is the box of a container.
+func (n *Node) find(name string) (*box, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	b, ok := n.boxes[name]
+	if !ok {
+		return nil, errs.E(errs.NotFound, "no container %q on this node", name)
+	}
+	return b, nil
+}
+
+// all are the boxes of this moment.
+func (n *Node) all() []*box {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	out := make([]*box, 0, len(n.boxes))
+	for _, b := range n.boxes {
+		out = append(out, b)
+	}
+	return out
+}
+
+// announce wakes whoever waits for something to end.
+func (n *Node) announce() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	close(n.changed)
+	n.changed = make(chan struct{})
+}
+
+// waitChange is closed at the next announce.
+func (n *Node) waitChange() <-chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.changed
+}
+
+func (n *Node) stopTimers() {
+	for _, b := range n.all() {
+		b.set(func() {
+			if b.timer != nil {
+				b.timer.Stop()
+			}
+		})
+	}
+}
+
+// Directories of a container: what lasts, and what lasts until reboot.
+func (n *Node) dataDir(name string) string { return filepath.Join(n.cfg.Data, "containers", name) }
+func (n *Node) runDir(name string) string  { return filepath.Join(n.cfg.Run, "containers", name) }
+
+// logFile is where the shim writes what a container says.
+func (n *Node) logFile(name string) string {
+	return filepath.Join(n.dataDir(name), "log", "console.log")
+}
+
+// jobLog is where the shim writes what a job says.
+func (n *Node) jobLog(name, job string) string {
+	return filepath.Join(n.runDir(name), "jobs", job+".log")
+}

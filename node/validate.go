@@ -1,0 +1,83 @@
+package node
+
+import (
+	"strings"
+
+	"github.com/buoy-edge/buoy/container"
+	"github.com/buoy-edge/buoy/internal/errs"
+	"github.com/buoy-edge/buoy/netcfg"
+)
+
+// Validate says what is wrong with s as far as that can be said without looking
+// at the machine.
+func (s Spec) Validate() error {
+	if !container.ValidName(s.Name) {
+		return errs.E(errs.Invalid, "name %q is not of 1 to 63 letters, digits, '.', '_' and '-'", s.Name)
+	}
+	if s.Image == "" {
+		return errs.E(errs.Invalid, "the image (flist) is missing")
+	}
+	if err := s.Run.Validate(); err != nil {
+		return err
+	}
+	if err := s.validateNetwork(); err != nil {
+		return err
+	}
+	for _, f := range s.Filesystems {
+		pool, fs, ok := strings.Cut(f, ":")
+		if !ok || !container.ValidName(pool) || !container.ValidName(fs) {
+			return errs.E(errs.Invalid, "filesystem %q is not \"pool:filesystem\"", f)
+		}
+	}
+	for _, p := range s.InitProcesses {
+		if len(p.Args) == 0 || p.Args[0] == "" {
+			return errs.E(errs.Invalid, "an init process has no name")
+		}
+		if err := (container.Spec{Args: p.Args, Env: p.Env, Cwd: p.Cwd}).Validate(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s Spec) validateNetwork() error {
+	if s.HostNetworking {
+		return nil // NICs and ports have no meaning then, as in Zero-OS
+	}
+	defaults := 0
+	for _, nic := range s.NICs {
+		if err := nic.Validate(); err != nil {
+			return err
+		}
+		if nic.Type == netcfg.NICDefault {
+			defaults++
+		}
+	}
+	if defaults > 1 {
+		return errs.E(errs.Invalid, "a container has at most one NIC of type default")
+	}
+	if len(s.Ports) > 0 && defaults == 0 {
+		return errs.E(errs.Invalid, "ports need a NIC of type default")
+	}
+	seen := map[netcfg.Port]bool{}
+	for _, p := range s.Ports {
+		if seen[p] {
+			return errs.E(errs.Invalid, "port %s is published twice", p)
+		}
+		seen[p] = true
+	}
+	return nil
+}
+
+// defaultNIC is the NIC on the node's own bridge, if s has one.
+func (s Spec) defaultNIC() (netcfg.NIC, bool) {
+	if s.HostNetworking {
+		return netcfg.NIC{}, false
+	}
+	for _, nic := range s.NICs {
+		if nic.Type == netcfg.NICDefault {
+			return nic, true
+		}
+	}
+	return netcfg.NIC{}, false
+}
