@@ -158,8 +158,7 @@ func (r *logReader) seek(files []*logFile) error {
 		return nil
 	}
 	t := tailSearch{query: r.query, want: tail}
-	for i := len(files) - 1; i >= 0; i-- {
-		file := files[i]
+	for i, file := range slices.Backward(files) {
 		start, err := file.backwards(t.line)
 		if err != nil {
 			return err

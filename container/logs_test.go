@@ -18,10 +18,10 @@ import (
 
 // at is a line of a log, n seconds after noon.
 func at(n int, rest string) string {
-	return time.Date(2026, 11, 21, 12, 0, n, 123456789, time.UTC).Format(time.RFC3339Nano) + " " + rest + "\n"
+	return time.Date(2020, 11, 21, 12, 0, n, 123456789, time.UTC).Format(time.RFC3339Nano) + " " + rest + "\n"
 }
 
-func noon(n int) time.Time { return time.Date(2026, 11, 21, 12, 0, n, 0, time.UTC) }
+func noon(n int) time.Time { return time.Date(2020, 11, 21, 12, 0, n, 0, time.UTC) }
 
 func writeLog(t testing.TB, path string, parts ...string) {
 	t.Helper()
@@ -35,7 +35,7 @@ func writeLog(t testing.TB, path string, parts ...string) {
 	}
 }
 
-// show is a line in short: stream's third letter twice told apart is enough.
+// show is a line in short.
 func show(l LogLine) string {
 	s := map[string]string{"stdout": "o:", "stderr": "e:"}[l.Stream] + l.Text
 	if l.Partial {
@@ -73,7 +73,7 @@ func TestReadLogs(t *testing.T) {
 		{"since", LogQuery{Since: noon(4)}, all[3:]},
 		{"until", LogQuery{Until: noon(4)}, all[:3]},
 		{"between", LogQuery{Since: noon(1), Until: noon(6)}, all[1:4]},
-		{"since the future", LogQuery{Since: time.Now().Add(time.Hour)}, []string{}},
+		{"since the future", LogQuery{Since: noon(3600)}, []string{}},
 		{"tail 1", LogQuery{Tail: 1}, all[6:]},
 		{"tail 2", LogQuery{Tail: 2}, all[5:]},
 		{"tail 4 joins over files", LogQuery{Tail: 4}, all[3:]},
@@ -145,7 +145,7 @@ func TestReadLogsLongLines(t *testing.T) {
 // pieces of both streams mix and files end anywhere between lines.
 func TestTailAgrees(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
-	for round := range 60 {
+	for round := range 12 {
 		path := filepath.Join(t.TempDir(), "log")
 		n := 0
 		for _, name := range []string{path + ".2", path + ".1", path} {

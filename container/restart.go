@@ -131,6 +131,8 @@ func (r Restart) Next(h History, exit ExitInfo, now time.Time) Decision {
 		if r.MaxRetries > 0 && h.Retries >= r.MaxRetries {
 			return Decision{Reason: fmt.Sprintf("%s; gave up after %d retries", how, h.Retries)}
 		}
+	case RestartNo:
+		fallthrough
 	default:
 		return Decision{Reason: how + "; restart policy is no"}
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/buoy-edge/buoy/images"
 	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/buoy-edge/buoy/internal/programs"
+	"github.com/buoy-edge/buoy/internal/version"
 	"github.com/buoy-edge/buoy/netcfg"
 	"github.com/buoy-edge/buoy/node"
 	"github.com/buoy-edge/buoy/node/state"
@@ -112,7 +113,7 @@ func (p *parts) run(ctx context.Context, cfg config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	sys, err := system.New(system.Config{Node: p.node})
+	sys, err := system.New(system.Config{Health: p.health, Containers: p.count})
 	if err != nil {
 		return err
 	}
@@ -125,8 +126,30 @@ func (p *parts) run(ctx context.Context, cfg config, log *slog.Logger) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return p.node.Run(ctx) })
+	g.Go(func() error { return zero.Run(ctx) })
 	g.Go(func() error { return server.Listen(ctx, cfg.listen) })
 	return g.Wait()
+}
+
+// health is what GET /health says.
+func (p *parts) health() system.Health {
+	h := system.Health{Status: "ok", Node: p.node.Info().ID, Version: version.Version}
+	select {
+	case <-p.node.Ready():
+		h.Ready = true
+	default:
+		h.Message = "the node is looking after its containers"
+	}
+	return h
+}
+
+// count is the number of containers in each state, for /metrics.
+func (p *parts) count() map[string]int {
+	n := map[string]int{}
+	for _, c := range p.node.Containers() {
+		n[string(c.Status)]++
+	}
+	return n
 }
 
 // lock makes the directories and keeps a second daemon out of them.

@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"encoding/binary"
+	"iter"
 	"net"
 	"net/netip"
 	"slices"
@@ -82,18 +83,16 @@ func parseLinks(messages []syscall.NetlinkMessage) []NIC {
 		if m.Header.Type != unix.RTM_NEWLINK || len(m.Data) < unix.SizeofIfInfomsg {
 			continue
 		}
-		attrs, err := syscall.ParseNetlinkRouteAttr(&m)
-		if err != nil {
-			continue
-		}
 		nic := NIC{
 			Index: int(int32(binary.NativeEndian.Uint32(m.Data[4:]))),
 			Flags: linkFlags(binary.NativeEndian.Uint32(m.Data[8:])),
 		}
-		for _, a := range attrs {
-			nic.set(a.Attr.Type&^unix.NLA_F_NESTED, a.Value)
+		elsewhere := false
+		for kind, value := range attributes(m.Data[unix.SizeofIfInfomsg:]) {
+			nic.set(kind, value)
+			elsewhere = elsewhere || kind == unix.IFLA_LINK_NETNSID
 		}
-		if slices.ContainsFunc(attrs, func(a syscall.NetlinkRouteAttr) bool { return a.Attr.Type == unix.IFLA_LINK_NETNSID }) {
+		if elsewhere {
 			nic.Parent = 0
 		}
 		nics = append(nics, nic)
@@ -145,17 +144,27 @@ func hardwareAddr(b []byte) string {
 	return net.HardwareAddr(b).String()
 }
 
+// attributes goes through netlink attributes: length, kind, value, padding to
+// four bytes. syscall.ParseNetlinkRouteAttr panics on a length that lies.
+func attributes(b []byte) iter.Seq2[uint16, []byte] {
+	return func(yield func(uint16, []byte) bool) {
+		for len(b) >= unix.SizeofNlAttr {
+			length := int(binary.NativeEndian.Uint16(b))
+			kind := binary.NativeEndian.Uint16(b[2:]) &^ (unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER)
+			if length < unix.SizeofNlAttr || length > len(b) || !yield(kind, b[unix.SizeofNlAttr:length]) {
+				return
+			}
+			b = b[min((length+3)&^3, len(b)):]
+		}
+	}
+}
+
 // linkKind finds IFLA_INFO_KIND in IFLA_LINKINFO.
 func linkKind(b []byte) string {
-	for len(b) >= 4 {
-		length, kind := int(binary.NativeEndian.Uint16(b)), binary.NativeEndian.Uint16(b[2:])
-		if length < 4 || length > len(b) {
-			break
-		}
+	for kind, value := range attributes(b) {
 		if kind == unix.IFLA_INFO_KIND {
-			return labelText(b[4:length])
+			return labelText(value)
 		}
-		b = b[min((length+3)&^3, len(b)):]
 	}
 	return ""
 }
@@ -184,15 +193,11 @@ func parseAddr(m syscall.NetlinkMessage) (index int, prefix netip.Prefix, ok boo
 	if m.Header.Type != unix.RTM_NEWADDR || len(m.Data) < unix.SizeofIfAddrmsg {
 		return 0, netip.Prefix{}, false
 	}
-	attrs, err := syscall.ParseNetlinkRouteAttr(&m)
-	if err != nil {
-		return 0, netip.Prefix{}, false
-	}
 	var addr netip.Addr
-	for _, a := range attrs {
+	for kind, value := range attributes(m.Data[unix.SizeofIfAddrmsg:]) {
 		// On a point-to-point link IFA_ADDRESS is the other end's.
-		if a.Attr.Type == unix.IFA_LOCAL || a.Attr.Type == unix.IFA_ADDRESS && !addr.IsValid() {
-			if ip, ok := netip.AddrFromSlice(a.Value); ok {
+		if kind == unix.IFA_LOCAL || kind == unix.IFA_ADDRESS && !addr.IsValid() {
+			if ip, ok := netip.AddrFromSlice(value); ok {
 				addr = ip
 			}
 		}

@@ -1,0 +1,68 @@
+// Package api is the HTTP server that every REST dialect shares: its doors,
+// its limits and how it reads JSON. What a request means is up to a Dialect.
+package api
+
+import (
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+)
+
+// Dialect is one REST API: it adds its routes, with full paths, to r.
+type Dialect interface {
+	Routes(r chi.Router)
+}
+
+// Config is what a Server is made of.
+type Config struct {
+	Dialects []Dialect          // required
+	Log      *slog.Logger       // default: none
+	Hosts    []string           // names a Host header may have on TCP, besides those of loopback
+	Observe  func(Observation)  // called once after each request; default: nothing
+	Grace    time.Duration      // for running requests when the server stops; default 10 s
+	Opened   func(a []net.Addr) // called when Listen has opened all its doors; default: nothing
+}
+
+// Server answers the requests of all dialects.
+type Server struct {
+	cfg    Config
+	router *chi.Mux
+}
+
+// New makes a Server. It listens nowhere until Listen.
+func New(cfg Config) (*Server, error) {
+	if len(cfg.Dialects) == 0 {
+		return nil, errors.New("new API server: Dialects is required")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Observe == nil {
+		cfg.Observe = func(Observation) {}
+	}
+	if cfg.Opened == nil {
+		cfg.Opened = func([]net.Addr) {}
+	}
+	if cfg.Grace == 0 {
+		cfg.Grace = 10 * time.Second
+	}
+	s := &Server{cfg: cfg, router: chi.NewRouter()}
+	s.router.Use(requestID, s.observe, s.recover, s.guardHost, guardOrigin(), middleware.GetHead)
+	s.router.NotFound(notFound)
+	s.router.MethodNotAllowed(methodNotAllowed)
+	for _, d := range cfg.Dialects {
+		s.router.Group(d.Routes)
+	}
+	return s, nil
+}
+
+// ServeHTTP answers one request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.router.ServeHTTP(w, r) }
+
+// Routes lists what the dialects have registered, for chi.Walk.
+func (s *Server) Routes() chi.Routes { return s.router }

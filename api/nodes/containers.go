@@ -1,0 +1,118 @@
+package nodes
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+
+	"github.com/buoy-edge/buoy/api"
+	"github.com/buoy-edge/buoy/internal/errs"
+	"github.com/buoy-edge/buoy/node"
+)
+
+func (d *Dialect) listContainers(w http.ResponseWriter, _ *http.Request) error {
+	api.JSON(w, http.StatusOK, each(d.node.Containers(), containerItemOut))
+	return nil
+}
+
+// createContainer answers 204 as the seed does; the later Zero-OS said 201 or 202.
+func (d *Dialect) createContainer(w http.ResponseWriter, r *http.Request) error {
+	d.node.Warm(r.Context())
+	req, err := api.Decode[createContainer](w, r)
+	if err != nil {
+		return err
+	}
+	spec, err := specIn(req, d.publish)
+	if err != nil {
+		return err
+	}
+	if err := d.node.Create(r.Context(), spec); err != nil {
+		return err
+	}
+	w.Header().Set("Location", d.containerURL(spec.Name))
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (d *Dialect) containerURL(name string) string {
+	return "/nodes/" + url.PathEscape(d.id) + "/containers/" + url.PathEscape(name)
+}
+
+// container is what the path names.
+func (d *Dialect) container(r *http.Request) (node.Container, error) {
+	name, err := containerName(r)
+	if err != nil {
+		return node.Container{}, err
+	}
+	return d.node.Container(name)
+}
+
+func (d *Dialect) getContainer(w http.ResponseWriter, r *http.Request) error {
+	c, err := d.container(r)
+	if err != nil {
+		return err
+	}
+	api.JSON(w, http.StatusOK, containerOut(c))
+	return nil
+}
+
+func (d *Dialect) updateContainer(w http.ResponseWriter, r *http.Request) error {
+	name, err := containerName(r)
+	if err != nil {
+		return err
+	}
+	req, err := api.Decode[containerUpdate](w, r)
+	if err != nil {
+		return err
+	}
+	if req.NICs == nil {
+		return errs.E(errs.Invalid, "field \"nics\" is missing; an empty list takes all NICs away")
+	}
+	nics, err := nicsIn(*req.NICs)
+	if err != nil {
+		return err
+	}
+	if err := d.node.UpdateNICs(r.Context(), name, nics); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (d *Dialect) deleteContainer(w http.ResponseWriter, r *http.Request) error {
+	name, err := containerName(r)
+	if err == nil {
+		err = d.node.Delete(r.Context(), name)
+	}
+	if err := absentIsFine(err); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (d *Dialect) startContainer(w http.ResponseWriter, r *http.Request) error {
+	d.node.Warm(r.Context())
+	return change(w, r, http.StatusCreated, d.node.Start)
+}
+
+func (d *Dialect) stopContainer(w http.ResponseWriter, r *http.Request) error {
+	return change(w, r, http.StatusNoContent, d.node.Stop)
+}
+
+func (d *Dialect) restartContainer(w http.ResponseWriter, r *http.Request) error {
+	d.node.Warm(r.Context())
+	return change(w, r, http.StatusNoContent, d.node.Restart)
+}
+
+func change(w http.ResponseWriter, r *http.Request, status int, f func(context.Context, string) error) error {
+	name, err := containerName(r)
+	if err != nil {
+		return err
+	}
+	if err := f(r.Context(), name); err != nil {
+		return err
+	}
+	w.WriteHeader(status)
+	return nil
+}

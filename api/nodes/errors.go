@@ -1,0 +1,68 @@
+package nodes
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/buoy-edge/buoy/api"
+	"github.com/buoy-edge/buoy/internal/errs"
+)
+
+// statuses is how Zero-OS says what went wrong. Anything else is a 500.
+var statuses = map[errs.Kind]int{
+	errs.NotFound:    http.StatusNotFound,
+	errs.Exists:      http.StatusConflict,
+	errs.Invalid:     http.StatusBadRequest,
+	errs.Conflict:    http.StatusConflict,
+	errs.Unavailable: http.StatusServiceUnavailable,
+}
+
+// do turns a handler's error into an answer.
+func (d *Dialect) do(h handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		err := h(w, r)
+		if err == nil || api.Gone(r) {
+			return
+		}
+		status, sentence := d.explain(r, err)
+		api.Error(w, status, sentence)
+	})
+}
+
+// explain is the status and the sentence for the client. What the client may
+// not see it logs; so call it once for an error.
+func (d *Dialect) explain(r *http.Request, err error) (status int, sentence string) {
+	if _, ok := errors.AsType[*api.TooLargeError](err); ok {
+		return http.StatusRequestEntityTooLarge, err.Error()
+	}
+	if status, ok := statuses[errs.KindOf(err)]; ok {
+		return status, strings.ReplaceAll(err.Error(), "\n", "; ")
+	}
+	if r.Context().Err() != nil { // cut by the server's end
+		return http.StatusServiceUnavailable, "buoyd is stopping"
+	}
+	d.log.ErrorContext(r.Context(), "request failed", "request_id", api.RequestID(r.Context()),
+		"method", r.Method, "path", r.URL.Path, "error", err)
+	return http.StatusInternalServerError, api.Hidden(r.Context())
+}
+
+// absentIsFine makes deleting what is not there a success.
+func absentIsFine(err error) error {
+	if errs.KindOf(err) == errs.NotFound {
+		return nil
+	}
+	return err
+}
+
+// thisNode refuses requests for other nodes than the one we are.
+func (d *Dialect) thisNode(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if id := param(r, "nodeid"); id != d.id {
+			status, sentence := d.explain(r, errs.E(errs.NotFound, "node %q is not known here", id))
+			api.Error(w, status, sentence)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}

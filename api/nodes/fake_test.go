@@ -1,0 +1,311 @@
+package nodes
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/buoy-edge/buoy/api"
+	"github.com/buoy-edge/buoy/container"
+	"github.com/buoy-edge/buoy/container/shimapi"
+	"github.com/buoy-edge/buoy/images"
+	"github.com/buoy-edge/buoy/internal/errs"
+	"github.com/buoy-edge/buoy/netcfg"
+	"github.com/buoy-edge/buoy/node"
+	"github.com/buoy-edge/buoy/node/inventory"
+)
+
+const (
+	nodeID = "525400123456"
+	jobID  = "f3976780-f369-45df-ab54-206149dc000e"
+	here   = "/nodes/" + nodeID
+	lede   = "http://192.168.20.132:8080/deboeckj/lede-17.01.0-r3205-59508e3-x86-64-generic-rootfs.flist"
+)
+
+// fakeNode keeps containers in memory and notes what was done to it.
+type fakeNode struct {
+	mu      sync.Mutex // guards all
+	specs   map[string]node.Container
+	jobs    []container.Job
+	files   map[string]string
+	did     []string
+	lines   []container.LogLine
+	fail    error // of the next call that may fail
+	endLogs chan struct{}
+	pull    func(ctx context.Context, tell func(images.Progress)) (images.Image, error)
+}
+
+// newFake has the seed's container vfw_21 with its job.
+func newFake() *fakeNode {
+	return &fakeNode{
+		specs: map[string]node.Container{"vfw_21": {
+			Spec:   node.Spec{Name: "vfw_21", Image: lede, Run: container.Spec{Hostname: "vfw_21"}},
+			Status: node.Running, PID: 4711, Created: time.Unix(1491984742, 0),
+		}},
+		jobs: []container.Job{{
+			ID: jobID, Container: "vfw_21", Args: []string{"/bin/sleep", "9"}, State: container.JobRunning,
+			Started: time.UnixMilli(1491984742526),
+		}},
+		files:   map[string]string{"/etc/motd": "welcome\n"},
+		lines:   []container.LogLine{{Time: time.Unix(1, 5), Stream: "stdout", Text: "one"}, {Time: time.Unix(2, 0), Stream: "stderr", Text: "two"}},
+		endLogs: make(chan struct{}),
+	}
+}
+
+func (f *fakeNode) note(format string, args ...any) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.did = append(f.did, fmt.Sprintf(format, args...))
+	err := f.fail
+	f.fail = nil
+	return err
+}
+
+func (f *fakeNode) done() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	did := f.did
+	f.did = nil
+	return did
+}
+
+func (f *fakeNode) Info() node.Info {
+	return node.Info{ID: nodeID, Hostname: "core0node", Addr: netip.MustParseAddr("10.0.0.2"), Version: "v1"}
+}
+func (f *fakeNode) Inventory() inventory.FS { return inventory.FS{} }
+func (f *fakeNode) Warm(context.Context)    {}
+func (f *fakeNode) must(name string) error {
+	_, err := f.Container(name)
+	return err
+}
+
+func (f *fakeNode) KillHostProcess(_ context.Context, pid int) error {
+	if pid == 1 {
+		return errs.E(errs.Conflict, "process 1 is the node itself")
+	}
+	return f.note("kill host %d", pid)
+}
+func (f *fakeNode) Reboot(_ context.Context, force bool) error { return f.note("reboot %v", force) }
+
+func (f *fakeNode) Create(_ context.Context, s node.Spec) error {
+	if err := s.Run.Validate(); err != nil {
+		return err
+	}
+	if err := f.note("create %s", s.Name); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, ok := f.specs[s.Name]; ok {
+		return errs.E(errs.Exists, "container %q already exists", s.Name)
+	}
+	f.specs[s.Name] = node.Container{Spec: s, Status: node.Running}
+	return nil
+}
+
+func (f *fakeNode) Containers() []node.Container {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var list []node.Container
+	for _, c := range f.specs {
+		list = append(list, c)
+	}
+	slices.SortFunc(list, func(a, b node.Container) int { return cmp.Compare(a.Spec.Name, b.Spec.Name) })
+	return list
+}
+
+func (f *fakeNode) Container(name string) (node.Container, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c, ok := f.specs[name]
+	if !ok {
+		return c, errs.E(errs.NotFound, "container %q does not exist", name)
+	}
+	return c, nil
+}
+
+func (f *fakeNode) on(verb, name string) error {
+	if err := f.must(name); err != nil {
+		return err
+	}
+	return f.note("%s %s", verb, name)
+}
+
+func (f *fakeNode) UpdateNICs(_ context.Context, name string, nics []netcfg.NIC) error {
+	return f.on(fmt.Sprintf("nics %d", len(nics)), name)
+}
+func (f *fakeNode) Start(_ context.Context, name string) error   { return f.on("start", name) }
+func (f *fakeNode) Stop(_ context.Context, name string) error    { return f.on("stop", name) }
+func (f *fakeNode) Restart(_ context.Context, name string) error { return f.on("restart", name) }
+func (f *fakeNode) Delete(_ context.Context, name string) error  { return f.on("delete", name) }
+
+func (f *fakeNode) Exec(_ context.Context, name string, c container.Command) (string, error) {
+	return "job1", f.on("exec "+strings.Join(c.Args, " "), name)
+}
+
+func (f *fakeNode) Jobs(_ context.Context, name string) ([]container.Job, error) {
+	if name != "" && f.must(name) != nil {
+		return nil, f.must(name)
+	}
+	return slices.DeleteFunc(slices.Clone(f.jobs), func(j container.Job) bool { return name != "" && j.Container != name }), nil
+}
+
+func (f *fakeNode) Job(ctx context.Context, name, id string) (container.Job, container.Output, error) {
+	jobs, err := f.Jobs(ctx, name)
+	for _, j := range jobs {
+		if j.ID == id {
+			return j, container.Output{Stdout: "hello\n"}, nil
+		}
+	}
+	return container.Job{}, container.Output{}, cmp.Or(err, errs.E(errs.NotFound, "no job %q", id))
+}
+
+func (f *fakeNode) WaitJob(ctx context.Context, name, id string) (container.Job, error) {
+	j, _, err := f.Job(ctx, name, id)
+	if err == nil {
+		<-ctx.Done()
+	}
+	return j, err
+}
+
+func (f *fakeNode) SignalJob(ctx context.Context, name, id string, sig syscall.Signal) error {
+	if _, _, err := f.Job(ctx, name, id); err != nil {
+		return err
+	}
+	return f.note("signal job %s %d", id, sig)
+}
+
+func (f *fakeNode) KillJobs(_ context.Context, name string) error {
+	if name != "" {
+		return f.on("kill jobs", name)
+	}
+	return f.note("kill all jobs")
+}
+
+func (f *fakeNode) Processes(_ context.Context, name string) ([]inventory.Process, error) {
+	return []inventory.Process{{PID: 1, Cmdline: "/coreX", User: 0.04}}, f.must(name)
+}
+
+func (f *fakeNode) Process(_ context.Context, name string, pid int) (inventory.Process, error) {
+	if err := f.must(name); err != nil {
+		return inventory.Process{}, err
+	}
+	if pid != 1 {
+		return inventory.Process{}, errs.E(errs.NotFound, "no process %d", pid)
+	}
+	return inventory.Process{PID: 1}, nil
+}
+
+func (f *fakeNode) SignalProcess(ctx context.Context, name string, pid int, sig syscall.Signal) error {
+	if _, err := f.Process(ctx, name, pid); err != nil {
+		return err
+	}
+	return f.note("signal %d %d", pid, sig)
+}
+
+func (f *fakeNode) KillProcess(_ context.Context, name string, pid int) error {
+	return f.on(fmt.Sprintf("kill %d", pid), name)
+}
+
+func (f *fakeNode) Memory(_ context.Context, name string) (inventory.Memory, error) {
+	return inventory.Memory{Total: 10}, f.must(name)
+}
+func (f *fakeNode) NICs(_ context.Context, name string) ([]inventory.NIC, error) {
+	return nil, f.must(name)
+}
+func (f *fakeNode) State(_ context.Context, name string) (inventory.State, error) {
+	return inventory.State{CPU: 1.5}, f.must(name)
+}
+func (f *fakeNode) OS(_ context.Context, name string) (inventory.OS, error) {
+	return inventory.OS{OS: "linux"}, f.must(name)
+}
+
+func (f *fakeNode) Upload(_ context.Context, name, path string, r io.Reader) error {
+	data, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	f.files[path] = string(data)
+	return f.on("upload "+path, name)
+}
+
+func (f *fakeNode) Download(_ context.Context, name, path string) (io.ReadCloser, int64, error) {
+	text, ok := f.files[path]
+	if err := f.must(name); err != nil || !ok {
+		return nil, 0, cmp.Or(err, errs.E(errs.NotFound, "no file %q", path))
+	}
+	return io.NopCloser(strings.NewReader(text)), int64(len(text)), nil
+}
+
+func (f *fakeNode) RemoveFile(_ context.Context, name, path string) error {
+	return f.on("remove "+path, name)
+}
+
+func (f *fakeNode) Logs(ctx context.Context, name string, q container.LogQuery, emit func(container.LogLine) error) error {
+	if err := f.note("logs %s tail %d stream %q", name, q.Tail, q.Stream); err != nil {
+		return err
+	}
+	for _, l := range f.lines {
+		if err := emit(l); err != nil {
+			return err
+		}
+	}
+	if !q.Follow {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		_ = f.note("logs followed to the end")
+		return ctx.Err()
+	case <-f.endLogs:
+		return nil
+	}
+}
+
+func (f *fakeNode) Images(context.Context) ([]images.Image, error) { return nil, nil }
+func (f *fakeNode) PullImage(ctx context.Context, _ string, tell func(images.Progress)) (images.Image, error) {
+	return f.pull(ctx, tell)
+}
+func (f *fakeNode) RemoveImage(_ context.Context, ref string) error {
+	return f.note("remove image %s", ref)
+}
+
+var errSecret = errors.New("open /secret/place: permission denied")
+
+// server is the whole API on a fake node.
+func server(t testing.TB) (*fakeNode, *api.Server) {
+	t.Helper()
+	f := newFake()
+	d, err := New(Config{Node: f})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := api.New(api.Config{Dialects: []api.Dialect{d}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f, s
+}
+
+func ask(s http.Handler, method, path, body string) *httptest.ResponseRecorder {
+	var r io.Reader
+	if body != "" {
+		r = strings.NewReader(body)
+	}
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, httptest.NewRequest(method, path, r))
+	return w
+}
+
+func exited(code int) *shimapi.Exit { return &shimapi.Exit{Code: code} }

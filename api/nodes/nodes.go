@@ -1,0 +1,116 @@
+// Package nodes is the REST API of the Zero-OS Orchestrator, in both its
+// generations (ids and names, jobs and processes), for the one node it runs on.
+// Fields that Zero-OS has not are ours and never needed.
+package nodes
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/netip"
+	"syscall"
+
+	"github.com/buoy-edge/buoy/container"
+	"github.com/buoy-edge/buoy/images"
+	"github.com/buoy-edge/buoy/netcfg"
+	"github.com/buoy-edge/buoy/node"
+	"github.com/buoy-edge/buoy/node/inventory"
+)
+
+// Node is what the dialect asks of a node; *node.Node does it. Errors have a
+// kind of errs, and texts that the client may read unless they are Internal.
+type Node interface {
+	Machine
+	Containers
+	Jobs
+	Processes
+	Insides
+	Images
+}
+
+// Machine is the node as a whole.
+type Machine interface {
+	Info() node.Info
+	Inventory() inventory.FS
+	KillHostProcess(ctx context.Context, pid int) error
+	Reboot(ctx context.Context, force bool) error
+}
+
+// Containers are the containers of the node.
+type Containers interface {
+	Warm(ctx context.Context) // must return at once
+	Create(ctx context.Context, s node.Spec) error
+	Containers() []node.Container
+	Container(name string) (node.Container, error)
+	UpdateNICs(ctx context.Context, name string, nics []netcfg.NIC) error
+	Start(ctx context.Context, name string) error
+	Stop(ctx context.Context, name string) error
+	Restart(ctx context.Context, name string) error
+	Delete(ctx context.Context, name string) error
+}
+
+// Jobs are commands in containers. The name "" stands for all containers.
+type Jobs interface {
+	Exec(ctx context.Context, name string, c container.Command) (id string, err error)
+	Jobs(ctx context.Context, name string) ([]container.Job, error)
+	Job(ctx context.Context, name, id string) (container.Job, container.Output, error)
+	WaitJob(ctx context.Context, name, id string) (container.Job, error)
+	SignalJob(ctx context.Context, name, id string, sig syscall.Signal) error
+	KillJobs(ctx context.Context, name string) error
+}
+
+// Processes are what runs in a container, by the pids it sees itself.
+type Processes interface {
+	Processes(ctx context.Context, name string) ([]inventory.Process, error)
+	Process(ctx context.Context, name string, pid int) (inventory.Process, error)
+	SignalProcess(ctx context.Context, name string, pid int, sig syscall.Signal) error
+	KillProcess(ctx context.Context, name string, pid int) error
+}
+
+// Insides are the facts, files and logs of a container.
+type Insides interface {
+	Memory(ctx context.Context, name string) (inventory.Memory, error)
+	NICs(ctx context.Context, name string) ([]inventory.NIC, error)
+	State(ctx context.Context, name string) (inventory.State, error)
+	OS(ctx context.Context, name string) (inventory.OS, error)
+	Upload(ctx context.Context, name, path string, r io.Reader) error
+	Download(ctx context.Context, name, path string) (r io.ReadCloser, size int64, err error)
+	RemoveFile(ctx context.Context, name, path string) error
+	Logs(ctx context.Context, name string, q container.LogQuery, f func(container.LogLine) error) error
+}
+
+// Images are the images kept on the node.
+type Images interface {
+	Images(ctx context.Context) ([]images.Image, error)
+	PullImage(ctx context.Context, ref string, progress func(images.Progress)) (images.Image, error)
+	RemoveImage(ctx context.Context, ref string) error
+}
+
+// Config is what a Dialect is made of.
+type Config struct {
+	Node Node // required
+	// Publish is where ports are published that name no address; default 0.0.0.0.
+	Publish netip.Addr
+	Log     *slog.Logger // gets what clients are not told; default: none
+}
+
+// Dialect answers the Zero-OS API.
+type Dialect struct {
+	node    Node
+	id      string // the node's, which does not change
+	publish netip.Addr
+	log     *slog.Logger
+	stats   sampler
+}
+
+// New makes a Dialect. Its Run keeps the figures of /stats.
+func New(cfg Config) (*Dialect, error) {
+	if cfg.Node == nil {
+		return nil, errors.New("new Zero-OS dialect: Node is required")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Dialect{node: cfg.Node, id: cfg.Node.Info().ID, publish: cfg.Publish, log: cfg.Log, stats: sampler{keys: map[string]*metric{}}}, nil
+}

@@ -1,0 +1,72 @@
+package nodes
+
+import (
+	"net/http"
+	"net/url"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/buoy-edge/buoy/container"
+	"github.com/buoy-edge/buoy/internal/errs"
+)
+
+// param is a part of the path, unescaped: chi gives it as it was sent.
+func param(r *http.Request, key string) string {
+	raw := chi.URLParam(r, key)
+	if r.URL.RawPath == "" {
+		return raw // chi has routed by the unescaped path
+	}
+	if plain, err := url.PathUnescape(raw); err == nil {
+		return plain
+	}
+	return raw
+}
+
+// containerName is the container that the path names. What cannot be a name is
+// the name of no container.
+func containerName(r *http.Request) (string, error) {
+	name := param(r, "container")
+	if !container.ValidName(name) {
+		return "", errs.E(errs.NotFound, "container %q does not exist", name)
+	}
+	return name, nil
+}
+
+func pid(r *http.Request) (int, error) {
+	text := param(r, "pid")
+	n, err := strconv.ParseInt(text, 10, 32)
+	if err != nil || n < 1 {
+		return 0, errs.E(errs.Invalid, "process id %q is not a number above 0", text)
+	}
+	return int(n), nil
+}
+
+// filePath checks a path inside a container.
+func filePath(p string) (string, error) {
+	if p == "" {
+		return "", errs.E(errs.Invalid, "path is missing; it says which file of the container")
+	}
+	if !path.IsAbs(p) || strings.ContainsRune(p, 0) {
+		return "", errs.E(errs.Invalid, "path %q is not an absolute path", p)
+	}
+	return path.Clean(p), nil
+}
+
+// flag reads a query parameter that is true or false; one without value is true.
+func flag(q url.Values, key string) (bool, error) {
+	if !q.Has(key) {
+		return false, nil
+	}
+	text := q.Get(key)
+	if text == "" {
+		return true, nil
+	}
+	b, err := strconv.ParseBool(text)
+	if err != nil {
+		return false, errs.E(errs.Invalid, "parameter %s is %q; it must be true or false", key, text)
+	}
+	return b, nil
+}

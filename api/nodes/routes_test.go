@@ -1,0 +1,329 @@
+package nodes
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"mime/multipart"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/buoy-edge/buoy/api"
+	"github.com/buoy-edge/buoy/images"
+	"github.com/buoy-edge/buoy/internal/errs"
+)
+
+// TestRoutes has a line for what each route says to the present and the absent.
+func TestRoutes(t *testing.T) {
+	c, gone := here+"/containers/vfw_21", here+"/containers/nobody"
+	for _, tt := range []struct {
+		method, path, body string
+		status             int
+		answer             string // part of the body, or "" for none at all
+		did                string // what reached the node
+	}{
+		{"GET", "/nodes", "", 200, `"ipaddress":"10.0.0.2","version":"v1"`, ""},
+		{"GET", here, "", 200, `{"hostname":"core0node"`, ""},
+		{"GET", "/nodes/other", "", 404, `node \"other\"`, ""},
+		{"GET", "/nodes/other/containers", "", 404, `node \"other\"`, ""},
+		{"DELETE", "/nodes/other/containers/x", "", 404, `node`, ""},
+		{"GET", here + "/mem", "", 200, `[{"active":`, ""},
+		{"GET", here + "/cpus", "", 200, `"cacheSize":`, ""},
+		{"GET", here + "/disks", "", 200, `[`, ""},
+		{"GET", here + "/nics", "", 200, `"hardwareaddr":`, ""},
+		{"GET", here + "/mounts", "", 200, `"mountpoint":`, ""},
+		{"GET", here + "/info", "", 200, `"os":"linux"`, ""},
+		{"GET", here + "/state", "", 200, `{"cpu":`, ""},
+		{"GET", here + "/stats", "", 200, `"300":{"avg":`, ""},
+		{"POST", here + "/ping", "", 200, "true\n", ""},
+		{"POST", here + "/reboot", "", 204, "", "reboot false"},
+		{"POST", here + "/reboot", "{}", 204, "", "reboot false"},
+		{"POST", here + "/reboot", `{"force":true}`, 204, "", "reboot true"},
+		{"POST", here + "/reboot", `{"force":1}`, 400, `field \"force\" must be true or false`, ""},
+		{"GET", here + "/processes", "", 200, `"cmdline":`, ""},
+		{"GET", here + "/processes/x", "", 400, `process id`, ""},
+		{"GET", here + "/processes/2147483647", "", 404, `error`, ""},
+		{"GET", here + "/processes/99999999999", "", 400, `error`, ""},
+		{"DELETE", here + "/processes/7", "", 204, "", "kill host 7"},
+		{"DELETE", here + "/processes/1", "", 409, `the node itself`, ""},
+		{"DELETE", here + "/processes/-7", "", 400, `error`, ""},
+		{"GET", here + "/jobs", "", 200, jobID, ""},
+		{"DELETE", here + "/jobs", "", 204, "", "kill all jobs"},
+		{"GET", here + "/jobs/" + jobID, "", 200, `"stdout":"hello\n"`, ""},
+		{"GET", here + "/jobs/none", "", 404, `none`, ""},
+		{"DELETE", here + "/jobs/" + jobID, "", 204, "", "signal job " + jobID + " 9"},
+		{"DELETE", here + "/jobs/none", "", 204, "", ""},
+		{"GET", here + "/images", "", 200, "[]\n", ""},
+		{"POST", here + "/images", `{}`, 400, `field \"ref\"`, ""},
+		{"DELETE", here + "/images?ref=nginx", "", 204, "", "remove image nginx"},
+		{"DELETE", here + "/images", "", 400, `parameter ref`, ""},
+
+		{"GET", here + "/containers", "", 200, `"id":"vfw_21"`, ""},
+		{"POST", here + "/containers", `{"id":"vfw_21","flist":"x"}`, 409, `already exists`, "create vfw_21"},
+		{"POST", here + "/containers", "", 400, `body is empty`, ""},
+		{"GET", c, "", 200, `"state":"running"`, ""},
+		{"GET", here + "/containers/vfw%5F21", "", 200, `"name":"vfw_21"`, ""},
+		{"GET", here + "/containers/a%2F..", "", 404, `error`, ""},
+		{"GET", gone, "", 404, `error`, ""},
+		{"PUT", c, `{"nics":[]}`, 204, "", "nics 0 vfw_21"},
+		{"PUT", c, `{}`, 400, `field \"nics\" is missing`, ""},
+		{"PUT", gone, `{"nics":[]}`, 404, `error`, ""},
+		{"DELETE", c, "", 204, "", "delete vfw_21"},
+		{"DELETE", gone, "", 204, "", ""},
+		{"DELETE", here + "/containers/..", "", 204, "", ""},
+		{"POST", c + "/start", "", 201, "", "start vfw_21"},
+		{"POST", gone + "/start", "", 404, `error`, ""},
+		{"POST", c + "/stop", "", 204, "", "stop vfw_21"},
+		{"POST", gone + "/stop", "", 404, `error`, ""},
+		{"POST", c + "/restart", "", 204, "", "restart vfw_21"},
+		{"POST", gone + "/restart", "", 404, `error`, ""},
+		{"POST", c + "/ping", "", 200, "true\n", ""},
+		{"POST", gone + "/ping", "", 404, `error`, ""},
+		{"GET", c + "/mem", "", 200, `[{"active":0`, ""},
+		{"GET", gone + "/mem", "", 404, `error`, ""},
+		{"GET", c + "/cpus", "", 200, `"cacheSize":`, ""},
+		{"GET", gone + "/cpus", "", 404, `error`, ""},
+		{"GET", c + "/nics", "", 200, "[]\n", ""},
+		{"GET", c + "/info", "", 200, `"os":"linux"`, ""},
+		{"GET", c + "/state", "", 200, `{"cpu":1.5,`, ""},
+		{"GET", gone + "/state", "", 404, `error`, ""},
+
+		{"GET", c + "/jobs", "", 200, jobID, ""},
+		{"GET", gone + "/jobs", "", 404, `error`, ""},
+		{"POST", c + "/jobs", `{"name":"/bin/true"}`, 202, "", "exec /bin/true vfw_21"},
+		{"POST", c + "/processes", `{"name":"/bin/true","env":["A=B=C"]}`, 202, "", "exec /bin/true vfw_21"},
+		{"POST", c + "/jobs", `{"args":["x"]}`, 400, `field \"name\"`, ""},
+		{"POST", gone + "/jobs", `{"name":"x"}`, 404, `error`, ""},
+		{"DELETE", c + "/jobs", "", 204, "", "kill jobs vfw_21"},
+		{"DELETE", gone + "/jobs", "", 204, "", ""},
+		{"GET", c + "/jobs/" + jobID, "", 200, `"state":"running"`, ""},
+		{"GET", c + "/jobs/" + jobID + "?wait=0.01", "", 200, `"state":"running"`, ""},
+		{"GET", c + "/jobs/" + jobID + "?wait=-1", "", 400, `parameter wait`, ""},
+		{"GET", c + "/jobs/" + jobID + "?wait=NaN", "", 400, `parameter wait`, ""},
+		{"GET", c + "/jobs/none", "", 404, `error`, ""},
+		{"GET", c + "/jobs/none?wait=9", "", 404, `error`, ""},
+		{"POST", c + "/jobs/" + jobID, `{"signal":15}`, 204, "", "signal job " + jobID + " 15"},
+		{"POST", c + "/jobs/" + jobID, `{"signal":0}`, 400, `field \"signal\"`, ""},
+		{"POST", c + "/jobs/" + jobID, `{}`, 400, `field \"signal\"`, ""},
+		{"POST", c + "/jobs/" + jobID, `{"signal":65}`, 400, `field \"signal\"`, ""},
+		{"POST", c + "/jobs/none", `{"signal":15}`, 404, `error`, ""},
+		{"DELETE", c + "/jobs/none", "", 204, "", ""},
+		{"DELETE", gone + "/jobs/none", "", 204, "", ""},
+
+		{"GET", c + "/processes", "", 200, `"user":0.04`, ""},
+		{"GET", gone + "/processes", "", 404, `error`, ""},
+		{"GET", c + "/processes/1", "", 200, `"pid":1`, ""},
+		{"GET", c + "/processes/2", "", 404, `error`, ""},
+		{"GET", c + "/processes/x", "", 400, `error`, ""},
+		{"POST", c + "/processes/1", `{"signal":1}`, 204, "", "signal 1 1"},
+		{"POST", c + "/processes/1", ``, 400, `body is empty`, ""},
+		{"POST", c + "/processes/2", `{"signal":1}`, 404, `error`, ""},
+		{"DELETE", c + "/processes/1", "", 204, "", "kill 1 vfw_21"},
+		{"DELETE", gone + "/processes/1", "", 204, "", ""},
+		{"DELETE", gone + "/processes/x", "", 400, `error`, ""},
+
+		{"GET", c + "/filesystem?path=/etc/motd", "", 200, "welcome\n", ""},
+		{"GET", c + "/filesystem?path=/etc/../etc/motd", "", 200, "welcome\n", ""},
+		{"GET", c + "/filesystem?path=/none", "", 404, `error`, ""},
+		{"GET", c + "/filesystem", "", 400, `path is missing`, ""},
+		{"GET", c + "/filesystem?path=etc", "", 400, `absolute`, ""},
+		{"GET", c + "/filesystem?path=/a%00b", "", 400, `absolute`, ""},
+		{"POST", c + "/filesystem?path=/x", "y", 400, `multipart`, ""},
+		{"POST", c + "/filesystem", "y", 400, `path is missing`, ""},
+		{"POST", gone + "/filesystem?path=/x", "y", 404, `error`, ""},
+		{"DELETE", c + "/filesystem", `{"path":"/x"}`, 204, "", "remove /x vfw_21"},
+		{"DELETE", c + "/filesystem?path=/x", ``, 204, "", "remove /x vfw_21"},
+		{"DELETE", c + "/filesystem", `{}`, 400, `path is missing`, ""},
+		{"DELETE", gone + "/filesystem", `{"path":"/x"}`, 204, "", ""},
+
+		{"GET", c + "/logs", "", 200, "one\ntwo\n", "logs vfw_21 tail 0 stream \"\""},
+		{"GET", c + "/logs?tail=5&stream=stderr&timestamps=1", "", 200, "1970-01-01T00:00:01.000000005Z one\n", "logs vfw_21 tail 5 stream \"stderr\""},
+		{"GET", c + "/logs?tail=x", "", 400, `parameter tail`, ""},
+		{"GET", c + "/logs?since=soon", "", 400, `parameter since`, ""},
+		{"GET", c + "/logs?follow=perhaps", "", 400, `parameter follow`, ""},
+		{"GET", c + "/logs?stream=stdin", "", 400, `parameter stream`, ""},
+		{"GET", gone + "/logs", "", 404, `error`, ""},
+	} {
+		f, s := server(t)
+		w := ask(s, tt.method, tt.path, tt.body)
+		body := w.Body.String()
+		if w.Code != tt.status || !strings.Contains(body, tt.answer) || tt.answer == "" && body != "" {
+			t.Errorf("%s %s %s = %d %.200q, want %d with %q", tt.method, tt.path, tt.body, w.Code, body, tt.status, tt.answer)
+		}
+		if got := strings.Join(f.done(), "; "); got != tt.did {
+			t.Errorf("%s %s %s did %q, want %q", tt.method, tt.path, tt.body, got, tt.did)
+		}
+	}
+}
+
+func TestLocations(t *testing.T) {
+	_, s := server(t)
+	w := ask(s, "POST", here+"/containers/vfw_21/jobs", `{"name":"x"}`)
+	if got, want := w.Header().Get("Location"), here+"/containers/vfw_21/jobs/job1"; got != want {
+		t.Errorf("Location = %q, want %q", got, want)
+	}
+}
+
+func TestErrors(t *testing.T) {
+	for _, tt := range []struct {
+		err    error
+		status int
+		answer string
+	}{
+		{errs.E(errs.NotFound, "no"), 404, "no"},
+		{errs.E(errs.Exists, "there"), 409, "there"},
+		{errs.E(errs.Invalid, "bad"), 400, "bad"},
+		{errs.E(errs.Conflict, "busy"), 409, "busy"},
+		{errs.E(errs.Unavailable, "away"), 503, "away"},
+		{fmt.Errorf("start x: %w", errs.E(errs.Conflict, "halted")), 409, "start x: halted"},
+		{errors.Join(errs.E(errs.Conflict, "one"), errors.New("two")), 409, "one; two"},
+		{errSecret, 500, "internal error; the log of buoyd has it under request_id r1"},
+		{errs.E(errs.Internal, "x: %w", errSecret), 500, "internal error"},
+	} {
+		var log bytes.Buffer
+		f := newFake()
+		d, err := New(Config{Node: f, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := api.New(api.Config{Dialects: []api.Dialect{d}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.fail = tt.err
+		r := httptest.NewRequest("POST", here+"/containers/vfw_21/stop", nil)
+		r.Header.Set("X-Request-Id", "r1")
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		var body struct{ Error string }
+		if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil {
+			t.Fatal(err)
+		}
+		if w.Code != tt.status || !strings.HasPrefix(body.Error, tt.answer) || strings.Contains(body.Error, "secret") {
+			t.Errorf("%v = %d %s, want %d %s", tt.err, w.Code, body.Error, tt.status, tt.answer)
+		}
+		logged := strings.Count(log.String(), "secret")
+		if want := map[bool]int{true: 1}[tt.status == 500]; logged != want || want == 1 && !strings.Contains(log.String(), "request_id=r1") {
+			t.Errorf("%v is logged %d times, want %d: %s", tt.err, logged, want, log.String())
+		}
+	}
+}
+
+func TestTooLarge(t *testing.T) {
+	_, s := server(t)
+	w := ask(s, "POST", here+"/containers", `{"id":"`+strings.Repeat("x", 10<<20)+`"}`)
+	if w.Code != 413 || !strings.Contains(w.Body.String(), "larger than 1048576 bytes") {
+		t.Errorf("10 MB = %d %s", w.Code, w.Body)
+	}
+}
+
+func TestUpload(t *testing.T) {
+	f, s := server(t)
+	var body bytes.Buffer
+	form := multipart.NewWriter(&body)
+	if err := form.WriteField("comment", "first"); err != nil {
+		t.Fatal(err)
+	}
+	part, err := form.CreateFormFile("file", "name")
+	if err != nil {
+		t.Fatal(err)
+	}
+	content := strings.Repeat("buoy", 1<<20) // past the limit of JSON bodies
+	if _, err := io.WriteString(part, content); err != nil {
+		t.Fatal(err)
+	}
+	whole := body.Len()
+	if err := form.Close(); err != nil {
+		t.Fatal(err)
+	}
+	post := func(r io.Reader) *httptest.ResponseRecorder {
+		req := httptest.NewRequest("POST", here+"/containers/vfw_21/filesystem?path=/data/x", r)
+		req.Header.Set("Content-Type", form.FormDataContentType())
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, req)
+		return w
+	}
+	if w := post(bytes.NewReader(body.Bytes()[:whole/2])); w.Code != 400 {
+		t.Errorf("half an upload = %d %s, want 400", w.Code, w.Body)
+	}
+	if w := post(&body); w.Code != 204 || f.files["/data/x"] != content {
+		t.Errorf("upload = %d %s, %d bytes", w.Code, w.Body, len(f.files["/data/x"]))
+	}
+	if w := post(strings.NewReader("--" + form.Boundary() + "--\r\n")); w.Code != 400 || !strings.Contains(w.Body.String(), `no field`) {
+		t.Errorf("form without file = %d %s", w.Code, w.Body)
+	}
+	w := ask(s, "GET", here+"/containers/vfw_21/filesystem?path=/data/x", "")
+	if w.Header().Get("Content-Length") != fmt.Sprint(len(content)) || w.Header().Get("Content-Type") != "application/octet-stream" || w.Body.String() != content {
+		t.Errorf("download has %v and %d bytes", w.Header(), w.Body.Len())
+	}
+}
+
+// TestFollow reads a followed log over a real connection and hangs up.
+func TestFollow(t *testing.T) {
+	f, s := server(t)
+	srv := httptest.NewServer(s)
+	defer srv.Close()
+	ctx, hangUp := context.WithCancel(t.Context())
+	defer hangUp()
+	req, err := http.NewRequestWithContext(ctx, "GET", srv.URL+here+"/containers/vfw_21/logs?follow=true", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	buf := make([]byte, 8)
+	if _, err := io.ReadFull(res.Body, buf); err != nil || string(buf) != "one\ntwo\n" {
+		t.Fatalf("read %q, %v", buf, err)
+	}
+	hangUp()
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		if strings.Contains(strings.Join(f.done(), ";"), "logs followed to the end") {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the node still follows the log of a client that has gone")
+		}
+	}
+}
+
+func TestPull(t *testing.T) {
+	f, s := server(t)
+	f.pull = func(_ context.Context, tell func(images.Progress)) (images.Image, error) {
+		for i := range int64(1000) {
+			tell(images.Progress{Ref: "nginx", Blob: "b", Done: i, Total: 1000, Phase: images.PhaseDownload})
+		}
+		return images.Image{Ref: "nginx", Size: 5, Layers: []string{"a", "b"}}, nil
+	}
+	w := ask(s, "POST", here+"/images", `{"ref":"nginx"}`)
+	want := `{"ref":"nginx","blob":"b","done":0,"total":1000,"phase":"download"}` + "\n" +
+		`{"image":{"ref":"nginx","digest":"","size":5,"layers":2}}` + "\n"
+	if w.Code != 200 || w.Body.String() != want || w.Header().Get("Content-Type") != "application/x-ndjson" {
+		t.Errorf("pull = %d %v %s", w.Code, w.Header(), w.Body)
+	}
+
+	f.pull = func(_ context.Context, tell func(images.Progress)) (images.Image, error) {
+		tell(images.Progress{Phase: images.PhaseResolve})
+		return images.Image{}, errs.E(errs.Unavailable, "registry is away")
+	}
+	w = ask(s, "POST", here+"/images", `{"ref":"nginx"}`)
+	if w.Code != 200 || !strings.HasSuffix(w.Body.String(), "\n{\"error\":\"registry is away\"}\n") {
+		t.Errorf("late failure = %d %s", w.Code, w.Body)
+	}
+
+	f.pull = func(context.Context, func(images.Progress)) (images.Image, error) {
+		return images.Image{}, errs.E(errs.Invalid, "bad ref")
+	}
+	if w = ask(s, "POST", here+"/images", `{"ref":"?"}`); w.Code != 400 {
+		t.Errorf("early failure = %d %s", w.Code, w.Body)
+	}
+}

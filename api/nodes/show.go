@@ -1,0 +1,83 @@
+package nodes
+
+import (
+	"cmp"
+	"strings"
+
+	"github.com/buoy-edge/buoy/netcfg"
+	"github.com/buoy-edge/buoy/node"
+)
+
+// statusOut says what a container is doing in the two words that Zero-OS has.
+func statusOut(s node.Status) string {
+	switch s {
+	case node.Running, node.Stopping:
+		return "running"
+	case node.Creating, node.Standby, node.Restarting, node.Halted, node.Deleting:
+		return "halted"
+	}
+	return "halted"
+}
+
+func containerItemOut(c node.Container) containerItem {
+	return containerItem{
+		Flist: c.Spec.Image, Hostname: hostname(c), ID: c.Spec.Name, Status: statusOut(c.Status), Name: c.Spec.Name,
+		State: string(c.Status), Reason: c.Reason, Message: c.Message, Image: c.Spec.Image, Created: c.Created.UTC(),
+		Ports: each(c.Spec.Ports, portOut),
+	}
+}
+
+func hostname(c node.Container) string { return cmp.Or(c.Spec.Run.Hostname, c.Spec.Name) }
+
+func containerOut(c node.Container) containerObject {
+	o := containerObject{
+		NICs: each(c.Spec.NICs, nicOut), Filesystems: some(c.Spec.Filesystems), Flist: c.Spec.Image,
+		HostNetworking: c.Spec.HostNetworking, Hostname: hostname(c),
+		InitProcesses: each(c.Spec.InitProcesses, initProcessOut), Ports: each(c.Spec.Ports, portOut),
+		Status: statusOut(c.Status), Storage: c.Spec.Storage, ID: c.Spec.Name, Name: c.Spec.Name,
+
+		State: string(c.Status), Reason: c.Reason, Message: c.Message, Image: c.Spec.Image, Digest: c.Digest,
+		PID: c.PID, Address: c.Address, Created: c.Created.UTC(), Started: c.Started.UTC(), Finished: c.Finished.UTC(),
+		OOMKilled: c.OOM, Restarts: c.Restarts, Restart: c.Spec.Restart.String(), Labels: c.Spec.Labels,
+		Command: some(c.Spec.Run.Args), Limits: limitsOut(c.Spec),
+	}
+	if o.Labels == nil {
+		o.Labels = map[string]string{}
+	}
+	// A container that runs again still tells when its last run ended, but an
+	// exit code beside "running" would mislead.
+	if c.PID == 0 && !c.Finished.IsZero() {
+		o.ExitCode = &c.ExitCode
+	}
+	return o
+}
+
+func limitsOut(s node.Spec) limits {
+	l := s.Run.Limits
+	return limits{
+		MilliCPU: l.MilliCPU, CPUShares: l.CPUShares, CPUSet: l.CPUSet,
+		Memory: size(l.Memory), Swap: size(l.Swap), PIDs: l.PIDs,
+	}
+}
+
+func nicOut(n netcfg.NIC) nic {
+	c := nicConfig(n.Config)
+	c.DNS = some(c.DNS)
+	return nic{Config: c, ID: nicID(n.ID), Type: string(n.Type), Name: n.Name, HWAddr: n.HWAddr}
+}
+
+// portOut is the port as it is asked for, "8080:80", "127.0.0.1:53:53/udp".
+func portOut(p netcfg.Port) string {
+	if p.Host.Addr().IsUnspecified() {
+		return strings.TrimPrefix(p.String(), p.Host.Addr().String()+":")
+	}
+	return p.String()
+}
+
+func initProcessOut(p node.InitProcess) coreSystem {
+	c := coreSystem{Pwd: p.Cwd, Args: []string{}, Environment: some(p.Env), Stdin: p.Stdin}
+	if len(p.Args) > 0 {
+		c.Name, c.Args = p.Args[0], some(p.Args[1:])
+	}
+	return c
+}

@@ -1,0 +1,109 @@
+package api
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"regexp"
+	"runtime/debug"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+)
+
+// Observation is one answered request.
+type Observation struct {
+	Method string
+	Route  string // the pattern that matched, "/nodes/{nodeid}/mem"; "" for none
+	Status int    // 499: the client went away before there was one
+	Took   time.Duration
+}
+
+type requestIDKey struct{}
+
+// goodID is what we take over from a client as its request id.
+var goodID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+
+// requestID gives each request an id, the client's own if it has sent one, and
+// tells it in the answer.
+func requestID(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := r.Header.Get("X-Request-Id")
+		if !goodID.MatchString(id) {
+			id = rand.Text()
+		}
+		w.Header().Set("X-Request-Id", id)
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id)))
+	})
+}
+
+// RequestID is the id under which the log knows this request.
+func RequestID(ctx context.Context) string {
+	id, _ := ctx.Value(requestIDKey{}).(string)
+	return id
+}
+
+// observe counts and logs each request when it has been answered.
+func (s *Server) observe(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		ww := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
+		defer func() { // also when the handler aborts the connection
+			o := Observation{Method: r.Method, Route: route(r), Status: status(ww, r), Took: time.Since(start)}
+			s.cfg.Observe(o)
+			s.cfg.Log.DebugContext(r.Context(), "request", "request_id", RequestID(r.Context()),
+				"method", o.Method, "path", r.URL.Path, "route", o.Route, "status", o.Status,
+				"bytes", ww.BytesWritten(), "took", o.Took, "remote", r.RemoteAddr)
+		}()
+		next.ServeHTTP(ww, r)
+	})
+}
+
+func route(r *http.Request) string {
+	if c := chi.RouteContext(r.Context()); c != nil {
+		return c.RoutePattern()
+	}
+	return ""
+}
+
+func status(w middleware.WrapResponseWriter, r *http.Request) int {
+	if w.Status() != 0 {
+		return w.Status()
+	}
+	if r.Context().Err() != nil {
+		return 499 // nginx's word for it
+	}
+	return http.StatusOK
+}
+
+// recover turns a panic into a 500, or into a cut connection where the answer
+// has begun, and logs it.
+func (s *Server) recover(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			p := recover()
+			if p == nil {
+				return
+			}
+			if p == http.ErrAbortHandler { //nolint:errorlint,err113 // net/http compares it like this too
+				panic(p)
+			}
+			s.cfg.Log.ErrorContext(r.Context(), "request panicked", "request_id", RequestID(r.Context()),
+				"method", r.Method, "path", r.URL.Path, slog.Any("panic", p), "stack", string(debug.Stack()))
+			if ww, ok := w.(middleware.WrapResponseWriter); ok && ww.Status() != 0 {
+				panic(http.ErrAbortHandler)
+			}
+			Error(w, http.StatusInternalServerError, Hidden(r.Context()))
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// Hidden is what a client reads instead of an internal error.
+func Hidden(ctx context.Context) string {
+	return fmt.Sprintf("internal error; the log of buoyd has it under request_id %s", RequestID(ctx))
+}

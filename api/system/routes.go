@@ -1,0 +1,47 @@
+package system
+
+import (
+	"net/http"
+	"runtime"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/buoy-edge/buoy/api"
+	"github.com/buoy-edge/buoy/internal/version"
+)
+
+// Routes implements api.Dialect.
+func (d *Dialect) Routes(r chi.Router) {
+	r.Get("/health", d.health)
+	r.Get("/version", d.version)
+	r.Get("/openapi.yaml", d.openapi)
+	r.Method(http.MethodGet, "/metrics", promhttp.HandlerFor(d.metrics.registry, promhttp.HandlerOpts{}))
+}
+
+func (d *Dialect) health(w http.ResponseWriter, _ *http.Request) {
+	h := d.cfg.Health()
+	h.Status = "ok" // we answer; Ready says the rest
+	h.Version = version.Version
+	h.Uptime = time.Since(d.start).Seconds()
+	api.JSON(w, http.StatusOK, h)
+}
+
+func (d *Dialect) version(w http.ResponseWriter, _ *http.Request) {
+	api.JSON(w, http.StatusOK, versionObject{
+		Version: version.Version, Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH,
+	})
+}
+
+type versionObject struct {
+	Version string `json:"version"`
+	Go      string `json:"go"`
+	OS      string `json:"os"`
+	Arch    string `json:"arch"`
+}
+
+func (d *Dialect) openapi(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/yaml")
+	_, _ = w.Write(openapi) // fails when the client has gone
+}

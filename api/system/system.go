@@ -1,0 +1,57 @@
+// Package system answers what every buoyd has whichever dialects it speaks:
+// its health, version, metrics and the description of its API.
+package system
+
+import (
+	_ "embed"
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/buoy-edge/buoy/api"
+)
+
+//go:embed openapi.yaml
+var openapi []byte
+
+// Config is what a Dialect is made of.
+type Config struct {
+	// Health says how the daemon is, cheaply. // required
+	Health func() Health
+	// Containers counts the node's containers by status, for /metrics. // required
+	Containers func() map[string]int
+}
+
+// Health is how the daemon is; it sees to Uptime itself.
+type Health struct {
+	Status  string  `json:"status"` // "ok": the daemon answers
+	Ready   bool    `json:"ready"`  // what should run has been looked after since the daemon's start
+	Node    string  `json:"node"`   // its id
+	Message string  `json:"message,omitempty"`
+	Version string  `json:"version"`
+	Uptime  float64 `json:"uptime"` // of the daemon, in seconds
+}
+
+// Dialect answers the system routes.
+type Dialect struct {
+	cfg     Config
+	start   time.Time
+	metrics *metrics
+}
+
+// New makes a Dialect. Its Observe belongs into api.Config.
+func New(cfg Config) (*Dialect, error) {
+	if cfg.Health == nil || cfg.Containers == nil {
+		return nil, errors.New("new system dialect: Health and Containers are required")
+	}
+	d := &Dialect{cfg: cfg, start: time.Now(), metrics: newMetrics()}
+	d.metrics.registry.MustRegister(containers{cfg.Containers})
+	return d, nil
+}
+
+// Observe counts an answered request.
+func (d *Dialect) Observe(o api.Observation) { d.metrics.observe(o) }
+
+// Registry takes further metrics of the daemon.
+func (d *Dialect) Registry() prometheus.Registerer { return d.metrics.registry }

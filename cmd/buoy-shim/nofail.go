@@ -1,0 +1,5 @@
+//go:build linux && cgo && !buoyfail
+
+package main
+
+func failpoint() func(string) { return nil }

@@ -1,0 +1,220 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/buoy-edge/buoy/internal/version"
+	buoy "github.com/buoy-edge/buoy/sdk/go"
+)
+
+// cli is what all commands share.
+type cli struct {
+	getenv         func(string) string
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	signals        <-chan os.Signal // SIGINT and SIGTERM
+
+	addr, node string
+	output     string // "table" or "json"
+}
+
+var errInterrupted = errors.New("interrupted")
+
+func (c *cli) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "buoy",
+		Short: "Run containers on a bare Linux host",
+		Long: `buoy runs containers on a bare Linux host. It talks to buoyd.
+
+Environment: BUOY_ADDR is where buoyd listens (` + buoy.DefaultAddr + `),
+BUOY_TOKEN the token it wants when that is not its socket.
+
+Exit codes: the container's own for run and exec; 125 when buoy itself fails,
+126 when the container's command cannot be run, 127 when it is not there.`,
+		Version:       version.Version,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("there is no command %q; see %q", args[0], "buoy --help")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			if c.output != "table" && c.output != "json" {
+				return fmt.Errorf("-o %s: want table or json", c.output)
+			}
+			return nil
+		},
+	}
+	root.SetVersionTemplate("buoy {{.Version}}\n")
+	root.SetIn(c.stdin)
+	root.SetOut(c.stdout)
+	root.SetErr(c.stderr)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%w; see %q", err, cmd.CommandPath()+" --help")
+	})
+	flags := root.PersistentFlags()
+	flags.StringVar(&c.addr, "addr", "", "`address` where buoyd listens: http://, https:// or unix:// (default $BUOY_ADDR or "+buoy.DefaultAddr+")")
+	flags.StringVar(&c.node, "node", "self", "`id` of the node, when buoyd knows several")
+	flags.StringVarP(&c.output, "output", "o", "table", "`form`: table or json")
+	root.AddCommand(
+		c.runCommand(), c.psCommand(), c.inspectCommand(), c.logsCommand(), c.execCommand(),
+		c.stopCommand(), c.startCommand(), c.restartCommand(), c.rmCommand(),
+		c.imagesCommand(), c.pullCommand(), c.rmiCommand(),
+		c.nodesCommand(), c.versionCommand(), c.resetCommand(),
+	)
+	return root
+}
+
+// address is where buoyd listens, by flag, environment and default.
+func (c *cli) address() string {
+	if c.addr != "" {
+		return c.addr
+	}
+	if addr := c.getenv("BUOY_ADDR"); addr != "" {
+		return addr
+	}
+	return buoy.DefaultAddr
+}
+
+func (c *cli) client() (*buoy.Client, error) {
+	return buoy.New(c.address(), buoy.WithNode(c.node), buoy.WithToken(c.getenv("BUOY_TOKEN")))
+}
+
+// takes checks how many arguments there are; what says in words what they are.
+func takes(least, most int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) >= least && (most < 0 || len(args) <= most) {
+			return nil
+		}
+		return fmt.Errorf("%q takes %s; see %q", cmd.CommandPath(), what, cmd.CommandPath()+" --help")
+	}
+}
+
+// talk makes a command's RunE of a function that needs a client. SIGINT and
+// SIGTERM end its context.
+func (c *cli) talk(f func(ctx context.Context, b *buoy.Client, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		b, err := c.client()
+		if err != nil {
+			return err
+		}
+		defer b.Close()
+		ctx, stop := c.interruptible(cmd.Context())
+		defer stop()
+		if err := f(ctx, b, args); err != nil {
+			return interrupted(ctx, err)
+		}
+		return nil
+	}
+}
+
+// interruptible returns a context that the next signal ends. After stop,
+// signals are somebody else's.
+func (c *cli) interruptible(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		select {
+		case <-c.signals:
+			cancel(errInterrupted)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(nil); <-gone }
+}
+
+// interrupted is errInterrupted if a signal is why err happened.
+func interrupted(ctx context.Context, err error) error {
+	if errors.Is(context.Cause(ctx), errInterrupted) {
+		return errInterrupted
+	}
+	return err
+}
+
+// each does the same to several names, says the name of each that went well,
+// and goes on when one does not.
+func (c *cli) each(ctx context.Context, names []string, do func(name string) error) error {
+	failed := false
+	for _, name := range names {
+		err := do(name)
+		if ctx.Err() != nil {
+			return err
+		}
+		if err != nil {
+			failed = true
+			c.complain(err)
+			continue
+		}
+		fmt.Fprintln(c.stdout, name)
+	}
+	if failed {
+		return exitError(exitOurs)
+	}
+	return nil
+}
+
+// complain tells the user of an error, and what to do next if that is known.
+func (c *cli) complain(err error) {
+	text := err.Error()
+	if hint := c.hint(err); hint != "" {
+		text += "; " + hint
+	}
+	fmt.Fprintf(c.stderr, "buoy: %s\n", text)
+}
+
+func (c *cli) hint(err error) string {
+	_, connect := errors.AsType[*buoy.ConnectError](err)
+	switch {
+	case connect && errors.Is(err, buoy.ErrForbidden):
+		return "use sudo, or become a member of the group that owns it"
+	case connect:
+		return `start it with "systemctl start buoyd", or name another with --addr or BUOY_ADDR`
+	case errors.Is(err, buoy.ErrUnauthorized):
+		return "put a token into BUOY_TOKEN"
+	case errors.Is(err, errNoContainer):
+		return `see "buoy ps -a"`
+	case errors.Is(err, errNoImage):
+		return `see "buoy images"`
+	}
+	return ""
+}
+
+var (
+	errNoContainer = errors.New("no such container")
+	errNoImage     = errors.New("no such image")
+)
+
+// about marks what the API says was not found as a container or an image, and
+// makes a sentence of an answer that only names it.
+func about(kind, err error) error {
+	if err == nil || !errors.Is(err, buoy.ErrNotFound) {
+		return err
+	}
+	text := err.Error()
+	said := func(words string) bool { return strings.Contains(strings.ToLower(text), words) }
+	if !said("not found") && !said("no such") && !said("no container") && !said("no image") && !said("not exist") {
+		text += " was not found"
+	}
+	return &missingError{kind: kind, text: text, err: err}
+}
+
+// missingError is a 404 that says what is missing.
+type missingError struct {
+	kind error
+	text string
+	err  error
+}
+
+func (e *missingError) Error() string   { return e.text }
+func (e *missingError) Unwrap() []error { return []error{e.kind, e.err} }

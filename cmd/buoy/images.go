@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	buoy "github.com/buoy-edge/buoy/sdk/go"
+)
+
+func (c *cli) imagesCommand() *cobra.Command {
+	var quiet bool
+	cmd := &cobra.Command{
+		Use:   "images",
+		Short: "List the images that the node has",
+		Args:  takes(0, 0, "no arguments"),
+		RunE: c.talk(func(ctx context.Context, b *buoy.Client, _ []string) error {
+			var raw json.RawMessage
+			if err := b.Do(ctx, http.MethodGet, "/nodes/{node}/images", nil, &raw); err != nil {
+				return err
+			}
+			var images []buoy.Image
+			if err := json.Unmarshal(raw, &images); err != nil {
+				return fmt.Errorf("decode the list of images: %w", err)
+			}
+			refs, rows := []string{}, [][]string{}
+			for _, image := range images {
+				refs = append(refs, image.Ref)
+				rows = append(rows, []string{image.Ref, shortDigest(image.Digest), sizeText(image.Size), since(image.Pulled)})
+			}
+			switch {
+			case quiet:
+				return c.lines(refs)
+			case c.output == "json":
+				return c.json(raw)
+			}
+			return c.table([]string{"IMAGE", "DIGEST", "SIZE", "PULLED"}, rows)
+		}),
+	}
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "only references")
+	return cmd
+}
+
+func shortDigest(digest string) string {
+	_, hex, _ := strings.Cut(digest, ":")
+	return hex[:min(12, len(hex))]
+}
+
+func (c *cli) rmiCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "rmi IMAGE…",
+		Short: "Remove images from the node",
+		Args:  takes(1, -1, "one or more images"),
+		RunE: c.talk(func(ctx context.Context, b *buoy.Client, refs []string) error {
+			images, err := b.Images(ctx) // to remove one that is not there is a success for the API
+			if err != nil {
+				return err
+			}
+			return c.each(ctx, refs, func(ref string) error {
+				ref, err := imageRef(ref, c.place())
+				if err != nil {
+					return err
+				}
+				if !has(images, ref) {
+					return &missingError{kind: errNoImage, text: fmt.Sprintf("image %s is not on the node", ref), err: buoy.ErrNotFound}
+				}
+				return about(errNoImage, b.RemoveImage(ctx, ref))
+			})
+		}),
+	}
+}
+
+func (c *cli) pullCommand() *cobra.Command {
+	var quiet bool
+	cmd := &cobra.Command{
+		Use:   "pull IMAGE…",
+		Short: "Bring images onto the node",
+		Args:  takes(1, -1, "one or more images"),
+		RunE: c.talk(func(ctx context.Context, b *buoy.Client, refs []string) error {
+			for _, ref := range refs {
+				ref, err := imageRef(ref, c.place())
+				if err != nil {
+					return err
+				}
+				image, err := c.pull(ctx, b, ref, quiet)
+				if err != nil {
+					return err
+				}
+				if c.output == "json" {
+					err = c.json(image)
+				} else {
+					_, err = fmt.Fprintln(c.stdout, image.Ref)
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		}),
+	}
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "show no progress")
+	return cmd
+}
+
+// pull pulls an image, with a line of progress on a terminal.
+func (c *cli) pull(ctx context.Context, b *buoy.Client, ref string, quiet bool) (buoy.Image, error) {
+	line := newProgressLine(c.stderr, ref, !quiet && isTerminal(c.stderr))
+	defer line.clear()
+	for p, err := range b.Pull(ctx, ref) {
+		if err != nil {
+			return buoy.Image{}, pullError(ref, err)
+		}
+		if p.Image != nil {
+			return *p.Image, nil
+		}
+		line.add(p)
+	}
+	return buoy.Image{}, fmt.Errorf("pull %s: no image came", ref)
+}
+
+// pullError names the image unless the error does.
+func pullError(ref string, err error) error {
+	if _, connect := err.(*buoy.ConnectError); connect || strings.Contains(err.Error(), ref) { //nolint:errorlint // New's caller gets it bare
+		return err
+	}
+	return fmt.Errorf("pull %s: %w", ref, err)
+}
+
+// provide sees to it that the image is there, as --pull says. What comes from
+// the node's own disk is left to the creation of the container.
+func (c *cli) provide(ctx context.Context, b *buoy.Client, ref string, f *runFlags) error {
+	if !isRemote(ref) {
+		return nil
+	}
+	if f.pull != "always" {
+		images, err := b.Images(ctx)
+		if err != nil {
+			return err
+		}
+		if has(images, ref) {
+			return nil
+		}
+		if f.pull == "never" {
+			return fmt.Errorf("image %s is not on the node; leave out --pull never, or run %q first", ref, "buoy pull "+ref)
+		}
+	}
+	_, err := c.pull(ctx, b, ref, f.quiet)
+	return err
+}
+
+// has says whether ref is among images.
+func has(images []buoy.Image, ref string) bool {
+	want := normalRef(ref)
+	return slices.ContainsFunc(images, func(i buoy.Image) bool { return i.Ref == want || i.Ref == ref })
+}
+
+// isRemote says whether an image comes over the network in one piece with
+// progress; flists come when they are read.
+func isRemote(ref string) bool {
+	for _, local := range []string{"oci:", "oci-archive:", "docker-archive:", "file:"} {
+		if strings.HasPrefix(ref, local) {
+			return false
+		}
+	}
+	return !isPath(ref) && !strings.HasSuffix(ref, ".flist") && !strings.HasSuffix(ref, ".fl")
+}
+
+// normalRef spells a reference to a registry as nodes list it: nginx is
+// docker.io/library/nginx:latest.
+func normalRef(ref string) string {
+	if strings.HasPrefix(ref, "http://") || strings.HasPrefix(ref, "https://") {
+		return ref
+	}
+	ref = strings.TrimPrefix(ref, "docker://")
+	host, rest, ok := strings.Cut(ref, "/")
+	if !ok || !strings.ContainsAny(host, ".:") && host != "localhost" {
+		host, rest = "docker.io", ref
+	}
+	if host == "index.docker.io" {
+		host = "docker.io"
+	}
+	if host == "docker.io" && !strings.Contains(rest, "/") {
+		rest = "library/" + rest
+	}
+	if last := rest[strings.LastIndexByte(rest, '/')+1:]; !strings.ContainsAny(last, ":@") {
+		rest += ":latest"
+	}
+	return host + "/" + rest
+}

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// json writes a value, or an answer of the API as it came, indented.
+func (c *cli) json(v any) error {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	var out bytes.Buffer
+	if err := json.Indent(&out, text, "", "  "); err != nil {
+		return err
+	}
+	out.WriteByte('\n')
+	_, err = c.stdout.Write(out.Bytes())
+	return err
+}
+
+// table writes rows in columns under a head.
+func (c *cli) table(head []string, rows [][]string) error {
+	w := tabwriter.NewWriter(c.stdout, 0, 0, 3, ' ', 0)
+	for _, row := range append([][]string{head}, rows...) {
+		for i, cell := range row {
+			if cell == "" {
+				row[i] = "-"
+			}
+		}
+		fmt.Fprintln(w, strings.Join(row, "\t"))
+	}
+	return w.Flush()
+}
+
+// lines writes one value a line.
+func (c *cli) lines(values []string) error {
+	for _, v := range values {
+		if _, err := fmt.Fprintln(c.stdout, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ago says how long something took or has been, in one unit.
+func ago(d time.Duration) string {
+	switch {
+	case d < 0:
+		return "0s"
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%ds", int(d/time.Second))
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%dm", int(d/time.Minute))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh", int(d/time.Hour))
+	}
+	return fmt.Sprintf("%dd", int(d/(24*time.Hour)))
+}
+
+// since is ago of a time, or nothing of the zero one.
+func since(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return ago(time.Since(t))
+}
+
+// isTerminal says whether somebody may be looking at w.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	st, err := f.Stat()
+	return err == nil && st.Mode()&os.ModeCharDevice != 0
+}

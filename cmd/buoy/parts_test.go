@@ -1,0 +1,125 @@
+package main
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	buoy "github.com/buoy-edge/buoy/sdk/go"
+)
+
+func TestParseSize(t *testing.T) {
+	for text, want := range map[string]int64{
+		"0": 0, "1048576": 1 << 20, "64Mi": 64 << 20, "64MiB": 64 << 20, "64m": 64 << 20, "64MB": 64 << 20, "1g": 1 << 30,
+		"1.5G": 3 << 29, "2T": 2 << 40, "1p": 1 << 50, "10b": 10, "0.5k": 512, "512kb": 512 << 10,
+	} {
+		if got, err := parseSize(text); got != want || err != nil {
+			t.Errorf("parseSize(%s) = %d, %v; want %d", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "m", "-1", "1x", "5i", "5ib", "1e3", "1.2.3", "9999999999t", "0x10", "1/2", ".", "inf", "1 m"} {
+		if got, err := parseSize(text); err == nil {
+			t.Errorf("parseSize(%q) = %d, want an error", text, got)
+		}
+	}
+}
+
+func TestParseCPUs(t *testing.T) {
+	for text, want := range map[string]int64{"1": 1000, "0.5": 500, ".5": 500, "0.001": 1, "500m": 500, "2.2500": 2250, "0": 0} {
+		if got, err := parseCPUs(text); got != want || err != nil {
+			t.Errorf("parseCPUs(%s) = %d, %v; want %d", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "-1", "x", "0.0001", "1e9", "NaN", "m", "99999999999999999999"} {
+		if got, err := parseCPUs(text); err == nil {
+			t.Errorf("parseCPUs(%q) = %d, want an error", text, got)
+		}
+	}
+}
+
+func TestSizeText(t *testing.T) {
+	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 3 << 20: "3.0 MiB", 1 << 62: "4096.0 PiB"} {
+		if got := sizeText(n); got != want {
+			t.Errorf("sizeText(%d) = %s, want %s", n, got, want)
+		}
+	}
+}
+
+func TestNormalRef(t *testing.T) {
+	for ref, want := range map[string]string{
+		"nginx":                     "docker.io/library/nginx:latest",
+		"docker://nginx:1":          "docker.io/library/nginx:1",
+		"me/app":                    "docker.io/me/app:latest",
+		"index.docker.io/nginx":     "docker.io/library/nginx:latest",
+		"localhost/app":             "localhost/app:latest",
+		"host:5000/app":             "host:5000/app:latest",
+		"host:5000/a/b@sha256:00":   "host:5000/a/b@sha256:00",
+		"https://x.org/rootfs.tar":  "https://x.org/rootfs.tar",
+		"quay.io/prometheus/node:2": "quay.io/prometheus/node:2",
+	} {
+		if got := normalRef(ref); got != want {
+			t.Errorf("normalRef(%s) = %s, want %s", ref, got, want)
+		}
+	}
+}
+
+func TestStartErrorCode(t *testing.T) {
+	for text, want := range map[string]int{
+		`exec: "x": executable file not found in $PATH`: exitNotFound,
+		`exec /bin/x: no such file or directory`:        exitNotFound,
+		`exec: "/etc": is a directory`:                  exitNotExecutable,
+		`exec /x: exec format error`:                    exitNotExecutable,
+		`mount /data: permission denied`:                exitOurs,
+		`rootfs /x: no such file or directory`:          exitOurs,
+		`exec: out of luck`:                             exitOurs,
+	} {
+		if got := (&startError{errors.New(text)}).code(); got != want {
+			t.Errorf("%s: code %d, want %d", text, got, want)
+		}
+	}
+}
+
+func TestProgressText(t *testing.T) {
+	line := newProgressLine(nil, "nginx", false)
+	steps := []struct {
+		p    buoy.Progress
+		want string
+	}{
+		{buoy.Progress{Phase: "resolve", Total: -1}, "pulling nginx"},
+		{buoy.Progress{Blob: "a", Phase: "download", Done: 1 << 20, Total: 4 << 20}, "pulling nginx: 1.0 MiB of 4.0 MiB, 0 of 1 layers done"},
+		{buoy.Progress{Blob: "b", Phase: "download", Done: 0, Total: 4 << 20}, "pulling nginx: 1.0 MiB of 8.0 MiB, 0 of 2 layers done"},
+		{buoy.Progress{Blob: "a", Phase: "unpack", Done: 1, Total: 4 << 20}, "pulling nginx: 4.0 MiB of 8.0 MiB, 0 of 2 layers done"},
+		{buoy.Progress{Blob: "b", Phase: "unpack", Done: 1, Total: 4 << 20}, "pulling nginx: unpacking, 0 of 2 layers done"},
+		{buoy.Progress{Blob: "a", Phase: "done", Done: 4 << 20, Total: 4 << 20}, "pulling nginx: unpacking, 1 of 2 layers done"},
+	}
+	for _, step := range steps {
+		line.add(step.p)
+		if got := line.text(); got != step.want {
+			t.Errorf("after %+v: %q, want %q", step.p, got, step.want)
+		}
+	}
+}
+
+func TestParseTime(t *testing.T) {
+	now := time.Date(2026, 11, 21, 8, 0, 0, 0, time.UTC)
+	for text, want := range map[string]time.Time{
+		"":                     {},
+		"10m":                  now.Add(-10 * time.Minute),
+		"1795248000":           time.Unix(1795248000, 0),
+		"2026-11-20":           time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC),
+		"2026-11-20T10:00:00Z": time.Date(2026, 11, 20, 10, 0, 0, 0, time.UTC),
+		"2026-11-20 10:00:00":  time.Date(2026, 11, 20, 10, 0, 0, 0, time.UTC),
+	} {
+		if got, err := parseTime(text, now); !got.Equal(want) || err != nil {
+			t.Errorf("parseTime(%q) = %v, %v; want %v", text, got, err, want)
+		}
+	}
+}
+
+func TestAgo(t *testing.T) {
+	for d, want := range map[time.Duration]string{-1: "0s", 119 * time.Second: "119s", 2 * time.Minute: "2m", 47 * time.Hour: "47h", 48 * time.Hour: "2d"} {
+		if got := ago(d); got != want {
+			t.Errorf("ago(%v) = %s, want %s", d, got, want)
+		}
+	}
+}

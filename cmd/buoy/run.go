@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	buoy "github.com/buoy-edge/buoy/sdk/go"
+)
+
+func (c *cli) runCommand() *cobra.Command {
+	f := &runFlags{}
+	cmd := &cobra.Command{
+		Use: "run [FLAGS] IMAGE [COMMAND…]", DisableFlagsInUseLine: true,
+		Short: "Make a container and run it",
+		Long: `Make a container and run it. IMAGE is an OCI reference (nginx:1.27, oci:DIR),
+or a rootfs archive or directory (path or URL). COMMAND replaces the image's.
+
+In the foreground its output is yours, SIGINT and SIGTERM stop it, a second one
+kills it, and its exit code becomes that of buoy. It runs on if buoy is killed.`,
+		Example: `  buoy run -d --name web -p 8080:80 nginx:1.27
+  buoy run --rm --memory 64Mi --cpus 0.5 alpine:3 sh -c 'echo $HOSTNAME'
+  buoy run -d --nic type=vlan,id=100,cidr=10.1.0.5/24,gateway=10.1.0.1 ./rootfs.tar.gz`,
+		Args: takes(1, -1, "an image, and perhaps a command"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f.given(cmd.Flags())
+			return c.runContainer(cmd.Context(), f, args)
+		},
+	}
+	f.register(cmd.Flags())
+	return cmd
+}
+
+func (c *cli) runContainer(ctx context.Context, f *runFlags, args []string) error {
+	r, err := f.request(args, c.place())
+	if err != nil {
+		return err
+	}
+	b, err := c.client()
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+
+	early, release := c.interruptible(ctx)
+	if err = c.provide(early, b, r.Flist, f); err == nil {
+		r.Name, err = create(early, b, r)
+	}
+	release()
+	if err != nil {
+		return interrupted(early, err)
+	}
+	if f.detach {
+		fmt.Fprintln(c.stdout, r.Name)
+		return nil
+	}
+	one, err := c.attend(ctx, b, r.Name, early.Err() != nil && errors.Is(context.Cause(early), errInterrupted))
+	if err != nil {
+		return err
+	}
+	if f.remove {
+		if err := b.Delete(ctx, r.Name); err != nil {
+			c.complain(fmt.Errorf("remove %s: %w", r.Name, err))
+		}
+	}
+	return ended(c, one)
+}
+
+// ended is the end of the container as the end of buoy.
+func ended(c *cli, one buoy.Container) error {
+	if one.ExitCode == nil {
+		return fmt.Errorf("container %q did not run: %s", one.Name, oneOf(one.Message, one.Reason, "no reason is known"))
+	}
+	if one.OOM {
+		c.complain(fmt.Errorf("container %q ran out of memory", one.Name))
+	}
+	if *one.ExitCode == 0 {
+		return nil
+	}
+	return exitError(*one.ExitCode)
+}
+
+func oneOf(texts ...string) string {
+	for _, text := range texts {
+		if text != "" {
+			return text
+		}
+	}
+	return ""
+}
+
+// nameTries is how often a made-up name may be taken: with 4096 names and 500
+// containers, eight clashes in a row are one in ten million.
+const nameTries = 8
+
+// create makes the container, under a new name if it has none, and returns that.
+func create(ctx context.Context, b *buoy.Client, r buoy.CreateRequest) (string, error) {
+	if r.Name != "" {
+		return r.Name, startFailure(b.Create(ctx, r))
+	}
+	var err error
+	for range nameTries {
+		r.Name = randomName()
+		if err = b.Create(ctx, r); !errors.Is(err, buoy.ErrConflict) {
+			break
+		}
+		if _, taken := b.Container(ctx, r.Name); taken != nil {
+			break // it is something else that clashed, a port perhaps
+		}
+	}
+	return r.Name, startFailure(err)
+}
+
+// place is this machine as run's flags see it.
+func (c *cli) place() place {
+	return place{
+		getenv:   c.getenv,
+		readFile: os.ReadFile,
+		abs: func(path string) (string, error) {
+			if !strings.HasPrefix(c.address(), "unix://") {
+				return "", fmt.Errorf("%s may be another machine: give the absolute path there", c.address())
+			}
+			return filepath.Abs(path)
+		},
+	}
+}
+
+// startError says that a command of a container could not be started.
+type startError struct{ err error }
+
+func (e *startError) Error() string { return e.err.Error() }
+func (e *startError) Unwrap() error { return e.err }
+
+var (
+	aboutExec     = regexp.MustCompile(`(?i)\bexec\b|\bexecutable\b`)
+	notThere      = regexp.MustCompile(`(?i)executable file not found|no such file or directory`)
+	notExecutable = regexp.MustCompile(`(?i)permission denied|exec format error|is a directory|not executable`)
+)
+
+// code is the exit code that docker has for the failure. The API has no field
+// for it, so the words of Go's os/exec and runc have to tell (2026-11).
+func (e *startError) code() int {
+	text := e.Error()
+	switch {
+	case !aboutExec.MatchString(text):
+		return exitOurs
+	case notThere.MatchString(text):
+		return exitNotFound
+	case notExecutable.MatchString(text):
+		return exitNotExecutable
+	}
+	return exitOurs
+}
+
+// startFailure marks an answer to a request to start something.
+func startFailure(err error) error {
+	if _, ok := errors.AsType[*buoy.Error](err); !ok {
+		return err
+	}
+	return &startError{err}
+}

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+)
+
+// testPlace is a machine with two variables, one file and the working directory /here.
+func testPlace() place {
+	return place{
+		getenv: func(name string) string { return map[string]string{"HOME": "/root", "EMPTY": ""}[name] },
+		readFile: func(name string) ([]byte, error) {
+			if name != "env" {
+				return nil, fs.ErrNotExist
+			}
+			return []byte("# a comment\n\nFILE=yes # no comment\r\n  A=file\nHOME\n"), nil
+		},
+		abs: func(path string) (string, error) {
+			if path == "../far" {
+				return "", errors.New("too far")
+			}
+			return "/here/" + strings.TrimPrefix(path, "./"), nil
+		},
+	}
+}
+
+// TestRequest: what is typed becomes what is sent. Each wants its own fields
+// besides name, flist and the default NIC.
+func TestRequest(t *testing.T) {
+	for _, test := range []struct{ args, want string }{
+		{"alpine", `{}`},
+		{"--name web alpine sh -c x", `{"name":"web","command":["sh","-c","x"]}`},
+		{"alpine -d --name x", `{"command":["-d","--name","x"]}`},
+		{"--hostname h -u 1:2 -w /w --init --read-only --privileged --keep --userns alpine",
+			`{"hostname":"h","user":"1:2","pwd":"/w","init":true,"readOnly":true,"privileged":true,"keep":true,"userns":true}`},
+		{"--entrypoint /bin/sh alpine -c ls", `{"entrypoint":["/bin/sh"],"command":["-c","ls"]}`},
+		{"-e A=1 -e B= -e A=2=3 -e HOME -e NOSUCH alpine", `{"env":["A=2=3","B=","HOME=/root"]}`},
+		{"--env-file env -e A=flag alpine", `{"env":["FILE=yes # no comment","A=flag","HOME=/root"]}`},
+		{"-v /a:/b -v ./c:/d:ro -v /e:/f:rw alpine",
+			`{"mounts":[{"type":"bind","source":"/a","target":"/b"},{"type":"bind","source":"/here/c","target":"/d","readOnly":true},{"type":"bind","source":"/e","target":"/f"}]}`},
+		{"--tmpfs /t --tmpfs /u:size=64m,ro alpine", `{"mounts":[{"type":"tmpfs","target":"/t"},{"type":"tmpfs","target":"/u","readOnly":true,"size":67108864}]}`},
+		{"--device /dev/a --device /dev/a:/dev/b --device /dev/a:rw --device /dev/a:/dev/b:r alpine",
+			`{"devices":[{"path":"/dev/a"},{"path":"/dev/a","target":"/dev/b"},{"path":"/dev/a","permissions":"rw"},{"path":"/dev/a","target":"/dev/b","permissions":"r"}]}`},
+		{"-p 80:80 -p 127.0.0.1:53:5353/udp alpine", `{"ports":["80:80","127.0.0.1:53:5353/udp"]}`},
+		{"--network host alpine", `{"hostNetworking":true,"nics":[]}`},
+		{"--network none alpine", `{"nics":[]}`},
+		{"--nic type=vlan,id=100,cidr=10.1.0.5/24,gateway=10.1.0.1,dns=1.1.1.1,dns=9.9.9.9 alpine",
+			`{"nics":[{"type":"vlan","id":"100","config":{"dhcp":false,"cidr":"10.1.0.5/24","gateway":"10.1.0.1","dns":["1.1.1.1","9.9.9.9"]}}]}`},
+		{"--network default --nic type=bridge,id=br0,name=lan,dhcp,hwaddr=02:00:00:00:00:01 alpine",
+			`{"nics":[{"type":"default","id":""},{"type":"bridge","id":"br0","name":"lan","hwaddr":"02:00:00:00:00:01","config":{"dhcp":true,"cidr":"","gateway":"","dns":[]}}]}`},
+		{"-m 64Mi --cpus 0.5 --pids-limit 10 --shm-size 1g alpine", `{"limits":{"milliCPU":500,"memory":67108864,"pids":10},"shmSize":1073741824}`},
+		{"--ulimit nofile=1024:2048 --ulimit core=unlimited --ulimit nproc=5 alpine",
+			`{"ulimits":[{"name":"nofile","soft":1024,"hard":2048},{"name":"core","soft":18446744073709551615,"hard":18446744073709551615},{"name":"nproc","soft":5,"hard":5}]}`},
+		{"--sysctl net.core.somaxconn=1024 -l a=b=c -l d alpine", `{"sysctls":{"net.core.somaxconn":"1024"},"labels":{"a":"b=c","d":""}}`},
+		{"--cap-add NET_ADMIN --cap-drop ALL alpine", `{"capAdd":["NET_ADMIN"],"capDrop":["ALL"]}`},
+		{"--restart on-failure:3 --stop-signal INT --stop-timeout 2 alpine", `{"restart":"on-failure:3","stopSignal":"INT","stopGrace":2}`},
+		{"--dns 1.1.1.1 --storage redis://h:1 alpine", `{"dns":["1.1.1.1"],"storage":"redis://h:1"}`},
+		{"./rootfs.tar", `{"flist":"/here/rootfs.tar"}`},
+		{"oci:dir:tag", `{"flist":"oci:/here/dir:tag"}`},
+		{"docker-archive:/abs.tar", `{"flist":"docker-archive:/abs.tar"}`},
+	} {
+		want := map[string]any{"name": "", "flist": "alpine", "nics": []any{map[string]any{"type": "default", "id": ""}}}
+		if err := json.Unmarshal([]byte(test.want), &want); err != nil {
+			t.Fatal(err)
+		}
+		wantText, _ := json.Marshal(want)
+		r, err := requestOf(test.args)
+		if err != nil {
+			t.Errorf("run %s: %v", test.args, err)
+			continue
+		}
+		if got := canonical(t, r); got != string(wantText) {
+			t.Errorf("run %s\n got %s\nwant %s", test.args, got, wantText)
+		}
+	}
+}
+
+func TestRequestRefuses(t *testing.T) {
+	for _, test := range []struct{ args, want string }{
+		{"-e =x alpine", "--env =x: want K=V"},
+		{"--env-file nosuch alpine", "--env-file: file does not exist"},
+		{"-v data:/b alpine", "volumes have no names here"},
+		{"-v /a alpine", "want SRC:DST[:ro]"},
+		{"-v /a:b alpine", "want SRC:DST[:ro]"},
+		{"-v /a:/b:z alpine", "want ro or rw"},
+		{"-v ../far:/b alpine", "too far"},
+		{"../far", `image "../far": too far`},
+		{"--tmpfs t alpine", "want an absolute path"},
+		{"--tmpfs /t:mode=1 alpine", `option "mode"`},
+		{"--tmpfs /t:size=x alpine", `size "x"`},
+		{"--device sda alpine", "want PATH"},
+		{"--device /a:/b:/c alpine", "want PATH"},
+		{"--device /a:b alpine", "want PATH"},
+		{"-p 80 alpine", "want [ADDRESS:]HOST:GUEST"},
+		{"-p 80:80/sctp alpine", "want [ADDRESS:]HOST:GUEST"},
+		{"-p 0:80 alpine", "want [ADDRESS:]HOST:GUEST"},
+		{"-p 80:65536 alpine", "want [ADDRESS:]HOST:GUEST"},
+		{"--network bridge alpine", "want default, host or none"},
+		{"--network host -p 80:80 alpine", "--network host has no NICs"},
+		{"--nic id=1 alpine", "want at least type="},
+		{"--nic type=vlan,vlan=1 alpine", `"vlan" is none of`},
+		{"-m 1q alpine", "--memory: size"},
+		{"--cpus x alpine", "--cpus: cpus"},
+		{"--pids-limit -2 alpine", "--pids-limit -2"},
+		{"--ulimit nofile alpine", "want NAME=SOFT[:HARD]"},
+		{"--ulimit nofile=2:1 alpine", "above the hard one"},
+		{"--sysctl x alpine", `--sysctl "x": want K=V`},
+		{"-l =x alpine", `--label "=x"`},
+		{"--restart sometimes alpine", "--restart sometimes: want"},
+		{"--restart always:3 alpine", "--restart always:3: want"},
+		{"--restart on-failure:x alpine", "want a number"},
+		{"--rm --restart always alpine", "exclude each other"},
+		{"--rm -d alpine", "in the foreground only"},
+		{"--stop-timeout -1 alpine", "0 or more seconds"},
+		{"--pull often alpine", "want missing, always or never"},
+		{"--entrypoint= alpine", "--entrypoint cannot be empty"},
+	} {
+		_, err := requestOf(test.args)
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("run %s: %v, want %q in it", test.args, err, test.want)
+		}
+	}
+}
+
+func requestOf(args string) (any, error) {
+	f := &runFlags{}
+	flags := pflag.NewFlagSet("run", pflag.ContinueOnError)
+	f.register(flags)
+	if err := flags.Parse(strings.Fields(args)); err != nil {
+		return nil, err
+	}
+	f.given(flags)
+	return f.request(flags.Args(), testPlace())
+}
+
+// canonical is v in JSON with its keys in order.
+func canonical(t *testing.T, v any) string {
+	t.Helper()
+	text, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	decoder := json.NewDecoder(strings.NewReader(string(text)))
+	var any any
+	if err := decoder.Decode(&any); err != nil {
+		t.Fatal(err)
+	}
+	text, err = json.Marshal(any)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}

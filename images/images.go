@@ -1,0 +1,210 @@
+// Package images keeps root filesystems at rest: it pulls OCI images from
+// registries, layouts and archives, unpacks their layers once, shares them
+// between images, and throws away what nobody uses.
+//
+// Below Config.Dir:
+//
+//	layers/<id>       one unpacked layer, whole or not there; id is short so that 120 lower dirs fit into mount options
+//	layers/<id>.json  which content it is (full digest), written before the folder gets its name
+//	refs/<hash>.json  one reference: image, config, layers, what the source said
+//	tmp/              downloads that can be resumed, unpacking in progress, deletions in progress
+//
+// Compressed blobs are not kept after unpacking: disks are small, and a layer
+// is never pushed from here. A Store has no goroutine, timer or write of its own;
+// all work happens inside the calls.
+package images
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/buoy-edge/buoy/internal/errs"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+// Config says where a Store lives and how it reaches registries.
+type Config struct {
+	Dir      string // required: DATA/images
+	Platform string // "linux/amd64", "linux/arm/v7"; empty: this machine's
+	// AuthFile has the format of docker's config.json. Empty: $REGISTRY_AUTH_FILE, $DOCKER_CONFIG/config.json,
+	// ~/.docker/config.json, $XDG_RUNTIME_DIR/containers/auth.json, whichever exists first. It is read at every pull.
+	AuthFile  string
+	Mirrors   map[string][]string // registry host → mirrors tried first, in order; "host[:port][/prefix]"
+	PlainHTTP []string            // registry hosts ("host" or "host:port") allowed without TLS; loopback always is
+	Parallel  int                 // layer downloads at once; 0: 3
+	Log       *slog.Logger        // nil: no log
+}
+
+// Store is the images of one node. All methods may be called at once.
+type Store struct {
+	cfg      Config
+	platform v1.Platform
+	log      *slog.Logger
+	tune     tuning
+
+	images atomic.Pointer[catalog] // what Resolve and List read; replaced whole under disk
+
+	disk sync.Mutex // serialises changes of names in Dir/layers and Dir/refs; held during small writes
+
+	mu     sync.Mutex        // guards the three maps below; nothing slow under it
+	layers map[string]stored // complete layers by key
+	held   map[string]int    // holds by layer id
+	pinned map[string]int    // running pulls by layer key
+
+	pulls   flights[Image]  // by reference
+	unpacks flights[stored] // by layer key
+	configs flights[[]byte] // by config digest
+	blobs   keyLocks        // by blob digest: one download of a file at a time
+
+	downloading chan struct{} // semaphore of Parallel
+	unpacking   chan struct{} // the same
+}
+
+// Image is one root filesystem and what its maker says about running it. Do not change its slices and maps.
+type Image struct {
+	Ref string // as normalised, e.g. docker.io/library/nginx:1.27
+	// Digest is what Ref stood for at the source: the digest of the manifest, or of the manifest list if there is one
+	// (so that it can be pinned on any platform); for archives the sha256 of the file; for directories "".
+	Digest string
+	// Base and Layers are the overlay's lower dirs, top first, relative to Base. A directory: Base "", Layers its path.
+	Base   string
+	Layers []string
+	Config RunConfig
+	Size   int64 // bytes of all layers unpacked, those shared with other images too; 0 for directories
+	// Created is the maker's claim, Pulled when this content came to this node.
+	Created, Pulled time.Time
+}
+
+// RunConfig is the part of an image's config that matters for running it.
+type RunConfig struct {
+	Env, Entrypoint, Cmd         []string
+	WorkingDir, User, StopSignal string
+	Volumes, ExposedPorts        []string
+	Labels                       map[string]string
+	Architecture, OS, Variant    string
+}
+
+// Phase values of a Progress.
+const (
+	PhaseResolve  = "resolve"  // asking the source what the reference is
+	PhaseDownload = "download" // of one blob
+	PhaseUnpack   = "unpack"   // of one blob; Done counts compressed bytes
+	PhaseDone     = "done"     // Blob set: this blob; else the image
+)
+
+// Progress is one step of a pull. Total is -1 where the source does not say.
+type Progress struct {
+	Ref, Blob   string
+	Done, Total int64
+	Phase       string
+}
+
+// tuning is what tests shorten.
+type tuning struct {
+	attempts  int           // failures in a row without progress before a transfer is given up
+	backoff   time.Duration // after the first failure; doubles up to maxWait
+	maxWait   time.Duration // longest single wait, also the longest Retry-After that is obeyed
+	stall     time.Duration // a transfer without a byte for so long is dropped and resumed
+	dial      time.Duration
+	keepParts time.Duration // age at which a partial download is no longer resumed
+	maxURL    int64         // largest archive fetched from a URL
+}
+
+// Numbers: 6 attempts with 0.5 s doubling are 15.5 s of waiting, enough for a link that flaps, short enough for a person
+// who waits for an answer; a stall of 60 s is what curl and dockerd's proxies use; week as asked for by small disks.
+func defaultTuning() tuning {
+	return tuning{
+		attempts: 6, backoff: 500 * time.Millisecond, maxWait: 2 * time.Minute, stall: time.Minute,
+		dial: 15 * time.Second, keepParts: 7 * 24 * time.Hour, maxURL: 64 << 30,
+	}
+}
+
+// Open reads the index below cfg.Dir, makes the folders and sweeps what a crash left in tmp. Complete layers that no
+// reference uses stay until Prune, because a running container may use them: call Hold for every container first.
+func Open(cfg Config) (*Store, error) {
+	if cfg.Dir == "" {
+		return nil, errs.E(errs.Invalid, "images: Config.Dir is required")
+	}
+	dir, err := filepath.Abs(cfg.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("open image store: %w", err)
+	}
+	cfg.Dir = dir
+	platform, err := parsePlatform(cfg.Platform)
+	if err != nil {
+		return nil, err
+	}
+	parallel := cmp.Or(max(cfg.Parallel, 0), 3)
+	s := &Store{
+		cfg: cfg, platform: platform, log: cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)), tune: defaultTuning(),
+		layers: map[string]stored{}, held: map[string]int{}, pinned: map[string]int{},
+		downloading: make(chan struct{}, parallel), unpacking: make(chan struct{}, parallel),
+	}
+	for _, d := range []string{s.layersDir(), s.refsDir(), s.tmpDir()} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return nil, fmt.Errorf("open image store: %w", err)
+		}
+	}
+	if err := s.sweepTmp(time.Now()); err != nil {
+		return nil, fmt.Errorf("open image store: sweep: %w", err)
+	}
+	if err := s.load(); err != nil {
+		return nil, fmt.Errorf("open image store: %w", err)
+	}
+	return s, nil
+}
+
+func (s *Store) layersDir() string { return filepath.Join(s.cfg.Dir, "layers") }
+func (s *Store) refsDir() string   { return filepath.Join(s.cfg.Dir, "refs") }
+func (s *Store) tmpDir() string    { return filepath.Join(s.cfg.Dir, "tmp") }
+
+// Resolve is the image ref stands for on this node, without asking the source; errs.NotFound if it is not here. A
+// directory needs no pull. A digest reference is also found when another reference of the same repository has it.
+func (s *Store) Resolve(ctx context.Context, ref string) (Image, error) {
+	if err := ctx.Err(); err != nil {
+		return Image{}, err
+	}
+	c := s.images.Load()
+	if r, ok := c.byRef[ref]; ok { // already normalised: the usual case
+		return r.Image, nil
+	}
+	r, err := ParseRef(ref)
+	if err != nil {
+		return Image{}, err
+	}
+	if rec, ok := c.find(r); ok {
+		return rec.Image, nil
+	}
+	if r.Kind == Path {
+		if st, err := os.Stat(r.Path); err == nil && st.IsDir() {
+			return directory(r), nil
+		}
+	}
+	return Image{}, errs.E(errs.NotFound, "image %q is not on this node", r)
+}
+
+// List is every image that was pulled, by reference.
+func (s *Store) List(ctx context.Context) ([]Image, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	var all []Image
+	for _, r := range s.images.Load().byRef {
+		all = append(all, r.Image)
+	}
+	slices.SortFunc(all, func(a, b Image) int { return cmp.Compare(a.Ref, b.Ref) })
+	return all, nil
+}
+
+// directory is a root filesystem used where it is; nothing is recorded about it.
+func directory(r Reference) Image {
+	return Image{Ref: r.String(), Layers: []string{r.Path}}
+}

@@ -1,0 +1,148 @@
+package archtest
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// allowed says which of our packages each package may import besides itself
+// and what is below it. The first row that fits a package holds for it.
+var allowed = []struct {
+	pkg string
+	may []string
+}{
+	{"internal/...", []string{"internal/..."}}, // below everything
+
+	// Strangers to each other; node joins them.
+	{"netcfg/...", []string{"internal/..."}},
+	{"images/...", []string{"internal/..."}},
+	{"flist/...", []string{"internal/..."}},
+	{"gpu/...", []string{"internal/..."}},
+
+	// container is given a rootfs and a netns; what it knows of the shim is its messages.
+	{"container/shimapi", []string{"internal/..."}},
+	{"container/shim", []string{"container/shimapi", "internal/..."}},
+	{"container", []string{"container/shimapi", "internal/..."}},
+
+	{"node/state", []string{"internal/..."}},
+	{"node/inventory", []string{"internal/..."}},
+	{"node", []string{"container", "container/shimapi", "netcfg", "images/...", "node/state", "node/inventory", "internal/..."}},
+
+	// Dialects know neither each other nor a store.
+	{"api", []string{"internal/..."}},
+	{"api/nodes", []string{"api", "node", "node/inventory", "container", "netcfg", "images/...", "internal/..."}},
+	{"api/system", []string{"api", "node", "internal/..."}},
+
+	{"sdk/go/...", nil}, // others import it: it brings nothing along
+	{"cmd/buoy", []string{"sdk/go/...", "internal/..."}},
+	{"cmd/buoy-shim", []string{"container/shim", "internal/..."}},
+	{"cmd/buoyd", []string{"..."}}, // wires all of it
+
+	{"bench/...", []string{"sdk/go/...", "container/shimapi", "internal/..."}},
+	{"test/...", []string{"sdk/go/...", "container/shimapi", "internal/..."}},
+	{"scripts/...", nil},
+	{"examples/...", nil},
+}
+
+func directions(t *tree) (complaints []string) {
+	for _, pkg := range slices.Sorted(maps.Keys(t.packages)) {
+		row := slices.IndexFunc(allowed, func(r struct {
+			pkg string
+			may []string
+		},
+		) bool {
+			return within(pkg, r.pkg)
+		})
+		if row < 0 {
+			complaints = append(complaints, fmt.Sprintf(
+				"%s is new: say in the table of internal/archtest and in ARCHITECTURE.md what it may import", pkg))
+			continue
+		}
+		may := append(slices.Clone(allowed[row].may), allowed[row].pkg, pkg+"/...")
+		if allowed[row].pkg == pkg {
+			may = may[:len(may)-1] // a row without "/..." speaks of one folder alone
+		}
+		for _, f := range t.packages[pkg] {
+			for _, imported := range f.imports {
+				dep, ok := ours(imported)
+				if ok && !slices.ContainsFunc(may, func(p string) bool { return within(dep, p) }) {
+					complaints = append(complaints, fmt.Sprintf(
+						"%s imports %s, which %s may not: let it declare an interface with what it calls, and have cmd/buoyd join the two",
+						f.path, dep, pkg))
+				}
+			}
+		}
+	}
+	return complaints
+}
+
+// linked names the only programs that may link a dependency, however far
+// down. Programs not named stay small, or build on any system.
+var linked = []struct {
+	dep  string
+	cmds []string
+	why  string
+}{
+	{"github.com/opencontainers/runc", []string{"cmd/buoy-shim"}, "its C runs before main"},
+	{"github.com/opencontainers/cgroups", []string{"cmd/buoy-shim"}, "it comes with libcontainer"},
+	{"github.com/NVIDIA/go-nvml", []string{"cmd/buoy-gpu"}, "it needs cgo and a dynamic C library"},
+	{"github.com/vishvananda/netlink", []string{"cmd/buoyd"}, "the CLI builds on any system"},
+	{"github.com/google/nftables", []string{"cmd/buoyd"}, "the CLI builds on any system"},
+	{"modernc.org/sqlite", []string{"cmd/buoyd"}, "it is paid at every container start and every call of the CLI"},
+	{"github.com/go-chi/chi", []string{"cmd/buoyd"}, "only buoyd serves HTTP"},
+	{"github.com/prometheus/client_golang", []string{"cmd/buoyd"}, "only buoyd serves HTTP"},
+	{"github.com/google/go-containerregistry", []string{"cmd/buoyd"}, "only buoyd pulls images"},
+	{"github.com/spf13/cobra", []string{"cmd/buoy", "cmd/buoyd"}, "its start is paid at every container start"},
+}
+
+func links(t *tree) (complaints []string) {
+	for _, cmd := range slices.Sorted(maps.Keys(t.packages)) {
+		if !strings.HasPrefix(cmd, "cmd/") {
+			continue
+		}
+		seen := map[string]bool{}
+		var walk func(pkg string, way []string)
+		walk = func(pkg string, way []string) {
+			if seen[pkg] {
+				return
+			}
+			seen[pkg] = true
+			way = append(slices.Clone(way), pkg)
+			for _, f := range t.packages[pkg] {
+				for _, imported := range f.imports {
+					if dep, ok := ours(imported); ok {
+						walk(dep, way)
+						continue
+					}
+					for _, l := range linked {
+						if within(imported, l.dep+"/...") && !slices.Contains(l.cmds, cmd) {
+							complaints = append(complaints, fmt.Sprintf(
+								"%s links %s by way of %s; only %s may: %s",
+								cmd, imported, strings.Join(way, " → "), strings.Join(l.cmds, " and "), l.why))
+						}
+					}
+				}
+			}
+		}
+		walk(cmd, nil)
+	}
+	return complaints
+}
+
+// cgoHomes are the packages that may hold C.
+var cgoHomes = []string{"cmd/buoy-shim", "gpu/nvml"}
+
+func cgo(t *tree) (complaints []string) {
+	for _, pkg := range slices.Sorted(maps.Keys(t.packages)) {
+		for _, f := range t.packages[pkg] {
+			if slices.Contains(f.imports, "C") && !slices.Contains(cgoHomes, pkg) {
+				complaints = append(complaints, fmt.Sprintf(
+					"%s uses cgo: only %s may, so that the other programs are static and cross-compile",
+					f.path, strings.Join(cgoHomes, " and ")))
+			}
+		}
+	}
+	return complaints
+}

@@ -1,0 +1,278 @@
+package netcfg
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"sync"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/buoy-edge/buoy/internal/cleanup"
+	"github.com/buoy-edge/buoy/internal/errs"
+)
+
+// InNS runs f on a thread that is inside the network namespace at path. f must
+// not start goroutines: they would run outside.
+func InNS(path string, f func() error) error {
+	return onThread(func() error {
+		ns, err := os.Open(path)
+		if err != nil {
+			return fmt.Errorf("open netns: %w", err)
+		}
+		defer ns.Close()
+		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("enter netns %s: %w", path, err)
+		}
+		return f()
+	})
+}
+
+// onThread runs f on a thread of its own, which is thrown away with f's
+// namespaces: it is locked and never unlocked.
+func onThread(f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() != unix.Getpid() {
+			done <- f()
+			return
+		}
+		// The main thread is never thrown away, and /proc/self would show its
+		// namespace for as long as the process lives. It has changed nothing
+		// yet, so hold it until another thread has done the work.
+		done <- onThread(f)
+		runtime.UnlockOSThread()
+	}()
+	return <-done
+}
+
+// Netns is a network namespace that lives by its open files and by the
+// processes in it: nothing of it is left when they end.
+type Netns struct {
+	path string
+	pool *pool
+
+	mu   sync.RWMutex // held for reading while the namespace is worked in
+	file *os.File     // nil once closed
+	h    *netlink.Handle
+}
+
+// Path opens the namespace from any process, until Close.
+func (ns *Netns) Path() string { return ns.path }
+
+// Close lets go of the namespace. With no process in it, it and its links end.
+// Twice is fine.
+func (ns *Netns) Close() error {
+	ns.mu.Lock()
+	defer ns.mu.Unlock()
+	if ns.file == nil {
+		return nil
+	}
+	ns.pool.forget(ns.path)
+	ns.h.Close()
+	err := ns.file.Close()
+	ns.file = nil
+	return err
+}
+
+// Netns is a fresh namespace with lo up, out of the pool when it has one.
+func (n *Net) Netns(ctx context.Context) (*Netns, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("make netns: %w", err)
+	}
+	return n.pool.take()
+}
+
+// poolSize namespaces wait for containers: one is made in 0.7 ms.
+const poolSize = 2
+
+// pool keeps namespaces ready. Its first use fills it, so a daemon without
+// containers pays nothing.
+type pool struct {
+	wg sync.WaitGroup // the goroutine that fills
+
+	mu      sync.Mutex // guards the fields below
+	spare   []*Netns
+	made    map[string]*Netns // by path, open ones
+	filling bool
+	closed  bool
+}
+
+func (p *pool) take() (*Netns, error) {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil, errs.E(errs.Unavailable, "make netns: the network is closed")
+	}
+	var ns *Netns
+	if len(p.spare) > 0 {
+		ns = p.spare[0]
+		p.spare = slices.Delete(p.spare, 0, 1)
+	}
+	if !p.filling {
+		p.filling = true
+		p.wg.Go(p.fill) // close waits for it
+	}
+	p.mu.Unlock()
+	if ns != nil {
+		return ns, nil
+	}
+	return p.make()
+}
+
+// fill makes namespaces until there are enough, or none can be made: then the
+// one who takes next sees why.
+func (p *pool) fill() {
+	for {
+		p.mu.Lock()
+		if p.closed || len(p.spare) >= poolSize {
+			p.filling = false
+			p.mu.Unlock()
+			return
+		}
+		p.mu.Unlock()
+		ns, err := p.make()
+		p.mu.Lock()
+		if err != nil {
+			p.filling = false
+			p.mu.Unlock()
+			return
+		}
+		p.spare = append(p.spare, ns)
+		p.mu.Unlock()
+	}
+}
+
+func (p *pool) make() (*Netns, error) {
+	ns, err := makeNetns()
+	if err != nil {
+		return nil, fmt.Errorf("make netns: %w", err)
+	}
+	ns.pool = p
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.made == nil {
+		p.made = map[string]*Netns{}
+	}
+	p.made[ns.path] = ns
+	return ns, nil
+}
+
+func (p *pool) forget(path string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.made, path)
+}
+
+// close ends the pool. Namespaces that were taken are their takers'.
+func (p *pool) close() error {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.wg.Wait()
+	p.mu.Lock()
+	spare := p.spare
+	p.spare = nil
+	p.mu.Unlock()
+	for _, ns := range spare {
+		if err := ns.Close(); err != nil {
+			return fmt.Errorf("close netns: %w", err)
+		}
+	}
+	return nil
+}
+
+// lo is the loopback link, which has the same index in every namespace.
+func lo() netlink.Link {
+	return &netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "lo", Index: 1}}
+}
+
+func makeNetns() (ns *Netns, err error) {
+	ns = &Netns{}
+	err = onThread(func() (err error) {
+		var undo cleanup.Stack
+		defer undo.Unwind(&err)
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return err
+		}
+		if ns.file, err = os.Open("/proc/thread-self/ns/net"); err != nil {
+			return err
+		}
+		undo.Push(ns.file.Close)
+		if ns.h, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
+			return err
+		}
+		undo.Push(func() error { ns.h.Close(); return nil })
+		if err := ns.h.LinkSetUp(lo()); err != nil {
+			return fmt.Errorf("set lo up: %w", err)
+		}
+		undo.Keep()
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	ns.path = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), ns.file.Fd())
+	return ns, nil
+}
+
+// space is a namespace that is open for work.
+type space struct {
+	fd      int
+	h       *netlink.Handle
+	fresh   bool // made by this process: lo is up
+	release func()
+}
+
+// open gets at the namespace at path: through the socket that is open already
+// if it is one of the pool, else by entering it.
+func (n *Net) open(path string) (*space, error) {
+	n.pool.mu.Lock()
+	ns := n.pool.made[path]
+	n.pool.mu.Unlock()
+	if ns != nil {
+		ns.mu.RLock()
+		if ns.file != nil {
+			return &space{fd: int(ns.file.Fd()), h: ns.h, fresh: true, release: ns.mu.RUnlock}, nil
+		}
+		ns.mu.RUnlock()
+	}
+	if err := n.refuseHost(path); err != nil {
+		return nil, err
+	}
+	var h *netlink.Handle
+	var f *os.File
+	err := InNS(path, func() (err error) {
+		if f, err = os.Open("/proc/thread-self/ns/net"); err != nil {
+			return err
+		}
+		if h, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
+			f.Close()
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &space{fd: int(f.Fd()), h: h, release: func() { h.Close(); f.Close() }}, nil
+}
+
+// refuseHost keeps us from wiring the host's own namespace like a container.
+func (n *Net) refuseHost(path string) error {
+	var there, here unix.Stat_t
+	if err := unix.Stat(path, &there); err != nil {
+		return errs.E(errs.NotFound, "open netns %s: %w", path, err)
+	}
+	err := n.onHost(func() error { return unix.Stat("/proc/thread-self/ns/net", &here) })
+	if err != nil {
+		return fmt.Errorf("look at the host's netns: %w", err)
+	}
+	if there.Dev == here.Dev && there.Ino == here.Ino {
+		return errs.E(errs.Invalid, "netns %s is the host's own", path)
+	}
+	return nil
+}

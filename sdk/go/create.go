@@ -1,0 +1,108 @@
+package buoy
+
+// CreateRequest describes a container to make. The zero value of each field
+// is the default; only Name and Flist are required.
+type CreateRequest struct {
+	Name     string `json:"name"`               // letters, digits, dots, dashes, underscores
+	Hostname string `json:"hostname,omitempty"` // default Name
+	// Flist is an OCI reference ("docker.io/library/nginx:1.27", "oci:DIR"),
+	// an flist, or a rootfs archive or directory, by path on the node or URL.
+	Flist   string `json:"flist"`
+	Storage string `json:"storage,omitempty"` // chunk store of an flist
+
+	NICs           []NIC         `json:"nics"` // none: only loopback
+	HostNetworking bool          `json:"hostNetworking,omitempty"`
+	Ports          []string      `json:"ports,omitempty"` // "8080:80", "127.0.0.1:5353:53/udp"
+	DNS            []string      `json:"dns,omitempty"`
+	Filesystems    []string      `json:"filesystems,omitempty"` // "pool:fs", seen at /fs/pool/fs
+	InitProcesses  []InitProcess `json:"initProcesses,omitempty"`
+
+	Command    []string `json:"command,omitempty"`    // after the entrypoint; replaces the image's
+	Entrypoint []string `json:"entrypoint,omitempty"` // replaces the image's, and its command
+	Env        []string `json:"env,omitempty"`        // "KEY=value", added to the image's
+	Pwd        string   `json:"pwd,omitempty"`
+	User       string   `json:"user,omitempty"` // name, uid, name:group or uid:gid
+	Init       bool     `json:"init,omitempty"` // buoy-init is PID 1 and reaps
+
+	Mounts  []Mount           `json:"mounts,omitempty"`
+	Devices []Device          `json:"devices,omitempty"`
+	Limits  Limits            `json:"limits,omitzero"`
+	Ulimits []Ulimit          `json:"ulimits,omitempty"`
+	Sysctls map[string]string `json:"sysctls,omitempty"`
+	ShmSize int64             `json:"shmSize,omitempty"` // bytes, default 64 MiB
+
+	ReadOnly      bool     `json:"readOnly,omitempty"` // root file system
+	Privileged    bool     `json:"privileged,omitempty"`
+	CapAdd        []string `json:"capAdd,omitempty"`
+	CapDrop       []string `json:"capDrop,omitempty"`
+	NewPrivileges bool     `json:"newPrivileges,omitempty"` // setuid programs work
+	Unconfined    bool     `json:"unconfined,omitempty"`    // no seccomp profile
+	UserNS        bool     `json:"userns,omitempty"`        // root inside is nobody outside
+
+	Restart    string            `json:"restart,omitempty"` // "no", "on-failure[:N]", "always", "unless-stopped"
+	StopSignal string            `json:"stopSignal,omitempty"`
+	StopGrace  int               `json:"stopGrace,omitempty"` // seconds, default 10
+	Keep       bool              `json:"keep,omitempty"`      // the writable layer survives Stop
+	Standby    bool              `json:"standby,omitempty"`   // created, not run until Start
+	Labels     map[string]string `json:"labels,omitempty"`
+}
+
+// NIC is a network interface that a container asks for.
+type NIC struct {
+	Type   string     `json:"type"`           // "default", "bridge", "vlan", "vxlan", …
+	ID     string     `json:"id"`             // bridge name, VLAN tag, …; empty for "default"
+	Name   string     `json:"name,omitempty"` // inside; default eth0, eth1, …
+	HWAddr string     `json:"hwaddr,omitempty"`
+	Config *NICConfig `json:"config,omitempty"`
+	Status string     `json:"status,omitempty"` // in answers only
+}
+
+// NICConfig is how a NIC gets its addresses.
+type NICConfig struct {
+	DHCP    bool     `json:"dhcp"`
+	CIDR    string   `json:"cidr"`
+	Gateway string   `json:"gateway"`
+	DNS     []string `json:"dns"`
+}
+
+// InitProcess is a command that runs each time its container starts.
+type InitProcess struct {
+	Name        string   `json:"name"`
+	Pwd         string   `json:"pwd,omitempty"`
+	Args        []string `json:"args,omitempty"`
+	Environment []string `json:"environment,omitempty"`
+	Stdin       string   `json:"stdin,omitempty"`
+}
+
+// Mount is a file system that the container sees at Target.
+type Mount struct {
+	Type     string `json:"type"`             // "bind": Source is a path on the node; "tmpfs"
+	Source   string `json:"source,omitempty"` // bind only
+	Target   string `json:"target"`
+	ReadOnly bool   `json:"readOnly,omitempty"`
+	Size     int64  `json:"size,omitempty"` // bytes, tmpfs only
+}
+
+// Device is a device node of the machine that the container may use.
+type Device struct {
+	Path        string `json:"path"`
+	Target      string `json:"target,omitempty"`      // default Path
+	Permissions string `json:"permissions,omitempty"` // default "rwm"
+}
+
+// Limits bound what a container may use; zero is no limit of its own.
+type Limits struct {
+	MilliCPU  int64  `json:"milliCPU,omitempty"`  // 1000 is one CPU
+	CPUShares uint64 `json:"cpuShares,omitempty"` // relative weight
+	CPUSet    string `json:"cpuset,omitempty"`    // "0-3,7"
+	Memory    int64  `json:"memory,omitempty"`    // bytes
+	Swap      int64  `json:"swap,omitempty"`      // bytes on top of Memory
+	PIDs      int64  `json:"pids,omitempty"`      // -1: unlimited
+}
+
+// Ulimit is a resource limit of the processes.
+type Ulimit struct {
+	Name string `json:"name"` // "nofile"
+	Soft uint64 `json:"soft"`
+	Hard uint64 `json:"hard"`
+}

@@ -1,0 +1,116 @@
+package buoy
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// The kinds of errors; errors.Is finds them in what the methods return.
+var (
+	ErrInvalid      = errors.New("invalid")       // 400, 422 or a name no node can have
+	ErrUnauthorized = errors.New("unauthorized")  // 401: no token, or not a good one
+	ErrForbidden    = errors.New("forbidden")     // 403, or no permission on the socket
+	ErrNotFound     = errors.New("not found")     // 404
+	ErrConflict     = errors.New("conflict")      // 409: the name is taken, the container is in the wrong state
+	ErrUnavailable  = errors.New("unavailable")   // 502, 503, 504: something the node needs is away
+	ErrUnreachable  = errors.New("not reachable") // nobody answers at the address
+)
+
+// Error is an answer of buoyd that is not a success.
+type Error struct {
+	Status  int    // the HTTP status; 0 when an answer that had begun well ended badly
+	Message string // a sentence for a person
+}
+
+func (e *Error) Error() string { return e.Message }
+
+// Is makes errors.Is(err, ErrNotFound) and the like work.
+func (e *Error) Is(target error) bool {
+	switch e.Status {
+	case http.StatusBadRequest, http.StatusUnprocessableEntity:
+		return target == ErrInvalid
+	case http.StatusUnauthorized:
+		return target == ErrUnauthorized
+	case http.StatusForbidden:
+		return target == ErrForbidden
+	case http.StatusNotFound:
+		return target == ErrNotFound
+	case http.StatusConflict:
+		return target == ErrConflict
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return target == ErrUnavailable
+	}
+	return false
+}
+
+// ConnectError says that there was no way to the daemon.
+type ConnectError struct {
+	Addr string
+	Err  error
+}
+
+func (e *ConnectError) Error() string {
+	if errors.Is(e.Err, fs.ErrPermission) {
+		return fmt.Sprintf("no permission to use buoyd's socket %s", strings.TrimPrefix(e.Addr, "unix://"))
+	}
+	return fmt.Sprintf("cannot reach buoyd at %s, is it running? (%v)", e.Addr, e.Err)
+}
+
+func (e *ConnectError) Unwrap() error { return e.Err }
+
+// Is makes errors.Is(err, ErrUnreachable) and ErrForbidden work.
+func (e *ConnectError) Is(target error) bool {
+	if errors.Is(e.Err, fs.ErrPermission) {
+		return target == ErrForbidden
+	}
+	return target == ErrUnreachable
+}
+
+// errorOf reads the error out of an answer and closes it.
+func errorOf(resp *http.Response) error {
+	defer resp.Body.Close()
+	e := &Error{Status: resp.StatusCode}
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if err != nil {
+		e.Message = fmt.Sprintf("buoyd answered %s and hung up", resp.Status)
+		return e
+	}
+	var body struct {
+		Error string `json:"error"`
+	}
+	if json.Unmarshal(text, &body) == nil && body.Error != "" {
+		e.Message = body.Error
+		return e
+	}
+	e.Message = fmt.Sprintf("buoyd answered %s", resp.Status)
+	if req := resp.Request; req != nil {
+		e.Message += fmt.Sprintf(" to %s %s", req.Method, req.URL.Path)
+	}
+	return e
+}
+
+// transportError tells a daemon that is not there from one that hung up.
+func (c *Client) transportError(err error) error {
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		err = u.Err
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+		return &ConnectError{Addr: c.addr, Err: rootOf(op)}
+	}
+	return fmt.Errorf("talk to buoyd at %s: %w", c.addr, err)
+}
+
+// rootOf leaves out "dial unix /path:", which the address says already.
+func rootOf(op *net.OpError) error {
+	if op.Err != nil {
+		return op.Err
+	}
+	return op
+}
