@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -143,7 +144,7 @@ func (n *Node) request(b *box, l launch, ns *netcfg.Netns) (shimapi.RunRequest, 
 	}
 	return shimapi.RunRequest{
 		ID: s.Name, Launch: b.launch, Spec: spec, User: run.User, Seccomp: profile, Init: run.Init,
-		Rootfs:  shimapi.Rootfs{Base: l.Image.Base, Lower: l.Image.Layers, Upper: out.upper, Work: out.work},
+		Rootfs:  shimapi.Rootfs{Base: cmp.Or(l.Image.Base, "/"), Lower: l.Image.Layers, Upper: out.upper, Work: out.work},
 		Volumes: out.volumes,
 		Log:     shimapi.Log{Path: n.logFile(s.Name)},
 	}, nil
