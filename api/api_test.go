@@ -83,12 +83,9 @@ func TestRouteIsObserved(t *testing.T) {
 }
 
 func TestPanicIsLoggedOnce(t *testing.T) {
-	var log bytes.Buffer
-	s := newServer(t, Config{Log: slog.New(slog.NewJSONHandler(&log, nil))})
-	srv := httptest.NewServer(s)
-	defer srv.Close()
 	for _, path := range []string{"/panic", "/late"} {
-		log.Reset()
+		var log bytes.Buffer
+		srv := httptest.NewServer(newServer(t, Config{Log: slog.New(slog.NewJSONHandler(&log, nil))}))
 		res, err := http.Get(srv.URL + path)
 		if err == nil {
 			res.Body.Close()
@@ -96,6 +93,7 @@ func TestPanicIsLoggedOnce(t *testing.T) {
 		if late := path == "/late"; late != (err != nil) {
 			t.Errorf("%s: error %v", path, err)
 		}
+		srv.Close() // waits for the handler, which has the log
 		if n := strings.Count(log.String(), "BUG: secret"); n != 1 {
 			t.Errorf("%s is logged %d times: %s", path, n, log.String())
 		}

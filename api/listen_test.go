@@ -43,16 +43,16 @@ func overUnix(path string) *http.Client {
 	}}
 }
 
-func get(t *testing.T, c *http.Client, url string) string {
-	t.Helper()
+// get is the answer, or why there is none.
+func get(c *http.Client, url string) string {
 	res, err := c.Get(url)
 	if err != nil {
-		t.Fatal(err)
+		return err.Error()
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
 	if err != nil {
-		t.Fatal(err)
+		return err.Error()
 	}
 	return res.Status + " " + string(body)
 }
@@ -72,11 +72,11 @@ func TestListen(t *testing.T) {
 	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o660 {
 		t.Errorf("socket has mode %v, %v", st.Mode(), err)
 	}
-	if got := get(t, overUnix(path), "http://anything/ok"); got != "200 OK \"<ok>\"\n" {
+	if got := get(overUnix(path), "http://anything/ok"); got != "200 OK \"<ok>\"\n" {
 		t.Errorf("over the socket: %s", got)
 	}
 	tcp := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	if got := get(t, tcp, "http://"+doors[1].String()+"/ok"); got != "200 OK \"<ok>\"\n" {
+	if got := get(tcp, "http://"+doors[1].String()+"/ok"); got != "200 OK \"<ok>\"\n" {
 		t.Errorf("over TCP: %s", got)
 	}
 	if err := newServer(t, Config{}).Listen(t.Context(), []string{path}); err == nil || !strings.Contains(err.Error(), "another program listens") {
@@ -155,7 +155,7 @@ func TestStop(t *testing.T) {
 	answers := map[string]chan string{}
 	for _, path := range []string{"slow", "stream", "stuck"} {
 		answers[path] = make(chan string, 1)
-		go func() { answers[path] <- get(t, http.DefaultClient, "http://"+doors[0].String()+"/"+path) }()
+		go func() { answers[path] <- get(http.DefaultClient, "http://"+doors[0].String()+"/"+path) }()
 		<-entered
 	}
 	stop()

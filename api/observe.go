@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"regexp"
 	"runtime/debug"
@@ -93,7 +92,7 @@ func (s *Server) recover(next http.Handler) http.Handler {
 				panic(p)
 			}
 			s.cfg.Log.ErrorContext(r.Context(), "request panicked", "request_id", RequestID(r.Context()),
-				"method", r.Method, "path", r.URL.Path, slog.Any("panic", p), "stack", string(debug.Stack()))
+				"method", r.Method, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
 			if ww, ok := w.(middleware.WrapResponseWriter); ok && ww.Status() != 0 {
 				panic(http.ErrAbortHandler)
 			}

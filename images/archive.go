@@ -14,10 +14,11 @@ import (
 	"path"
 	"regexp"
 
-	"github.com/buoy-edge/buoy/images/layer/xz"
-	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/buoy-edge/buoy/images/layer/xz"
+	"github.com/buoy-edge/buoy/internal/errs"
 )
 
 // form is what an archive file was recognised as.

@@ -14,9 +14,10 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
+
+	"github.com/buoy-edge/buoy/internal/errs"
 )
 
 // authFile is the part of docker's config.json and podman's auth.json that is about logging in. The library's own
@@ -79,8 +80,10 @@ func (a *authFile) login(ctx context.Context, repo name.Repository) (authn.Authe
 	host := repo.RegistryStr()
 	for _, key := range authKeys(host, repo.RepositoryStr()) {
 		if e, ok := a.Auths[key]; ok && (e.Auth != "" || e.Username != "" || e.IdentityToken != "" || e.RegistryToken != "") {
-			return entryLogin(a.path, key, authn.AuthConfig{Auth: e.Auth, Username: e.Username, Password: e.Password,
-				IdentityToken: e.IdentityToken, RegistryToken: e.RegistryToken})
+			return entryLogin(a.path, key, authn.AuthConfig{
+				Auth: e.Auth, Username: e.Username, Password: e.Password,
+				IdentityToken: e.IdentityToken, RegistryToken: e.RegistryToken,
+			})
 		}
 		if h := a.CredHelpers[key]; h != "" {
 			return helperLogin(ctx, h, key)

@@ -10,10 +10,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"github.com/buoy-edge/buoy/internal/errs"
 )
 
 // startDistribution runs Debian's docker-registry with an empty store; users is a line of htpasswd or "".
@@ -71,7 +72,7 @@ func TestDistribution(t *testing.T) {
 			if users != "" {
 				_, err := openStore(t, t.TempDir()).Pull(t.Context(), ref, nil)
 				wantErr(t, err, errs.Invalid, "wants a login")
-				change = logins(t, host, "me", "secret")
+				change = logins(t, host, "secret")
 			}
 			s := openStore(t, t.TempDir(), change)
 			blob := layerDigests(t, src)[0]

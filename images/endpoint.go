@@ -10,11 +10,12 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/buoy-edge/buoy/internal/errs"
 )
 
 // endpoint is one repository at one registry: a mirror or the origin. It logs in at its first request.
@@ -136,12 +137,12 @@ func (e *endpoint) explain(ctx context.Context, what string, err error) error {
 	var answer *transport.Error
 	var cert *tls.CertificateVerificationError
 	switch {
-	case errors.As(err, &answer):
-		return e.explainStatus(what, answer.StatusCode, err)
 	case errors.Is(err, errs.Invalid):
 		return err
-	case errors.As(err, &cert):
+	case errors.As(err, &cert): // before the answer: where plain HTTP is allowed, that was tried as well
 		return errs.E(errs.Unavailable, "registry %s has a certificate this node does not trust; add its CA to the system's: %w", e.host(), err)
+	case errors.As(err, &answer):
+		return e.explainStatus(what, answer.StatusCode, err)
 	case errors.Is(err, errPlain), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
 		return errs.E(errs.Invalid, "registry %s does not speak TLS, and %w", e.host(), errors.Join(errPlain, err))
 	}

@@ -26,7 +26,8 @@ type flight[T any] struct {
 // ctx ends only the caller's own waiting: work goes on while somebody waits, and is cancelled and awaited by the last
 // one who leaves. listen may be nil; it is never called after do has returned.
 func (g *flights[T]) do(ctx context.Context, key string, listen func(Progress),
-	work func(ctx context.Context, emit func(Progress)) (T, error)) (val T, led bool, err error) {
+	work func(ctx context.Context, emit func(Progress)) (T, error),
+) (val T, led bool, err error) {
 	f, led, err := g.join(ctx, key, work)
 	if err != nil {
 		return val, false, err

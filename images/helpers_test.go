@@ -68,12 +68,12 @@ func (f *faulty) set(fault func(w http.ResponseWriter, r *http.Request, n int) h
 	clear(f.hits)
 }
 
-// count is how often requests with that method and a path with that part were made.
-func (f *faulty) count(method, part string) (n int) {
+// count is how often a path with that part was asked for with GET.
+func (f *faulty) count(part string) (n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for k, c := range f.hits {
-		if strings.HasPrefix(k, method+" ") && strings.Contains(k, part) {
+		if strings.HasPrefix(k, "GET ") && strings.Contains(k, part) {
 			n += c
 		}
 	}
@@ -158,9 +158,11 @@ func imageFor(t testing.TB, p v1.Platform, layers ...v1.Layer) v1.Image {
 	cf := must(img.ConfigFile())(t).DeepCopy()
 	cf.OS, cf.Architecture, cf.Variant = p.OS, p.Architecture, p.Variant
 	cf.Created = v1.Time{Time: time.Unix(1e9, 0).UTC()}
-	cf.Config = v1.Config{Env: []string{"A=b"}, Cmd: []string{"/bin/app"}, Entrypoint: []string{"/init"}, WorkingDir: "/srv",
+	cf.Config = v1.Config{
+		Env: []string{"A=b"}, Cmd: []string{"/bin/app"}, Entrypoint: []string{"/init"}, WorkingDir: "/srv",
 		User: "1:2", StopSignal: "SIGINT", Labels: map[string]string{"k": "v"},
-		ExposedPorts: map[string]struct{}{"80/tcp": {}}, Volumes: map[string]struct{}{"/data": {}}}
+		ExposedPorts: map[string]struct{}{"80/tcp": {}}, Volumes: map[string]struct{}{"/data": {}},
+	}
 	return must(mutate.ConfigFile(img, cf))(t)
 }
 
@@ -240,4 +242,9 @@ func status(w http.ResponseWriter, code int, header ...string) http.ResponseWrit
 	w.WriteHeader(code)
 	_, _ = fmt.Fprintf(w, `{"errors":[{"code":"TEST","message":"as told"}]}`)
 	return nil
+}
+
+func appendLayer(t testing.TB, img v1.Image, files map[string]string) v1.Image {
+	t.Helper()
+	return must(mutate.AppendLayers(img, layerOf(t, files)))(t)
 }

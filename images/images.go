@@ -26,8 +26,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/buoy-edge/buoy/internal/errs"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/buoy-edge/buoy/internal/errs"
 )
 
 // Config says where a Store lives and how it reaches registries.

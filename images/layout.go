@@ -13,8 +13,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/buoy-edge/buoy/internal/errs"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/buoy-edge/buoy/internal/errs"
 )
 
 // files is a folder, or a tar read as one.

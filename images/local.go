@@ -12,9 +12,10 @@ import (
 	"slices"
 	"syscall"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
 	"github.com/buoy-edge/buoy/images/layer"
 	"github.com/buoy-edge/buoy/internal/errs"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
 // pullFile brings in a local archive, or accepts a directory.
@@ -228,12 +229,14 @@ func (s *Store) takeDocker(ctx context.Context, r Reference, t *tarFiles, digest
 		if err != nil {
 			return Image{}, errs.E(errs.Invalid, "layer: %w", err)
 		}
-		p.layers = append(p.layers, part{key: diffs[i].String(), desc: v1.Descriptor{Size: n},
+		p.layers = append(p.layers, part{
+			key: diffs[i].String(), desc: v1.Descriptor{Size: n},
 			open: func(context.Context, func(Progress)) (*blob, error) {
 				in, _, err := t.open(name)
 				// The DiffID is the only digest there is, and it is checked.
 				return &blob{r: in, check: func() error { return nil }, close: func(bool) {}}, err
-			}})
+			},
+		})
 	}
 	return s.realise(ctx, r, p, emit, fix)
 }

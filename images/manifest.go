@@ -11,9 +11,10 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/buoy-edge/buoy/internal/errs"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/buoy-edge/buoy/internal/errs"
 )
 
 // Limits of what is held in memory: containerd refuses manifests over 8 MiB, Docker Hub over 4 MiB.
@@ -164,8 +165,10 @@ func (s *Store) fillPlan(ctx context.Context, ref string, src content, doc *docu
 		return errPlatform(ref, s.platform, []v1.Platform{*have})
 	}
 	for i, l := range doc.Layers {
-		p.layers = append(p.layers, part{key: diffs[i].String(), desc: l,
-			open: func(ctx context.Context, emit func(Progress)) (*blob, error) { return src.layer(ctx, l, emit) }})
+		p.layers = append(p.layers, part{
+			key: diffs[i].String(), desc: l,
+			open: func(ctx context.Context, emit func(Progress)) (*blob, error) { return src.layer(ctx, l, emit) },
+		})
 	}
 	return nil
 }

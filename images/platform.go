@@ -6,9 +6,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/buoy-edge/buoy/internal/errs"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sys/unix"
+
+	"github.com/buoy-edge/buoy/internal/errs"
 )
 
 func parsePlatform(s string) (v1.Platform, error) {
@@ -98,10 +99,10 @@ func runs(p, img v1.Platform) bool {
 	if img.OS != "" && img.OS != p.OS {
 		return false
 	}
-	switch {
-	case img.Architecture == "":
+	switch img.Architecture {
+	case "":
 		return true
-	case img.Architecture == p.Architecture:
+	case p.Architecture:
 		return img.Variant == "" || p.Architecture != "arm" || slices.Contains(variants(p), img.Variant)
 	}
 	return p.Architecture == "amd64" && img.Architecture == "386" || p.Architecture == "arm64" && img.Architecture == "arm"

@@ -11,10 +11,11 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/buoy-edge/buoy/images/layer"
-	"github.com/buoy-edge/buoy/internal/errs"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"github.com/buoy-edge/buoy/images/layer"
+	"github.com/buoy-edge/buoy/internal/errs"
 )
 
 // Ensure is Resolve, and Pull when the image is not here.
@@ -102,6 +103,9 @@ func (s *Store) realise(ctx context.Context, r Reference, p *plan, emit func(Pro
 			s.dropFailed(parts)
 		}
 		return Image{}, err
+	}
+	for _, l := range parts { // a crash between naming a layer and deleting its blob leaves the blob
+		s.removePart(l)
 	}
 	rec := newRecord(r, p.digest, s.platform.String(), got)
 	rec.Manifest = p.manifest
@@ -222,7 +226,7 @@ func (s *Store) free() (int64, error) {
 	if err := unix.Statfs(s.cfg.Dir, &st); err != nil {
 		return 0, fmt.Errorf("free space of %s: %w", s.cfg.Dir, err)
 	}
-	return int64(st.Bavail) * st.Bsize, nil
+	return int64(st.Bavail) * int64(st.Bsize), nil //nolint:unconvert // 32 bits on some machines
 }
 
 func (s *Store) explainSpace(err error) error {
@@ -240,14 +244,19 @@ func isFull(err error) bool {
 func (s *Store) dropFailed(parts []part) {
 	var got []stored
 	for _, l := range parts {
-		if l.desc.Digest.Hex != "" {
-			_ = os.Remove(s.partFile(l.desc.Digest.String())) // usually not there
-		}
+		s.removePart(l)
 		if have, ok := s.have(l.key); ok {
 			got = append(got, have)
 		}
 	}
 	s.discard(got)
+}
+
+// removePart deletes what was downloaded of l, if anything was.
+func (s *Store) removePart(l part) {
+	if l.desc.Digest.Hex != "" {
+		_ = os.Remove(s.partFile(l.desc.Digest.String())) // usually not there
+	}
 }
 
 // partFile is where the blob with that digest is downloaded to.

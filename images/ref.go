@@ -8,8 +8,9 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/google/go-containerregistry/pkg/name"
+
+	"github.com/buoy-edge/buoy/internal/errs"
 )
 
 // Kind is where a Reference points.

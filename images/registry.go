@@ -10,9 +10,10 @@ import (
 	"os"
 	"time"
 
-	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/buoy-edge/buoy/internal/errs"
 )
 
 func getenv(key string) string { return os.Getenv(key) }

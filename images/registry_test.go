@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -20,6 +19,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/buoy-edge/buoy/internal/errs"
 )
 
 func TestPullAndResolve(t *testing.T) {
@@ -58,9 +59,11 @@ func TestPullAndResolve(t *testing.T) {
 		t.Errorf("layers %v do not show what the image has", img.Layers)
 	}
 	p := hostPlatform()
-	want := RunConfig{Env: []string{"A=b"}, Entrypoint: []string{"/init"}, Cmd: []string{"/bin/app"}, WorkingDir: "/srv", User: "1:2",
+	want := RunConfig{
+		Env: []string{"A=b"}, Entrypoint: []string{"/init"}, Cmd: []string{"/bin/app"}, WorkingDir: "/srv", User: "1:2",
 		StopSignal: "SIGINT", Volumes: []string{"/data"}, ExposedPorts: []string{"80/tcp"}, Labels: map[string]string{"k": "v"},
-		Architecture: p.Architecture, OS: p.OS, Variant: p.Variant}
+		Architecture: p.Architecture, OS: p.OS, Variant: p.Variant,
+	}
 	if d := cmp.Diff(want, img.Config); d != "" {
 		t.Errorf("Config (-want +got):\n%s", d)
 	}
@@ -82,7 +85,7 @@ func TestPullAndResolve(t *testing.T) {
 	if _, err := again.Pull(t.Context(), ref, nil); err != nil {
 		t.Fatal(err)
 	}
-	if n := reg.count("GET", "blobs") + reg.count("GET", "manifests"); n != 0 {
+	if n := reg.count("blobs") + reg.count("manifests"); n != 0 {
 		t.Errorf("a pull of the unchanged image made %d transfers", n)
 	}
 }
@@ -98,7 +101,7 @@ func TestPullNewVersionDropsOldLayers(t *testing.T) {
 	reg.push(t, "app:1", src)
 	reg.set(nil)
 	img := must(s.Pull(t.Context(), ref, nil))(t)
-	if n := reg.count("GET", layerDigests(t, src)[0]); n != 0 {
+	if n := reg.count(layerDigests(t, src)[0]); n != 0 {
 		t.Errorf("the shared layer was fetched again")
 	}
 	if contentOf(t, img, "v") != "2" || contentOf(t, old, "v") != "1" {
@@ -119,7 +122,7 @@ func TestSameContentUnderTwoNames(t *testing.T) {
 	must(s.Pull(t.Context(), one, nil))(t)
 	reg.set(nil)
 	must(s.Pull(t.Context(), two, nil))(t)
-	if n := reg.count("GET", "blobs"); n != 0 {
+	if n := reg.count("blobs"); n != 0 {
 		t.Errorf("%d blobs fetched, want 0", n)
 	}
 	if err := s.Remove(t.Context(), one); err != nil {
@@ -143,9 +146,13 @@ func TestDuplicateLayerIsListedOnce(t *testing.T) {
 
 func TestPlatforms(t *testing.T) {
 	reg := newRegistry(t)
-	var idx v1.ImageIndex = mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
-	for _, p := range []v1.Platform{{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm", Variant: "v6"},
-		{OS: "linux", Architecture: "arm64", Variant: "v8"}, {OS: "unknown", Architecture: "unknown"}} {
+	idx := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
+	for _, p := range []v1.Platform{
+		{OS: "linux", Architecture: "amd64"},
+		{OS: "linux", Architecture: "arm", Variant: "v6"},
+		{OS: "linux", Architecture: "arm64", Variant: "v8"},
+		{OS: "unknown", Architecture: "unknown"},
+	} {
 		img := imageFor(t, p, layerOf(t, map[string]string{"arch": p.String()}))
 		idx = mutate.AppendManifests(idx, mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Platform: &p}})
 	}
@@ -216,7 +223,7 @@ func TestFaults(t *testing.T) {
 			}
 			return w
 		}, 2},
-		"500s": {func(w http.ResponseWriter, r *http.Request, n int) http.ResponseWriter {
+		"500s": {func(w http.ResponseWriter, _ *http.Request, n int) http.ResponseWriter {
 			if n <= 3 {
 				return status(w, 500)
 			}
@@ -260,7 +267,7 @@ func TestFaults(t *testing.T) {
 			if err != nil || len(contentOf(t, img, "big")) != 1<<20 {
 				t.Fatalf("Pull: %v", err)
 			}
-			if n := reg.count("GET", blob); tc.gets > 0 && n != tc.gets {
+			if n := reg.count(blob); tc.gets > 0 && n != tc.gets {
 				t.Errorf("blob was asked for %d times, want %d", n, tc.gets)
 			}
 			wantClean(t, s)
@@ -286,7 +293,7 @@ func TestResumeAcrossRestart(t *testing.T) {
 	_, err := openStore(t, dir).Pull(t.Context(), ref, nil)
 	wantErr(t, err, errs.Unavailable, "out of order", "3600")
 	var got http.Header
-	reg.set(func(w http.ResponseWriter, r *http.Request, n int) http.ResponseWriter {
+	reg.set(func(w http.ResponseWriter, r *http.Request, _ int) http.ResponseWriter {
 		if isBlob(r, blob) {
 			got = r.Header.Clone()
 		}
@@ -322,7 +329,7 @@ func TestErrors(t *testing.T) {
 	src := imageOf(t, layerOf(t, map[string]string{"a": noise(5000)}))
 	ref, blob := reg.push(t, "app", src), layerDigests(t, src)[0]
 	answer := func(code int) func(w http.ResponseWriter, r *http.Request, n int) http.ResponseWriter {
-		return func(w http.ResponseWriter, r *http.Request, n int) http.ResponseWriter {
+		return func(w http.ResponseWriter, r *http.Request, _ int) http.ResponseWriter {
 			if r.URL.Path == "/v2/" {
 				return w
 			}
@@ -330,7 +337,7 @@ func TestErrors(t *testing.T) {
 		}
 	}
 	body := func(what, mediaType, text string) func(w http.ResponseWriter, r *http.Request, n int) http.ResponseWriter {
-		return func(w http.ResponseWriter, r *http.Request, n int) http.ResponseWriter {
+		return func(w http.ResponseWriter, r *http.Request, _ int) http.ResponseWriter {
 			if !strings.Contains(r.URL.Path, what) {
 				return w
 			}
@@ -361,7 +368,7 @@ func TestErrors(t *testing.T) {
 		"not json":     {body("manifests", "", "<html>"), errs.Invalid, []string{"manifest of"}},
 		"ambiguous":    {body("manifests", "", `{"schemaVersion":2,"manifests":[],"config":{},"layers":[]}`), errs.Invalid, []string{"ambiguous"}},
 		"wrong blob":   {body("blobs/"+blob, "", noise(int(must(must(src.Layers())(t)[0].Size())(t)))), errs.Unavailable, []string{"wrong content", blob}},
-		"too long blob": {func(w http.ResponseWriter, r *http.Request, n int) http.ResponseWriter {
+		"too long blob": {func(w http.ResponseWriter, r *http.Request, _ int) http.ResponseWriter {
 			if !isBlob(r, blob) {
 				return w
 			}
@@ -389,7 +396,7 @@ func TestErrors(t *testing.T) {
 	if _, err := s.Pull(t.Context(), reg.host+"/app@sha256:"+hash, nil); errs.KindOf(err) != errs.NotFound {
 		t.Errorf("wrong pin: %v", err)
 	}
-	reg.set(func(w http.ResponseWriter, r *http.Request, n int) http.ResponseWriter {
+	reg.set(func(w http.ResponseWriter, r *http.Request, _ int) http.ResponseWriter {
 		if strings.Contains(r.URL.Path, hash) {
 			_, _ = w.Write(must(src.RawManifest())(t))
 			return nil
@@ -415,7 +422,7 @@ func TestWrongDiffID(t *testing.T) {
 func TestBasicAuth(t *testing.T) {
 	reg := newRegistry(t)
 	ref := reg.push(t, "app", imageOf(t, layerOf(t, map[string]string{"a": "b"})))
-	reg.set(func(w http.ResponseWriter, r *http.Request, n int) http.ResponseWriter {
+	reg.set(func(w http.ResponseWriter, r *http.Request, _ int) http.ResponseWriter {
 		if u, p, _ := r.BasicAuth(); u != "me" || p != "pass:word" {
 			return status(w, 401, "WWW-Authenticate", `Basic realm="r"`)
 		}
@@ -424,19 +431,20 @@ func TestBasicAuth(t *testing.T) {
 	_, err := openStore(t, t.TempDir()).Pull(t.Context(), ref, nil)
 	wantErr(t, err, errs.Invalid, "wants a login")
 	for key, good := range map[string]bool{reg.host: true, "https://" + reg.host: true, reg.host + "/app": true, "other": false} {
-		_, err = openStore(t, t.TempDir(), logins(t, key, "me", "pass:word")).Pull(t.Context(), ref, nil)
+		_, err = openStore(t, t.TempDir(), logins(t, key, "pass:word")).Pull(t.Context(), ref, nil)
 		if good && err != nil || !good && err == nil {
 			t.Errorf("login under %q: %v", key, err)
 		}
 	}
-	_, err = openStore(t, t.TempDir(), logins(t, reg.host, "me", "wrong")).Pull(t.Context(), ref, nil)
+	_, err = openStore(t, t.TempDir(), logins(t, reg.host, "wrong")).Pull(t.Context(), ref, nil)
 	wantErr(t, err, errs.Invalid, "refuses the login")
 }
 
-func logins(t *testing.T, host, user, pass string) func(*Config) {
+// logins is a login file for user me.
+func logins(t *testing.T, host, pass string) func(*Config) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "config.json")
-	data := must(json.Marshal(map[string]any{"auths": map[string]any{host: map[string]string{"username": user, "password": pass}}}))(t)
+	data := must(json.Marshal(map[string]any{"auths": map[string]any{host: map[string]string{"username": "me", "password": pass}}}))(t)
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -469,14 +477,14 @@ func TestBearerAuth(t *testing.T) {
 		}
 		return w
 	})
-	s := openStore(t, t.TempDir(), logins(t, reg.host, "me", "secret"))
+	s := openStore(t, t.TempDir(), logins(t, reg.host, "secret"))
 	if _, err := s.Pull(t.Context(), ref, nil); err != nil {
 		t.Fatal(err)
 	}
 	if issued != 2 {
 		t.Errorf("%d tokens issued, want 2", issued)
 	}
-	_, err := openStore(t, t.TempDir(), logins(t, reg.host, "me", "wrong")).Pull(t.Context(), ref, nil)
+	_, err := openStore(t, t.TempDir(), logins(t, reg.host, "wrong")).Pull(t.Context(), ref, nil)
 	wantErr(t, err, errs.Invalid, "refuses the login")
 }
 
@@ -490,18 +498,18 @@ func TestMirrors(t *testing.T) {
 	}
 	origin.set(nil)
 	must(openStore(t, t.TempDir(), withMirrors).Pull(t.Context(), ref, nil))(t)
-	if n := origin.count("GET", ""); n != 0 {
+	if n := origin.count(""); n != 0 {
 		t.Errorf("the origin was asked %d times though a mirror has all", n)
 	}
 	first := layerDigests(t, src)[0]
-	mirror.set(func(w http.ResponseWriter, r *http.Request, n int) http.ResponseWriter {
+	mirror.set(func(w http.ResponseWriter, r *http.Request, _ int) http.ResponseWriter {
 		if isBlob(r, first) {
 			return status(w, 500)
 		}
 		return w
 	})
 	must(openStore(t, t.TempDir(), withMirrors).Pull(t.Context(), ref, nil))(t)
-	if n := origin.count("GET", "blobs"); n != 1 {
+	if n := origin.count("blobs"); n != 1 {
 		t.Errorf("the origin gave %d blobs, want the one the mirror lacks", n)
 	}
 }
@@ -533,7 +541,7 @@ func TestConcurrentPulls(t *testing.T) {
 	one := imageOf(t, shared, layerOf(t, map[string]string{"v": noise(1000)}))
 	two := imageOf(t, shared, layerOf(t, map[string]string{"v": noise(2000)}))
 	refs := []string{reg.push(t, "one", one), reg.push(t, "two", two)}
-	reg.set(func(w http.ResponseWriter, r *http.Request, n int) http.ResponseWriter {
+	reg.set(func(w http.ResponseWriter, _ *http.Request, _ int) http.ResponseWriter {
 		time.Sleep(20 * time.Millisecond)
 		return w
 	})
@@ -548,12 +556,12 @@ func TestConcurrentPulls(t *testing.T) {
 	}
 	wg.Wait()
 	for _, d := range append(layerDigests(t, one), layerDigests(t, two)...) {
-		if n := reg.count("GET", d); n != 1 {
+		if n := reg.count(d); n != 1 {
 			t.Errorf("%s was fetched %d times", d, n)
 		}
 	}
 	for _, img := range []v1.Image{one, two} {
-		if n := reg.count("GET", must(img.ConfigName())(t).String()); n != 1 {
+		if n := reg.count(must(img.ConfigName())(t).String()); n != 1 {
 			t.Errorf("a config was fetched %d times", n)
 		}
 	}
@@ -566,7 +574,7 @@ func TestAbandonedPull(t *testing.T) {
 	src := imageOf(t, layerOf(t, map[string]string{"a": noise(50_000)}))
 	ref, blob := reg.push(t, "app", src), layerDigests(t, src)[0]
 	asked, goOn := make(chan struct{}, 10), make(chan struct{})
-	reg.set(func(w http.ResponseWriter, r *http.Request, n int) http.ResponseWriter {
+	reg.set(func(w http.ResponseWriter, r *http.Request, _ int) http.ResponseWriter {
 		if isBlob(r, blob) {
 			asked <- struct{}{}
 			select {

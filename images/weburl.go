@@ -41,7 +41,6 @@ type webFile struct {
 	part   string     // file
 	seen   validators // of what is in part
 	known  validators // of what was imported before; asked for only if nothing is in part
-	got    http.Header
 }
 
 // pullURL fetches an archive to tmp, unless the server says that it is still the same.
@@ -52,8 +51,10 @@ func (s *Store) pullURL(ctx context.Context, r Reference, emit func(Progress)) (
 	w := &webFile{
 		url: r.text, part: filepath.Join(s.tmpDir(), "url-"+hex.EncodeToString(sum[:])+partSuffix),
 		// Plain HTTP is what the user typed; the retrier still does the repeating.
-		client: &http.Client{CheckRedirect: noDowngrade, Transport: &retrier{inner: base, tune: s.tune, attempts: s.tune.attempts,
-			log: s.log, plain: func(string) bool { return true }}},
+		client: &http.Client{CheckRedirect: noDowngrade, Transport: &retrier{
+			inner: base, tune: s.tune, attempts: s.tune.attempts,
+			log: s.log, plain: func(string) bool { return true },
+		}},
 	}
 	old, have := s.known(r, "")
 	if have {

@@ -13,7 +13,7 @@ import (
 
 // setupBridge makes the bridge right and says what it changed.
 func (n *Net) setupBridge(s *sock) (changed []string, err error) {
-	link, err := s.LinkByName(n.cfg.Bridge)
+	link, err := linkByName(s.Handle, n.cfg.Bridge)
 	switch {
 	case isNotFound(err):
 		if err := n.checkOverlap(s, 0); err != nil {
@@ -59,7 +59,7 @@ func (n *Net) addBridge(s *sock) (netlink.Link, error) {
 	if err := s.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
 		return nil, fmt.Errorf("make it: %w", err)
 	}
-	return s.LinkByName(n.cfg.Bridge)
+	return linkByName(s.Handle, n.cfg.Bridge)
 }
 
 func (n *Net) gatewayAddr() netip.Prefix { return netip.PrefixFrom(n.gateway, n.cfg.Prefix.Bits()) }

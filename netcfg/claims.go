@@ -31,7 +31,7 @@ func (n *Net) claim(ctx context.Context, s *sock, l Link) error {
 			return nil
 		}
 		if holder.settled {
-			_, err := s.LinkByName(n.portName(holder.container))
+			_, err := linkByName(s.Handle, n.portName(holder.container))
 			if isNotFound(err) {
 				n.claims.drop(holder.container)
 				continue

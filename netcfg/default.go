@@ -62,7 +62,7 @@ func (n *Net) attach(ctx context.Context, nsPath string, l Link) (err error) {
 		return err
 	}
 	defer ns.release()
-	bridge, err := s.fast.LinkByName(n.cfg.Bridge)
+	bridge, err := linkByName(s.fast.Handle, n.cfg.Bridge)
 	if isNotFound(err) || err == nil && !n.ownsBridge(bridge) {
 		return errs.E(errs.Unavailable, "bridge %s is gone; set the network up again", n.cfg.Bridge)
 	}
@@ -118,7 +118,7 @@ func (n *Net) completeLink(l Link) (Link, error) {
 // plug makes sure the pair of links is there, with the host end on the bridge.
 func (n *Net) plug(s *sockets, ns *space, l Link, bridge netlink.Link, undo *cleanup.Stack) (changed []string, err error) {
 	name, alias := n.portName(l.Container), n.portAlias(l.Container)
-	guest, err := ns.h.LinkByName(l.Name)
+	guest, err := linkByName(ns.h, l.Name)
 	if err != nil && !isNotFound(err) {
 		return nil, err
 	}
@@ -130,7 +130,7 @@ func (n *Net) plug(s *sockets, ns *space, l Link, bridge netlink.Link, undo *cle
 		undo.Push(func() error { return n.deletePort(s.slow, name) })
 		changed = append(changed, "link")
 	} else {
-		port, err := s.fast.LinkByName(name)
+		port, err := linkByName(s.fast.Handle, name)
 		if isNotFound(err) || err == nil && guest.Attrs().ParentIndex != port.Attrs().Index {
 			return nil, errs.E(errs.Conflict, "the namespace has an interface %s that is not ours", l.Name)
 		}
@@ -155,7 +155,7 @@ func (n *Net) addPair(s *sockets, pair veth, alias string) error {
 	if !errors.Is(err, unix.EEXIST) {
 		return err
 	}
-	old, err := s.fast.LinkByName(pair.host)
+	old, err := linkByName(s.fast.Handle, pair.host)
 	if err == nil && old.Attrs().Alias != alias && old.Attrs().Alias != "" {
 		return errs.E(errs.Conflict, "interface %s is not ours (alias %q)", pair.host, old.Attrs().Alias)
 	}
@@ -170,7 +170,7 @@ func (n *Net) addPair(s *sockets, pair veth, alias string) error {
 
 // deletePort is fine with a link that is gone.
 func (n *Net) deletePort(s *sock, name string) error {
-	link, err := s.LinkByName(name)
+	link, err := linkByName(s.Handle, name)
 	if err == nil {
 		err = s.LinkDel(link)
 	}
@@ -185,15 +185,15 @@ func (n *Net) deletePort(s *sock, name string) error {
 // none drop packets (one start in ten, 2026-11). Asking for a link does it at
 // once since Linux 6.8.
 func (n *Net) settle(s *sock, ns *space, l Link) error {
-	_, errPort := s.LinkByName(n.portName(l.Container))
-	_, errBridge := s.LinkByName(n.cfg.Bridge)
-	_, errGuest := ns.h.LinkByName(l.Name)
+	_, errPort := linkByName(s.Handle, n.portName(l.Container))
+	_, errBridge := linkByName(s.Handle, n.cfg.Bridge)
+	_, errGuest := linkByName(ns.h, l.Name)
 	return errors.Join(errPort, errBridge, errGuest)
 }
 
 // setGuest makes right what is inside the namespace.
 func (n *Net) setGuest(ns *space, l Link) (changed []string, err error) {
-	link, err := ns.h.LinkByName(l.Name)
+	link, err := linkByName(ns.h, l.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -302,7 +302,7 @@ func (n *Net) Detach(ctx context.Context, container string) error {
 	if err != nil {
 		return fmt.Errorf("detach container %s: %w", container, err)
 	}
-	link, err := s.slow.LinkByName(n.portName(container))
+	link, err := linkByName(s.slow.Handle, n.portName(container))
 	if err == nil {
 		if of, ours := n.ownsPort(link); !ours || of != container && of != "" {
 			return errs.E(errs.Conflict, "detach container %s: interface %s is not ours", container, link.Attrs().Name)

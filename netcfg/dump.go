@@ -27,10 +27,15 @@ func repeat[T any](what string, dump func() (T, error)) (T, error) {
 			return v, nil
 		}
 		if !errors.Is(err, netlink.ErrDumpInterrupted) {
-			return none, fmt.Errorf("list %s: %w", what, err)
+			return none, fmt.Errorf("read %s: %w", what, err)
 		}
 	}
-	return none, errs.E(errs.Unavailable, "list %s: the list kept changing", what)
+	return none, errs.E(errs.Unavailable, "read %s: the list kept changing", what)
+}
+
+// linkByName asks for one link; kernels that cannot look up a name dump all.
+func linkByName(h *netlink.Handle, name string) (netlink.Link, error) {
+	return repeat("link "+name, func() (netlink.Link, error) { return h.LinkByName(name) })
 }
 
 func dumpLinks(h *netlink.Handle) ([]netlink.Link, error) {

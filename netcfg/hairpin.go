@@ -17,7 +17,7 @@ func (n *Net) setHairpin(s *sock, port string) error {
 	if err != nil {
 		return err
 	}
-	link, err := s.LinkByName(port)
+	link, err := linkByName(s.Handle, port)
 	if err != nil {
 		return err
 	}

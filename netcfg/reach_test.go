@@ -170,7 +170,7 @@ func TestTwoInstances(t *testing.T) {
 	check(w.client, "192.0.2.1:8082", "two 192.0.2.2")
 	check(w.host, "127.0.0.1:8082", "two 10.9.0.1")
 	check(c1.ns.Path(), "192.0.2.1:8082", "two 10.9.0.1") // from n1's side this is the way out
-	check(c1.ns.Path(), "10.9.0.2:80", "") // not published
+	check(c1.ns.Path(), "10.9.0.2:80", "")                // not published
 	if err := n1.Sweep(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}

@@ -53,12 +53,8 @@ func (n *Net) Reset(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reset network: %w", err)
 	}
-	link, err := s.slow.LinkByName(n.cfg.Bridge)
-	if err == nil && n.ownsBridge(link) {
-		err = s.slow.LinkDel(link)
-	}
-	if err != nil && !isNotFound(err) {
-		return fmt.Errorf("reset network: delete bridge %s: %w", n.cfg.Bridge, err)
+	if err := n.deleteBridges(s.slow); err != nil {
+		return fmt.Errorf("reset network: %w", err)
 	}
 	if err := n.deleteTable(); err != nil {
 		return fmt.Errorf("reset network: delete nftables table %s: %w", n.table().Name, err)
@@ -67,6 +63,24 @@ func (n *Net) Reset(ctx context.Context) error {
 	n.setOwners(nil)
 	if err := n.restoreForward(s.slow); err != nil {
 		return fmt.Errorf("reset network: restore ip_forward: %w", err)
+	}
+	return nil
+}
+
+// deleteBridges deletes the instance's bridge whatever its name: an earlier
+// start may have been given another one.
+func (n *Net) deleteBridges(s *sock) error {
+	links, err := dumpLinks(s.Handle)
+	if err != nil {
+		return err
+	}
+	for _, l := range links {
+		if !n.ownsBridge(l) {
+			continue
+		}
+		if err := s.LinkDel(l); err != nil && !isNotFound(err) {
+			return fmt.Errorf("delete bridge %s: %w", l.Attrs().Name, err)
+		}
 	}
 	return nil
 }

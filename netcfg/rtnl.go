@@ -35,7 +35,7 @@ func openSock(families ...int) (*sock, error) {
 }
 
 func (s *sock) close() {
-	s.Handle.Close()
+	s.Close()
 	s.raw[unix.NETLINK_ROUTE].Close()
 }
 

@@ -132,9 +132,7 @@ func TestSetupAndAttachRepair(t *testing.T) {
 func stripLinkNS(s string) string {
 	lines := strings.Split(s, "\n")
 	for i, l := range lines {
-		if at := strings.Index(l, " link-netns"); at >= 0 {
-			lines[i] = l[:at]
-		}
+		lines[i], _, _ = strings.Cut(l, " link-netns")
 	}
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")

@@ -30,7 +30,8 @@ func newWorld(t testing.TB) *world {
 	t.Helper()
 	testroot.Require(t)
 	w := &world{host: newNS(t), client: newNS(t)}
-	w.sh(t, w.host, "ip link add eth0 type veth peer name wire && ip addr add 192.0.2.1/24 dev eth0 && ip link set eth0 up")
+	// A new namespace has the sysctls of the machine, which may run a buoyd.
+	w.sh(t, w.host, "echo 0 > /proc/sys/net/ipv4/ip_forward; ip link add eth0 type veth peer name wire && ip addr add 192.0.2.1/24 dev eth0 && ip link set eth0 up")
 	err := InNS(w.host, func() error {
 		return exec.Command("ip", "link", "set", "wire", "netns", w.client).Run()
 	})
@@ -47,7 +48,7 @@ func newWorld(t testing.TB) *world {
 func newNS(t testing.TB) string {
 	t.Helper()
 	p := &pool{}
-	ns, err := p.make()
+	ns, err := p.add()
 	if err != nil {
 		t.Fatal(err)
 	}

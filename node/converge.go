@@ -27,7 +27,7 @@ func (n *Node) converge(ctx context.Context, sync []shimapi.Container, first boo
 		have[c.ID] = c
 		b, err := n.find(c.ID)
 		if err != nil {
-			if err := n.cfg.Runtime.Shim().Delete(ctx, c.ID); err != nil {
+			if err := n.shimDelete(ctx, c.ID); err != nil {
 				n.cfg.Log.Error("stray container not removed", "container", c.ID, "error", err)
 			}
 			continue
@@ -41,7 +41,7 @@ func (n *Node) converge(ctx context.Context, sync []shimapi.Container, first boo
 		}
 	}
 	n.each(func(b *box) {
-		if !first && b.lock(ctx) != nil {
+		if !first && !n.hold(ctx, b) {
 			return
 		}
 		defer b.unlock()
@@ -199,7 +199,7 @@ func (n *Node) startLater(b *box, after time.Duration) {
 	b.status = Restarting
 	b.timer = time.AfterFunc(after, func() {
 		n.background(func(ctx context.Context) {
-			if b.lock(ctx) != nil {
+			if !n.hold(ctx, b) {
 				return
 			}
 			defer b.unlock()
@@ -231,7 +231,7 @@ func (n *Node) event(e shimapi.Event) {
 		return
 	}
 	n.background(func(ctx context.Context) {
-		if b.lock(ctx) != nil {
+		if !n.hold(ctx, b) {
 			return
 		}
 		defer b.unlock()

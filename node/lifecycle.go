@@ -239,7 +239,7 @@ func (n *Node) Delete(ctx context.Context, name string) error {
 	n.cancelTimer(b)
 	was := get(b, func() Status { return b.status })
 	if was == Halted || was == Restarting {
-		err = n.cfg.Runtime.Shim().Delete(ctx, name)
+		err = n.shimDelete(ctx, name)
 	} else {
 		err = n.halt(ctx, b, reasonStopped, "being deleted")
 	}
@@ -304,7 +304,7 @@ func (n *Node) ask(ctx context.Context, b *box) {
 // takeDown removes everything that was made for a run of the container.
 func (n *Node) takeDown(ctx context.Context, b *box) error {
 	name := b.spec.Name
-	if err := n.cfg.Runtime.Shim().Delete(ctx, name); err != nil {
+	if err := n.shimDelete(ctx, name); err != nil {
 		return err
 	}
 	release := get(b, func() func() { return b.release })
@@ -321,6 +321,22 @@ func (n *Node) takeDown(ctx context.Context, b *box) error {
 		err = n.setPorts(ctx)
 	}
 	return errors.Join(err, os.RemoveAll(n.runDir(name)))
+}
+
+// shimDelete removes a container from the shim. One that its reaper is just
+// starting again is waited for: to delete twice is fine.
+func (n *Node) shimDelete(ctx context.Context, name string) error {
+	for {
+		err := n.cfg.Runtime.Shim().Delete(ctx, name)
+		if !errors.Is(err, errs.Unavailable) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(shimRetry):
+		}
+	}
 }
 
 // markEnded tells those who wait for the run's end. The caller holds b.mu.

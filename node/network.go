@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/buoy-edge/buoy/netcfg"
@@ -152,4 +153,28 @@ func clash(a, b Spec) (netcfg.Port, bool) {
 func overlap(p, q netcfg.Port) bool {
 	return p.Proto == q.Proto && p.Host.Port() == q.Host.Port() &&
 		(p.Host.Addr() == q.Host.Addr() || p.Host.Addr().IsUnspecified() || q.Host.Addr().IsUnspecified())
+}
+
+// UpdateNICs changes the NICs of a container while it runs. This version knows
+// one type of NIC and can only leave things as they are.
+func (n *Node) UpdateNICs(_ context.Context, name string, nics []netcfg.NIC) error {
+	b, err := n.find(name)
+	if err != nil {
+		return err
+	}
+	next := b.spec
+	next.NICs = nics
+	if err := next.validateNetwork(); err != nil {
+		return err
+	}
+	if !slices.EqualFunc(nics, b.spec.NICs, sameNIC) {
+		return errs.E(errs.Invalid, "NICs of a container cannot be changed by this version; delete the container and create it again")
+	}
+	return nil
+}
+
+func sameNIC(a, b netcfg.NIC) bool {
+	return a.Type == b.Type && a.ID == b.ID && a.Name == b.Name && a.HWAddr == b.HWAddr &&
+		a.Config.DHCP == b.Config.DHCP && a.Config.CIDR == b.Config.CIDR && a.Config.Gateway == b.Config.Gateway &&
+		slices.Equal(a.Config.DNS, b.Config.DNS)
 }

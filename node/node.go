@@ -240,7 +240,8 @@ func newBox(spec Spec, rec state.Record) *box {
 	return &box{busy: make(chan struct{}, 1), spec: spec, rec: rec, status: Halted}
 }
 
-// lock waits until nothing is being done with the container.
+// lock waits until nothing is being done with the container. It may have been
+// deleted meanwhile: see hold.
 func (b *box) lock(ctx context.Context) error {
 	select {
 	case b.busy <- struct{}{}:
@@ -288,6 +289,19 @@ func (n *Node) find(name string) (*box, error) {
 		return nil, errs.E(errs.NotFound, "no container %q on this node", name)
 	}
 	return b, nil
+}
+
+// hold locks the box for the node's own work. False: there is nothing to do,
+// the container has been deleted or ctx has ended.
+func (n *Node) hold(ctx context.Context, b *box) bool {
+	if b.lock(ctx) != nil {
+		return false
+	}
+	if now, err := n.find(b.spec.Name); err != nil || now != b {
+		b.unlock()
+		return false
+	}
+	return true
 }
 
 // all are the boxes of this moment.

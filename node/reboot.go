@@ -2,16 +2,13 @@ package node
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/buoy-edge/buoy/container"
 	"github.com/buoy-edge/buoy/internal/errs"
-	"github.com/buoy-edge/buoy/netcfg"
 	"github.com/buoy-edge/buoy/node/state"
 )
 
@@ -53,47 +50,4 @@ func (n *Node) stopForReboot(ctx context.Context, b *box) error {
 		}
 	})
 	return n.cfg.DB.Put(ctx, rec)
-}
-
-// UpdateNICs changes the NICs of a container while it runs. This version knows
-// one type of NIC and can only leave things as they are.
-func (n *Node) UpdateNICs(_ context.Context, name string, nics []netcfg.NIC) error {
-	b, err := n.find(name)
-	if err != nil {
-		return err
-	}
-	next := b.spec
-	next.NICs = nics
-	if err := next.validateNetwork(); err != nil {
-		return err
-	}
-	if !slices.EqualFunc(nics, b.spec.NICs, sameNIC) {
-		return errs.E(errs.Invalid, "NICs of a container cannot be changed by this version; delete the container and create it again")
-	}
-	return nil
-}
-
-func sameNIC(a, b netcfg.NIC) bool {
-	return a.Type == b.Type && a.ID == b.ID && a.Name == b.Name && a.HWAddr == b.HWAddr &&
-		a.Config.DHCP == b.Config.DHCP && a.Config.CIDR == b.Config.CIDR && a.Config.Gateway == b.Config.Gateway &&
-		slices.Equal(a.Config.DNS, b.Config.DNS)
-}
-
-// Logs reads what a container says; f is called for each line. With Follow it
-// goes on until the container has ended or ctx has.
-func (n *Node) Logs(ctx context.Context, name string, q container.LogQuery, f func(container.LogLine) error) error {
-	b, err := n.find(name)
-	if err != nil {
-		return err
-	}
-	b.mu.Lock()
-	if q.Follow && b.status != Restarting {
-		q.Done = b.ended
-	}
-	b.mu.Unlock()
-	err = container.ReadLogs(ctx, n.logFile(name), q, f)
-	if errors.Is(err, errs.NotFound) {
-		return nil // it has said nothing yet
-	}
-	return err
 }

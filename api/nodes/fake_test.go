@@ -221,12 +221,15 @@ func (f *fakeNode) KillProcess(_ context.Context, name string, pid int) error {
 func (f *fakeNode) Memory(_ context.Context, name string) (inventory.Memory, error) {
 	return inventory.Memory{Total: 10}, f.must(name)
 }
+
 func (f *fakeNode) NICs(_ context.Context, name string) ([]inventory.NIC, error) {
 	return nil, f.must(name)
 }
+
 func (f *fakeNode) State(_ context.Context, name string) (inventory.State, error) {
 	return inventory.State{CPU: 1.5}, f.must(name)
 }
+
 func (f *fakeNode) OS(_ context.Context, name string) (inventory.OS, error) {
 	return inventory.OS{OS: "linux"}, f.must(name)
 }
@@ -277,6 +280,7 @@ func (f *fakeNode) Images(context.Context) ([]images.Image, error) { return nil,
 func (f *fakeNode) PullImage(ctx context.Context, _ string, tell func(images.Progress)) (images.Image, error) {
 	return f.pull(ctx, tell)
 }
+
 func (f *fakeNode) RemoveImage(_ context.Context, ref string) error {
 	return f.note("remove image %s", ref)
 }

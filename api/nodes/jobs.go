@@ -126,7 +126,10 @@ func (d *Dialect) signalJob(w http.ResponseWriter, r *http.Request) error {
 
 func (d *Dialect) killJob(w http.ResponseWriter, r *http.Request) error {
 	name, err := containerName(r)
-	if err != nil {
+	if err := absentIsFine(err); err != nil {
+		return err
+	}
+	if name == "" { // which means all containers below
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}

@@ -13,9 +13,15 @@ type handler func(w http.ResponseWriter, r *http.Request) error
 func (d *Dialect) Routes(r chi.Router) {
 	on := func(method, path string, h handler) { r.Method(method, path, d.do(h)) }
 	on("GET", "/nodes", d.listNodes)
-
 	here := r.With(d.thisNode)
-	on = func(method, path string, h handler) { here.Method(method, "/nodes/{nodeid}"+path, d.do(h)) }
+	d.nodeRoutes(func(method, path string, h handler) { here.Method(method, "/nodes/{nodeid}"+path, d.do(h)) })
+	const container = "/nodes/{nodeid}/containers/{container}"
+	on = func(method, path string, h handler) { here.Method(method, container+path, d.do(h)) }
+	d.containerRoutes(on)
+	d.insideRoutes(on)
+}
+
+func (d *Dialect) nodeRoutes(on func(method, path string, h handler)) {
 	on("GET", "", d.getNode)
 	on("GET", "/mem", d.nodeMemory)
 	on("GET", "/cpus", d.cpus)
@@ -40,9 +46,9 @@ func (d *Dialect) Routes(r chi.Router) {
 
 	on("GET", "/containers", d.listContainers)
 	on("POST", "/containers", d.createContainer)
-	on = func(method, path string, h handler) {
-		here.Method(method, "/nodes/{nodeid}/containers/{container}"+path, d.do(h))
-	}
+}
+
+func (d *Dialect) containerRoutes(on func(method, path string, h handler)) {
 	on("GET", "", d.getContainer)
 	on("PUT", "", d.updateContainer)
 	on("DELETE", "", d.deleteContainer)
@@ -56,6 +62,9 @@ func (d *Dialect) Routes(r chi.Router) {
 	on("GET", "/info", d.os)
 	on("GET", "/state", d.state)
 	on("GET", "/logs", d.logs)
+}
+
+func (d *Dialect) insideRoutes(on func(method, path string, h handler)) {
 	on("GET", "/jobs", d.listJobs)
 	on("POST", "/jobs", d.exec)
 	on("DELETE", "/jobs", d.killJobs)

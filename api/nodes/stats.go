@@ -2,6 +2,7 @@ package nodes
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"sync"
 	"time"
@@ -92,11 +93,7 @@ func (s *sampler) snapshot() map[string]metric {
 	defer s.mu.Unlock()
 	out := make(map[string]metric, len(s.keys))
 	for key, m := range s.keys {
-		c := metric{Current: make(map[string]window, len(m.Current))}
-		for period, w := range m.Current {
-			c.Current[period] = w
-		}
-		out[key] = c
+		out[key] = metric{Current: maps.Clone(m.Current)}
 	}
 	return out
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
@@ -14,6 +15,9 @@ import (
 
 // maxStdin is what a job takes: its input travels in the request that starts it.
 const maxStdin = 1 << 20
+
+// killTime is how long an interrupted exec tries to kill its job.
+const killTime = 2 * time.Second
 
 type execFlags struct {
 	detach, interactive bool
@@ -84,7 +88,7 @@ func (c *cli) exec(ctx context.Context, b *buoy.Client, f *execFlags, args []str
 }
 
 func (c *cli) killJob(ctx context.Context, b *buoy.Client, name, id string) {
-	ctx, cancel := context.WithTimeout(ctx, lastWords)
+	ctx, cancel := context.WithTimeout(ctx, killTime)
 	defer cancel()
 	if err := b.KillJob(ctx, name, id); err != nil && !errors.Is(err, buoy.ErrNotFound) {
 		c.complain(fmt.Errorf("kill job %s: %w", id, err))

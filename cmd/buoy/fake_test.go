@@ -357,7 +357,7 @@ func (f *fakeNode) exec(w http.ResponseWriter, r *http.Request, c *fakeContainer
 	case "sleep":
 		job.forever = true
 	default:
-		fail(w, 400, fmt.Sprintf("exec: %q: executable file not found in $PATH", cmd.Name))
+		fail(w, 404, fmt.Sprintf("command %q not found in the image", cmd.Name))
 		return
 	}
 	if c.state != "running" {

@@ -13,9 +13,10 @@ import (
 )
 
 const (
-	lostPatience = 30 * time.Second // how long buoyd may be away; an upgrade takes a few
-	lookEvery    = 2 * time.Second  // looks whether a container has ended whose log has not
-	lastWords    = time.Second      // what such a log gets to end
+	lostPatience = 30 * time.Second       // how long buoyd may be away; an upgrade takes a few
+	lookSoon     = 100 * time.Millisecond // looks whether a container has ended whose log has not; doubles
+	lookLate     = 2 * time.Second
+	lastWords    = 500 * time.Millisecond // what such a log gets to end: buoyd reads files every 200 ms
 	killSignal   = 9
 )
 
@@ -158,11 +159,11 @@ func (f *follower) moan(ctx context.Context, s *stream, err error) {
 // endAfterwards ends the following of a container that has ended although its
 // log goes on.
 func (f *follower) endAfterwards(ctx context.Context, over *atomic.Bool, cancel func()) {
-	for {
+	for pause := lookSoon; ; pause = min(2*pause, lookLate) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(lookEvery):
+		case <-time.After(pause):
 		}
 		one, err := f.b.Container(ctx, f.name)
 		if err != nil || !one.Ended() {

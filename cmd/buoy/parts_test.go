@@ -65,13 +65,16 @@ func TestNormalRef(t *testing.T) {
 
 func TestStartErrorCode(t *testing.T) {
 	for text, want := range map[string]int{
-		`exec: "x": executable file not found in $PATH`: exitNotFound,
-		`exec /bin/x: no such file or directory`:        exitNotFound,
-		`exec: "/etc": is a directory`:                  exitNotExecutable,
-		`exec /x: exec format error`:                    exitNotExecutable,
-		`mount /data: permission denied`:                exitOurs,
-		`rootfs /x: no such file or directory`:          exitOurs,
-		`exec: out of luck`:                             exitOurs,
+		`exec: "x": executable file not found in $PATH`:    exitNotFound,
+		`exec /bin/x: no such file or directory`:           exitNotFound,
+		`exec: "/etc": is a directory`:                     exitNotExecutable,
+		`exec /x: exec format error`:                       exitNotExecutable,
+		`command "x" not found in the image`:               exitNotFound,
+		`command "x" is not executable: exec format error`: exitNotExecutable,
+		`command "x" is not executable: is a directory`:    exitNotExecutable,
+		`mount /data: permission denied`:                   exitOurs,
+		`rootfs /x: no such file or directory`:             exitOurs,
+		`exec: out of luck`:                                exitOurs,
 	} {
 		if got := (&startError{errors.New(text)}).code(); got != want {
 			t.Errorf("%s: code %d, want %d", text, got, want)

@@ -138,13 +138,13 @@ func (e *startError) Error() string { return e.err.Error() }
 func (e *startError) Unwrap() error { return e.err }
 
 var (
-	aboutExec     = regexp.MustCompile(`(?i)\bexec\b|\bexecutable\b`)
-	notThere      = regexp.MustCompile(`(?i)executable file not found|no such file or directory`)
+	aboutExec     = regexp.MustCompile(`(?i)\bexec\b|\bexecutable\b|\bcommand "`)
+	notThere      = regexp.MustCompile(`(?i)executable file not found|no such file or directory|not found in the image|interpreter or loader is not in the image`)
 	notExecutable = regexp.MustCompile(`(?i)permission denied|exec format error|is a directory|not executable`)
 )
 
 // code is the exit code that docker has for the failure. The API has no field
-// for it, so the words of Go's os/exec and runc have to tell (2026-11).
+// for it, so the words of buoy-shim, Go's os/exec and runc have to tell (2026-11).
 func (e *startError) code() int {
 	text := e.Error()
 	switch {

@@ -115,7 +115,7 @@ func smallImages(t testing.TB) [][]byte {
 	must(t, unix.Setxattr(src+"/d/g", "user.a", []byte("b"), 0))
 	must(t, unix.Mkfifo(src+"/p", 0o600))
 	return [][]byte{
-		mksquashfs(t, src, "-noI", "-noD", "-noF", "-noX", "-b", "4096", "-nopad"),
+		mksquashfs(t, src, "-noI", "-noX", "-b", "4096", "-nopad"),
 		mksquashfs(t, src, "-comp", "gzip", "-nopad", "-b", "4096"), mksquashfs(t, src, "-comp", "xz", "-nopad"),
 		mksquashfs(t, src, "-comp", "zstd", "-nopad"), mksquashfs(t, src, "-comp", "lz4", "-nopad"),
 	}

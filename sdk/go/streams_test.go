@@ -52,8 +52,12 @@ func TestExecAndWait(t *testing.T) {
 func TestUpload(t *testing.T) {
 	content := strings.Repeat("0123456789", 100_000)
 	c := handled(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Query().Get("path") == "/refused" {
+		switch r.URL.Query().Get("path") {
+		case "/refused":
 			w.WriteHeader(http.StatusNotFound) // before the body is read
+			return
+		case "/broken":
+			_, _ = io.Copy(io.Discard, r.Body) // until the client gives up
 			return
 		}
 		file, head, err := r.FormFile("file")
@@ -74,7 +78,7 @@ func TestUpload(t *testing.T) {
 		t.Error("a refused upload worked")
 	}
 	broken := errors.New("broken disk")
-	if err := c.Upload(t.Context(), "a", "/dir/f", io.MultiReader(strings.NewReader("x"), failing{broken})); !errors.Is(err, broken) {
+	if err := c.Upload(t.Context(), "a", "/broken", io.MultiReader(strings.NewReader("x"), failing{broken})); !errors.Is(err, broken) {
 		t.Errorf("Upload of what cannot be read = %v", err)
 	}
 }
@@ -111,7 +115,10 @@ func TestPull(t *testing.T) {
 		}
 	}
 	answer = "{\"blob\":\"a\"}\n{\"blob\":\"b\"}\n"
-	for range c.Pull(t.Context(), "nginx") {
+	for p, err := range c.Pull(t.Context(), "nginx") {
+		if p.Blob != "a" || err != nil {
+			t.Errorf("first of the pull: %+v, %v", p, err)
+		}
 		break // leaving early is fine
 	}
 }

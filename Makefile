@@ -1,0 +1,91 @@
+# Everything a person or a CI job does with buoy; "make help" lists it.
+# Targets that need something of the machine call scripts/setup first: it
+# looks, and only where something is missing it installs it or says its name.
+
+VERSION := $(or $(VERSION),$(shell git describe --tags --always --dirty 2>/dev/null),dev)
+GO      ?= go
+PREFIX  ?= /usr/local
+LIBEXEC ?= $(if $(filter /usr,$(PREFIX)),/usr/libexec/buoy,$(PREFIX)/bin)
+
+# Where "make run" puts its system; a second one beside it needs others.
+PORT       ?= 8080
+HELLO_PORT ?= 8081
+DATA       ?= .cache/run/data
+RUN_DIR    ?= .cache/run/run
+BRIDGE     ?=
+CIDR       ?=
+
+# What to test, and how: make test PKGS=./images/... TESTFLAGS='-run Pull'
+PKGS      ?= ./...
+TESTFLAGS ?=
+BENCH     ?=
+
+LDFLAGS    := -s -w -X github.com/buoy-edge/buoy/internal/version.Version=$(VERSION)
+SHIM_TAGS  := netgo,osusergo,seccomp,runc_nocriu
+SHIM_LD    := $(LDFLAGS) -linkmode external -extldflags -static
+C_FLAGS    := -Os -static -s -Wall -Wextra -Werror
+# buoy-init has no C library, and what a compiler or linker adds for one stays out.
+INIT_FLAGS := $(C_FLAGS) -nostdlib -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables \
+	-fno-pie -no-pie -Wl,--build-id=none,-z,noseparate-code,-z,norelro,-z,noexecstack
+
+# The version comes from git describe; Go's own stamp would fail in a checkout
+# that belongs to another user.
+export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
+export GO PORT HELLO_PORT DATA RUN_DIR BRIDGE CIDR SHIM_TAGS PKGS TESTFLAGS
+
+build: ## build the programs into bin/
+	@scripts/setup build
+	@$(MAKE) --no-print-directory programs
+
+programs: bin/buoy-reaper bin/buoy-init
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/buoyd ./cmd/buoy
+	CGO_ENABLED=1 $(GO) build -trimpath -tags $(SHIM_TAGS) -ldflags '$(SHIM_LD)' -o bin/ ./cmd/buoy-shim
+
+bin/buoy-reaper: $(wildcard container/reaper/*.[ch]) Makefile
+	@mkdir -p bin
+	$(CC) $(C_FLAGS) -o $@ $(filter %.c,$^)
+
+bin/buoy-init: $(wildcard container/init/*.[ch]) Makefile
+	@mkdir -p bin
+	$(CC) $(INIT_FLAGS) -o $@ $(filter %.c,$^)
+
+run: ## start a one-machine system with a container in it, until Ctrl-C
+	@scripts/setup run
+	@$(MAKE) --no-print-directory programs
+	@scripts/run
+
+test: ## run all tests; those that need root run when root can be had
+	@scripts/setup test
+	@$(MAKE) --no-print-directory programs
+	@scripts/test
+
+test-unit: ## run the tests that change nothing on this machine
+	@scripts/setup test
+	@scripts/test --unit
+
+check: ## look at formatting and lint
+	@scripts/setup build
+	@scripts/lint
+
+bench: ## measure starts, memory and idle cost beside other runtimes, as root
+	@scripts/setup test
+	@$(MAKE) --no-print-directory programs
+	@scripts/bench $(BENCH)
+
+install: build ## copy the programs below PREFIX (/usr/local)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(LIBEXEC)
+	install -m 755 bin/buoyd bin/buoy $(DESTDIR)$(PREFIX)/bin/
+	install -m 755 bin/buoy-shim bin/buoy-reaper bin/buoy-init $(DESTDIR)$(LIBEXEC)/
+
+clean: ## remove bin/ and what a killed "make run" left behind
+	@scripts/run --reset
+	rm -rf bin
+
+setup: ## install what building, running and testing need
+	@scripts/setup test
+
+help: ## show this
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+
+.DEFAULT_GOAL := build
+.PHONY: build programs run test test-unit check bench install clean setup help

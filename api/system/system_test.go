@@ -1,0 +1,289 @@
+package system
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/buoy-edge/buoy/api"
+	"github.com/buoy-edge/buoy/api/nodes"
+	"github.com/buoy-edge/buoy/node"
+)
+
+// someNode is enough of a node to register routes.
+type someNode struct{ nodes.Node }
+
+func (someNode) Info() node.Info { return node.Info{ID: "525400123456"} }
+
+// newServer has every dialect.
+func newServer(t *testing.T) *api.Server {
+	t.Helper()
+	d, err := New(Config{
+		Health:     func() Health { return Health{Ready: true, Node: "525400123456"} },
+		Containers: func() map[string]int { return map[string]int{"running": 3, "halted": 1} },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := nodes.New(nodes.Config{Node: someNode{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := api.New(api.Config{Dialects: []api.Dialect{n, d}, Observe: d.Observe})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func get(t *testing.T, s http.Handler, path string) string {
+	t.Helper()
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+	if w.Code != 200 {
+		t.Fatalf("GET %s = %d %s", path, w.Code, w.Body)
+	}
+	return w.Body.String()
+}
+
+func TestSystem(t *testing.T) {
+	s := newServer(t)
+	for path, want := range map[string]string{
+		"/health":       `^{"status":"ok","ready":true,"node":"525400123456","version":".+","uptime":[0-9.e-]+}`,
+		"/version":      `^{"version":".+","go":"go.+","os":"linux","arch":".+"}`,
+		"/openapi.yaml": `^openapi: 3\.1\.0`,
+	} {
+		if got := get(t, s, path); !regexp.MustCompile(want).MatchString(got) {
+			t.Errorf("%s = %s, want %s", path, got, want)
+		}
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	s := newServer(t)
+	get(t, s, "/nodes/525400123456")
+	for _, path := range []string{"/nodes/a/mem", "/nodes/b/mem", "/none1", "/none2"} {
+		s.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("BREW", path, nil))
+		s.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", path, nil))
+	}
+	got := get(t, s, "/metrics")
+	for _, want := range []string{
+		`buoy_api_requests_total{code="200",method="GET",route="/nodes/{nodeid}"} 1`,
+		`buoy_api_requests_total{code="404",method="GET",route="/nodes/{nodeid}/mem"} 2`,
+		`buoy_api_requests_total{code="404",method="GET",route="none"} 2`,
+		`method="other"`,
+		`buoy_api_request_seconds_count{method="GET",route="/nodes/{nodeid}"} 1`,
+		`buoy_containers{status="running"} 3`,
+		`buoy_build_info{go="go`,
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("metrics lack %s:\n%s", want, got)
+		}
+	}
+	if strings.Contains(got, "none1") || strings.Contains(got, "BREW") {
+		t.Errorf("a client can make series:\n%s", got)
+	}
+}
+
+type document struct {
+	Paths      map[string]map[string]any `yaml:"paths"`
+	Components map[string]map[string]any `yaml:"components"`
+}
+
+func parse(t *testing.T) (document, any) {
+	t.Helper()
+	var d document
+	if err := yaml.Unmarshal(openapi, &d); err != nil {
+		t.Fatal(err)
+	}
+	var raw any
+	if err := yaml.Unmarshal(openapi, &raw); err != nil {
+		t.Fatal(err)
+	}
+	return d, raw
+}
+
+// TestEveryRouteIsDescribed and no other.
+func TestEveryRouteIsDescribed(t *testing.T) {
+	doc, _ := parse(t)
+	var described, registered []string
+	for path, item := range doc.Paths {
+		for method := range item {
+			if method != "parameters" {
+				described = append(described, strings.ToUpper(method)+" "+path)
+			}
+		}
+	}
+	err := chi.Walk(newServer(t).Routes(), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
+		registered = append(registered, method+" "+route)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(described)
+	slices.Sort(registered)
+	if diff := cmp.Diff(registered, described); diff != "" {
+		t.Errorf("-registered +described\n%s", diff)
+	}
+}
+
+// TestDocument checks what each operation must have, the references and the examples.
+func TestDocument(t *testing.T) {
+	doc, raw := parse(t)
+	used := map[string]bool{}
+	walk(raw, "", func(at string, m map[string]any) {
+		if ref, ok := m["$ref"].(string); ok {
+			used[ref] = true
+			if resolve(doc, ref) == nil {
+				t.Errorf("%s: %s leads nowhere", at, ref)
+			}
+		}
+		if example, ok := m["example"]; ok && m["schema"] != nil {
+			if why := fits(doc, m["schema"], example); why != "" {
+				t.Errorf("%s: the example does not fit: %s", at, why)
+			}
+		}
+	})
+	for kind, group := range doc.Components {
+		for name := range group {
+			if ref := "#/components/" + kind + "/" + name; !used[ref] {
+				t.Errorf("%s is used nowhere", ref)
+			}
+		}
+	}
+	ids := map[string]bool{}
+	for path, item := range doc.Paths {
+		for method, op := range item {
+			op, ok := op.(map[string]any)
+			if !ok {
+				continue // parameters
+			}
+			id, _ := op["operationId"].(string)
+			if id == "" || ids[id] || op["summary"] == nil || op["tags"] == nil || op["responses"] == nil {
+				t.Errorf("%s %s lacks an id of its own, tags, a summary or responses", method, path)
+			}
+			ids[id] = true
+		}
+	}
+}
+
+// walk calls f with each object of the document.
+func walk(v any, at string, f func(at string, m map[string]any)) {
+	switch v := v.(type) {
+	case map[string]any:
+		f(at, v)
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			walk(v[key], at+"/"+key, f)
+		}
+	case []any:
+		for i, item := range v {
+			walk(item, fmt.Sprintf("%s/%d", at, i), f)
+		}
+	}
+}
+
+func resolve(doc document, ref string) any {
+	parts := strings.Split(ref, "/")
+	if len(parts) != 4 || parts[0] != "#" || parts[1] != "components" {
+		return nil
+	}
+	return doc.Components[parts[2]][parts[3]]
+}
+
+// fits says why v does not fit the schema, as far as this document uses JSON Schema.
+func fits(doc document, schema, v any) string {
+	s, ok := schema.(map[string]any)
+	if !ok {
+		return "no schema"
+	}
+	if ref, ok := s["$ref"].(string); ok {
+		return fits(doc, resolve(doc, ref), v)
+	}
+	if list, ok := s["oneOf"].([]any); ok {
+		for _, one := range list {
+			if _, text := v.(string); fits(doc, one, v) == "" || text { // lines of JSON
+				return ""
+			}
+		}
+		return fmt.Sprintf("%v is none of them", v)
+	}
+	if list, ok := s["enum"].([]any); ok && !slices.Contains(list, v) {
+		return fmt.Sprintf("%v is not of %v", v, list)
+	}
+	if c, ok := s["const"]; ok && c != v {
+		return fmt.Sprintf("%v is not %v", v, c)
+	}
+	switch v := v.(type) {
+	case map[string]any:
+		return fitsObject(doc, s, v)
+	case []any:
+		for _, item := range v {
+			if why := fits(doc, s["items"], item); why != "" {
+				return why
+			}
+		}
+		return isType(s, "array", v)
+	case string:
+		if p, ok := s["pattern"].(string); ok && !regexp.MustCompile(p).MatchString(v) {
+			return fmt.Sprintf("%q does not match %s", v, p)
+		}
+		if s["type"] == "boolean" || s["type"] == "number" {
+			return isType(s, "string", v)
+		}
+		return ""
+	case bool:
+		return isType(s, "boolean", v)
+	case int:
+		if s["type"] == "number" {
+			return ""
+		}
+		return isType(s, "integer", v)
+	case float64:
+		return isType(s, "number", v)
+	}
+	return fmt.Sprintf("%v of type %T", v, v)
+}
+
+func fitsObject(doc document, s, v map[string]any) string {
+	props, _ := s["properties"].(map[string]any)
+	for _, key := range asList(s["required"]) {
+		if _, ok := v[key.(string)]; !ok {
+			return fmt.Sprintf("%v is missing in %v", key, v)
+		}
+	}
+	for key, value := range v {
+		schema, ok := props[key]
+		if !ok {
+			schema, ok = s["additionalProperties"].(map[string]any)
+		}
+		if !ok {
+			return fmt.Sprintf("%s is not described", key)
+		}
+		if why := fits(doc, schema, value); why != "" {
+			return key + ": " + why
+		}
+	}
+	return isType(s, "object", v)
+}
+
+func asList(v any) []any {
+	list, _ := v.([]any)
+	return list
+}
+
+func isType(s map[string]any, want string, v any) string {
+	if s["type"] == want || slices.Contains(asList(s["type"]), any(want)) {
+		return ""
+	}
+	return fmt.Sprintf("%v is of type %s, not %v", v, want, s["type"])
+}

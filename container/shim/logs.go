@@ -1,0 +1,288 @@
+//go:build linux && cgo
+
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// logs moves what containers print from their pipes into their log files, all
+// in one goroutine. What is in a pipe is copied out with tee(2), written, and
+// only then taken from the pipe, so a shim that dies in between loses nothing;
+// mark.go keeps it from writing anything twice.
+type logs struct {
+	epfd, wake int
+	scratch    [2]int // the pipe that tee copies into
+	null       int    // where taken bytes go
+	mark       *mark
+	in         []byte // what tee brought
+	out        []byte // the same as records
+
+	mu      sync.Mutex // guards streams, asked; the loop owns all else of a stream
+	streams map[int32]*stream
+	asked   []request
+}
+
+// stream is one pipe of a task.
+type stream struct {
+	key  string // ID/JOB/stdout, for the reaper and the mark
+	name string // stdout or stderr
+	fd   int
+	file *logFile
+
+	tail      int // bytes at the pipe's head that lack their newline
+	tailSince time.Time
+	hup       bool // no writer is left
+	closed    bool
+}
+
+// request asks the loop to read streams to their present end; remove closes
+// them then.
+type request struct {
+	streams []*stream
+	remove  bool
+	done    chan struct{}
+}
+
+const (
+	pipeSize = 64 << 10
+	longLine = 16 << 10    // a longer line is cut into P records, as in the CRI format
+	tailWait = time.Second // then a line without its end is logged as P
+)
+
+func newLogs(markPath string) (l *logs, err error) {
+	l = &logs{streams: map[int32]*stream{}, in: make([]byte, pipeSize)}
+	if l.epfd, l.wake, err = newEpoll(); err != nil {
+		return nil, err
+	}
+	if err := unix.Pipe2(l.scratch[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		return nil, fmt.Errorf("pipe: %w", err)
+	}
+	if l.null, err = unix.Open("/dev/null", unix.O_WRONLY|unix.O_CLOEXEC, 0); err != nil {
+		return nil, fmt.Errorf("open /dev/null: %w", err)
+	}
+	l.mark, err = openMark(markPath)
+	return l, err
+}
+
+// add starts reading st. Its pipe's description becomes non-blocking, which
+// only readers share.
+func (l *logs) add(st *stream) error {
+	if err := unix.SetNonblock(st.fd, true); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.streams[int32(st.fd)] = st
+	l.mu.Unlock()
+	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(st.fd)}
+	if err := unix.EpollCtl(l.epfd, unix.EPOLL_CTL_ADD, st.fd, &ev); err != nil {
+		return fmt.Errorf("watch the output of %s: %w", st.key, err)
+	}
+	return nil
+}
+
+// drain returns when what was in the pipes is in the files, or after limit.
+func (l *logs) drain(limit time.Duration, streams ...*stream) { l.ask(limit, false, streams) }
+
+// remove drains and closes.
+func (l *logs) remove(limit time.Duration, streams ...*stream) { l.ask(limit, true, streams) }
+
+func (l *logs) ask(limit time.Duration, remove bool, streams []*stream) {
+	if len(streams) == 0 {
+		return
+	}
+	r := request{streams, remove, make(chan struct{})}
+	l.mu.Lock()
+	l.asked = append(l.asked, r)
+	l.mu.Unlock()
+	ring(l.wake)
+	t := time.NewTimer(limit)
+	defer t.Stop()
+	select {
+	case <-r.done:
+	case <-t.C:
+	}
+}
+
+func (l *logs) run(ctx context.Context, log *slog.Logger) {
+	defer context.AfterFunc(ctx, func() { ring(l.wake) })()
+	evs := make([]unix.EpollEvent, 64)
+	ready := map[*stream]bool{} // may have more than one batch
+	tails := map[*stream]bool{} // have an unfinished line
+	for ctx.Err() == nil {
+		n, err := unix.EpollWait(l.epfd, evs, l.timeout(ready, tails))
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			log.Error("wait for output", "error", err)
+			time.Sleep(time.Second)
+		}
+		for _, ev := range evs[:max(n, 0)] {
+			l.noticed(ev, ready)
+		}
+		for st := range ready {
+			if !l.batch(st) {
+				delete(ready, st)
+			}
+			if st.tail > 0 && !st.closed {
+				tails[st] = true
+			}
+		}
+		l.flushTails(tails, time.Now())
+		l.oblige()
+	}
+}
+
+func (l *logs) timeout(ready, tails map[*stream]bool) int {
+	switch {
+	case len(ready) > 0:
+		return 0
+	case len(tails) > 0:
+		return int(tailWait/time.Millisecond) / 4
+	}
+	return -1
+}
+
+func (l *logs) noticed(ev unix.EpollEvent, ready map[*stream]bool) {
+	if ev.Fd == int32(l.wake) {
+		quiet(l.wake)
+		return
+	}
+	l.mu.Lock()
+	st := l.streams[ev.Fd]
+	l.mu.Unlock()
+	if st == nil {
+		return
+	}
+	st.hup = st.hup || ev.Events&unix.EPOLLHUP != 0
+	ready[st] = true
+}
+
+// oblige serves what ask wants.
+func (l *logs) oblige() {
+	l.mu.Lock()
+	asked := l.asked
+	l.asked = nil
+	l.mu.Unlock()
+	for _, r := range asked {
+		for _, st := range r.streams {
+			// 64 batches are 4 MiB: more than was in the pipe when the process ended.
+			for i := 0; i < 64 && l.batch(st); i++ {
+			}
+			l.flush(st)
+			if r.remove {
+				l.closeStream(st)
+			}
+		}
+		close(r.done)
+	}
+}
+
+func (l *logs) flushTails(tails map[*stream]bool, now time.Time) {
+	for st := range tails {
+		switch {
+		case st.closed || st.tail == 0:
+			delete(tails, st)
+		case now.Sub(st.tailSince) >= tailWait:
+			l.flush(st)
+			delete(tails, st)
+		}
+	}
+}
+
+// batch moves what is in the pipe, one pipe full at most, up to the last
+// newline. It is false when nothing more is to be had now.
+func (l *logs) batch(st *stream) bool {
+	if st.closed {
+		return false
+	}
+	n, err := l.peek(st)
+	switch {
+	case errors.Is(err, unix.EAGAIN):
+		return false
+	case err != nil || n == 0:
+		l.closeStream(st)
+		return false
+	case n == st.tail && !st.hup:
+		return false
+	}
+	data := l.in[:n]
+	whole := lastLine(data)
+	if st.hup || n-whole >= longLine {
+		whole = n
+	}
+	if whole > 0 {
+		l.move(st, data[:whole])
+	}
+	if st.tail != n-whole || st.tailSince.IsZero() {
+		st.tailSince = time.Now()
+	}
+	st.tail = n - whole
+	return whole > 0
+}
+
+// flush logs an unfinished line as it is.
+func (l *logs) flush(st *stream) {
+	if st.closed || st.tail == 0 {
+		return
+	}
+	if n, err := l.peek(st); err == nil && n > 0 {
+		l.move(st, l.in[:n])
+	}
+	st.tail = 0
+}
+
+// peek copies the head of the pipe into l.in.
+func (l *logs) peek(st *stream) (int, error) {
+	n, err := unix.Tee(st.fd, l.scratch[1], pipeSize, unix.SPLICE_F_NONBLOCK)
+	if err != nil || n == 0 {
+		return 0, err
+	}
+	got := 0
+	for got < int(n) {
+		m, err := unix.Read(l.scratch[0], l.in[got:n])
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return 0, err
+		}
+		got += max(m, 0)
+	}
+	return got, nil
+}
+
+// move writes data as records and takes it from the pipe.
+func (l *logs) move(st *stream, data []byte) {
+	var lines int
+	l.out, lines = format(l.out[:0], st.name, data, time.Now())
+	st.file.makeRoom(len(l.out))
+	l.mark.set(st.key, data, st.file.size, st.file.size+int64(len(l.out)))
+	st.file.write(l.out, lines)
+	l.take(st, len(data))
+	l.mark.clear()
+}
+
+func (l *logs) take(st *stream, n int) {
+	for n > 0 {
+		m, err := unix.Splice(st.fd, nil, l.null, nil, n, unix.SPLICE_F_NONBLOCK)
+		if m <= 0 && !errors.Is(err, unix.EINTR) {
+			return
+		}
+		n -= int(max(m, 0))
+	}
+}
+
+func (l *logs) closeStream(st *stream) {
+	if st.closed {
+		return
+	}
+	st.closed = true
+	l.mu.Lock()
+	delete(l.streams, int32(st.fd))
+	l.mu.Unlock()
+	unix.Close(st.fd)
+	st.file.release()
+}

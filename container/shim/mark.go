@@ -1,0 +1,85 @@
+//go:build linux && cgo
+
+package shim
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc64"
+	"os"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// mark says which batch of output is being moved. It lives in a mapped file,
+// so a killed shim leaves it exact: the next one can tell whether the batch
+// reached the log file, and whether it is still in the pipe as well.
+type mark struct {
+	page  []byte
+	table *crc64.Table
+}
+
+// The page: a word that is 1 when the rest counts, then bytes, checksum,
+// file size before and after, length of the key, key.
+const (
+	markSize = 4096
+	markKey  = 48
+)
+
+func openMark(path string) (*mark, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if err := f.Truncate(markSize); err != nil {
+		return nil, err
+	}
+	page, err := unix.Mmap(int(f.Fd()), 0, markSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("map %s: %w", path, err)
+	}
+	return &mark{page, crc64.MakeTable(crc64.ECMA)}, nil
+}
+
+func (m *mark) valid() *uint64 { return (*uint64)(unsafe.Pointer(&m.page[0])) }
+
+func (m *mark) set(key string, data []byte, before, after int64) {
+	if len(key) > markSize-markKey {
+		return
+	}
+	le := binary.LittleEndian
+	le.PutUint64(m.page[8:], uint64(len(data)))
+	le.PutUint64(m.page[16:], crc64.Checksum(data, m.table))
+	le.PutUint64(m.page[24:], uint64(before))
+	le.PutUint64(m.page[32:], uint64(after))
+	le.PutUint64(m.page[40:], uint64(len(key)))
+	copy(m.page[markKey:], key)
+	atomic.StoreUint64(m.valid(), 1)
+}
+
+func (m *mark) clear() { atomic.StoreUint64(m.valid(), 0) }
+
+// repair finishes the move that a killed shim left. Its log file is cut back
+// if the batch got there only in part; the batch is taken from the pipe if it
+// got there whole and is still in the pipe.
+func (l *logs) repair(st *stream) {
+	m := l.mark
+	le := binary.LittleEndian
+	n := le.Uint64(m.page[40:])
+	if atomic.LoadUint64(m.valid()) != 1 || n > markSize-markKey || string(m.page[markKey:markKey+n]) != st.key {
+		return
+	}
+	defer m.clear()
+	size, sum := int(le.Uint64(m.page[8:])), le.Uint64(m.page[16:])
+	before, after := int64(le.Uint64(m.page[24:])), int64(le.Uint64(m.page[32:]))
+	if st.file.size < after {
+		st.file.cut(before)
+		return
+	}
+	if got, err := l.peek(st); err == nil && got >= size && crc64.Checksum(l.in[:size], m.table) == sum {
+		l.take(st, size)
+	}
+}

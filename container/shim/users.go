@@ -1,0 +1,75 @@
+//go:build linux && cgo
+
+package shim
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/moby/sys/user"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/buoy-edge/buoy/internal/errs"
+)
+
+// lookUp turns an image's word for a user into numbers in p, with the
+// container's own passwd and group, and sets HOME if p has none.
+func (m *rootMount) lookUp(name string, p *specs.Process) error {
+	return lookUp(int(m.dir.Fd()), name, p)
+}
+
+func lookUp(root int, name string, p *specs.Process) error {
+	if name == "" {
+		return nil
+	}
+	passwd, err := openDatabase(root, "etc/passwd")
+	if err != nil {
+		return err
+	}
+	defer passwd.Close()
+	group, err := openDatabase(root, "etc/group")
+	if err != nil {
+		return err
+	}
+	defer group.Close()
+	u, err := user.GetExecUser(name, &user.ExecUser{Home: "/"}, passwd, group)
+	if err != nil {
+		return errs.E(errs.Invalid, "user %q is not in the image: %w", name, err)
+	}
+	p.User.UID, p.User.GID = uint32(u.Uid), uint32(u.Gid)
+	for _, g := range u.Sgids {
+		if !slices.Contains(p.User.AdditionalGids, uint32(g)) {
+			p.User.AdditionalGids = append(p.User.AdditionalGids, uint32(g))
+		}
+	}
+	if !slices.ContainsFunc(p.Env, func(e string) bool { return strings.HasPrefix(e, "HOME=") }) {
+		p.Env = append(p.Env, "HOME="+u.Home)
+	}
+	return nil
+}
+
+// openDatabase is empty when the image has no such file. Anything but a file
+// is refused: a fifo would hold us up for ever.
+func openDatabase(root int, name string) (io.ReadCloser, error) {
+	fd, err := openIn(root, name, unix.O_RDONLY|unix.O_NONBLOCK)
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
+		return io.NopCloser(strings.NewReader("")), nil
+	case err != nil:
+		return nil, errs.E(errs.Invalid, "open /%s of the image: %w", name, err)
+	}
+	f := os.NewFile(uintptr(fd), name)
+	st, err := f.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = fmt.Errorf("it is not a file")
+	}
+	if err != nil {
+		return nil, errors.Join(errs.E(errs.Invalid, "read /%s of the image: %w", name, err), f.Close())
+	}
+	return f, nil
+}
