@@ -8,7 +8,9 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -19,9 +21,14 @@ import (
 // is resolved inside that root, whatever links the container has made.
 type Files struct{ root *os.File }
 
-// OpenFiles opens the root of the process pid.
-func OpenFiles(pid int) (Files, error) {
-	root, err := os.OpenFile(fmt.Sprintf("/proc/%d/root", pid), unix.O_PATH|unix.O_DIRECTORY, 0)
+// OpenFiles opens the root of the process pid. Conflict: it has ended.
+func OpenFiles(pid int) (Files, error) { return openRoot(fmt.Sprintf("/proc/%d/root", pid)) }
+
+func openRoot(dir string) (Files, error) {
+	root, err := os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Files{}, errs.E(errs.Conflict, "the container has just ended")
+	}
 	if err != nil {
 		return Files{}, fmt.Errorf("open the container's root: %w", err)
 	}
@@ -31,24 +38,36 @@ func OpenFiles(pid int) (Files, error) {
 // Close lets go of the root.
 func (f Files) Close() error { return f.root.Close() }
 
+// openTries bounds how often an open is repeated that the kernel could not
+// prove to stay inside the root, because something was renamed meanwhile.
+const openTries = 100
+
 // open opens name as the container would see it.
 func (f Files) open(name string, flags uint64) (*os.File, error) {
-	fd, err := unix.Openat2(int(f.root.Fd()), name, &unix.OpenHow{
-		Flags:   flags | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-	})
-	if err != nil {
-		return nil, fileError(name, err)
+	for try := 1; ; try++ {
+		fd, err := unix.Openat2(int(f.root.Fd()), name, &unix.OpenHow{
+			Flags:   flags | unix.O_CLOEXEC,
+			Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+		})
+		if err == nil {
+			return os.NewFile(uintptr(fd), name), nil
+		}
+		if try == openTries || !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
+			return nil, fileError(name, err)
+		}
 	}
-	return os.NewFile(uintptr(fd), name), nil
 }
 
 func fileError(name string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return errs.E(errs.NotFound, "no file %q in the container", name)
-	case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENAMETOOLONG), errors.Is(err, unix.EISDIR), errors.Is(err, unix.ENXIO):
+	case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENAMETOOLONG), errors.Is(err, unix.EISDIR), errors.Is(err, unix.ENXIO), errors.Is(err, unix.EINVAL):
 		return errs.E(errs.Invalid, "file %q: %w", name, err)
+	case errors.Is(err, fs.ErrPermission):
+		return errs.E(errs.Conflict, "file %q: the container's file system does not permit it", name)
+	case errors.Is(err, unix.EBUSY):
+		return errs.E(errs.Conflict, "file %q is mounted into the container and cannot be replaced", name)
 	case errors.Is(err, unix.EROFS):
 		return errs.E(errs.Conflict, "file %q: the container's file system is read-only", name)
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
@@ -57,7 +76,8 @@ func fileError(name string, err error) error {
 	return fmt.Errorf("file %q: %w", name, err)
 }
 
-// Read opens a regular file; the caller closes it.
+// Read opens a regular file; the caller closes it. The size is -1 where the
+// kernel makes the file up while it is read.
 func (f Files) Read(name string) (file *os.File, size int64, err error) {
 	// NONBLOCK: opening a fifo must not wait for a writer.
 	file, err = f.open(name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
@@ -71,7 +91,19 @@ func (f Files) Read(name string) (file *os.File, size int64, err error) {
 	if err != nil {
 		return nil, 0, errors.Join(err, file.Close())
 	}
+	if madeUp(file) {
+		return file, -1, nil
+	}
 	return file, st.Size(), nil
+}
+
+// madeUp says whether the sizes of files on this file system mean nothing.
+func madeUp(file *os.File) bool {
+	var st unix.Statfs_t
+	if unix.Fstatfs(int(file.Fd()), &st) != nil {
+		return false
+	}
+	return slices.Contains([]int64{unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC}, int64(st.Type))
 }
 
 func kind(m fs.FileMode) string {
@@ -89,10 +121,11 @@ func kind(m fs.FileMode) string {
 }
 
 // Write replaces or makes the file name with what r gives: whole, or not at
-// all. An existing file's mode and owner stay. The directory must exist.
+// all. An existing file's mode and owner stay, a link gives way to the file.
+// The directory must exist.
 func (f Files) Write(name string, r io.Reader) (err error) {
-	dir, base := path.Split(path.Clean("/" + name))
-	if base == "" {
+	dir, base := path.Split("/" + name)
+	if base == "" || base == "." || base == ".." {
 		return errs.E(errs.Invalid, "%q is a directory", name)
 	}
 	d, err := f.open(dir, unix.O_RDONLY|unix.O_DIRECTORY)
@@ -138,18 +171,27 @@ func previous(d *os.File, base, name string) (mode fs.FileMode, uid, gid int, er
 		return 0o644, int(st.Uid), int(st.Gid), nil
 	case err != nil:
 		return 0, 0, 0, fileError(name, err)
-	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		return fs.FileMode(st.Mode & 0o777), int(st.Uid), int(st.Gid), nil
+	case unix.S_IFLNK: // whose own mode means nothing
+		return 0o644, int(st.Uid), int(st.Gid), nil
+	case unix.S_IFDIR:
 		return 0, 0, 0, errs.E(errs.Invalid, "%q is a directory", name)
 	}
-	return fs.FileMode(st.Mode & 0o777), int(st.Uid), int(st.Gid), nil
+	return 0, 0, 0, errs.E(errs.Invalid, "%q is a device, pipe or socket, not a regular file", name)
 }
 
 // Remove removes a file, or a directory with all that is in it. What is not
 // there is removed.
 func (f Files) Remove(name string) error {
-	dir, base := path.Split(path.Clean("/" + name))
-	if base == "" {
+	dir, base := path.Split("/" + strings.TrimRight(name, "/"))
+	switch base {
+	case "":
 		return errs.E(errs.Invalid, "the root directory cannot be removed")
+	case ".", "..":
+		return errs.E(errs.Invalid, "%q does not name a file", name)
 	}
 	d, err := f.open(dir, unix.O_RDONLY|unix.O_DIRECTORY)
 	if errors.Is(err, errs.NotFound) {

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/buoy-edge/buoy/container/shimapi"
 )
 
@@ -17,7 +19,7 @@ func PIDs(c shimapi.Container) ([]int, error) {
 	dir := cgroupDir(c, "pids")
 	var pids []int
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
+		if gone(err) {
 			return nil
 		}
 		if err != nil || !e.IsDir() {
@@ -25,7 +27,7 @@ func PIDs(c shimapi.Container) ([]int, error) {
 		}
 		raw, err := os.ReadFile(filepath.Join(path, "cgroup.procs"))
 		if err != nil {
-			if errors.Is(err, fs.ErrNotExist) {
+			if gone(err) {
 				return nil
 			}
 			return err
@@ -43,6 +45,9 @@ func PIDs(c shimapi.Container) ([]int, error) {
 	})
 	return pids, err
 }
+
+// gone says that a cgroup was removed before, or while, its file was read.
+func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) }
 
 // cgroupDir is the container's directory for a controller, on whichever kind of
 // hierarchy this machine has it.

@@ -2,7 +2,6 @@ package container
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,7 +10,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -53,8 +51,9 @@ func NewRuntime(cfg Config) (*Runtime, error) {
 // Shim is the client of the node's shim.
 func (r *Runtime) Shim() *shimapi.Client { return r.shim }
 
-// CgroupOf is the cgroup path of a container below each hierarchy's root.
-func (r *Runtime) CgroupOf(id string) string { return filepath.Join(r.cfg.Cgroup, id) }
+// CgroupOf is the cgroup path of a container below each hierarchy's root. The
+// "@", which no id has, keeps ids like "tasks" off the kernel's own files.
+func (r *Runtime) CgroupOf(id string) string { return filepath.Join(r.cfg.Cgroup, id+"@") }
 
 // shimStart bounds the wait for a new shim: it takes 20 ms, on a loaded
 // single-board computer a hundred times that.
@@ -137,90 +136,14 @@ func (r *Runtime) await(ctx context.Context, ended <-chan error) (shimapi.Hello,
 	}
 }
 
-// place moves the shim and its reaper to a cgroup of their own in every hierarchy.
-func (r *Runtime) place(shim int) error {
-	reaper, err := parent(shim)
-	if err != nil {
-		return err
-	}
-	roots, err := cgroupRoots()
-	if err != nil {
-		return err
-	}
-	for _, root := range roots {
-		dir := filepath.Join(root, r.cfg.Cgroup, "@shim")
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return fmt.Errorf("make the shim's cgroup: %w", err)
-		}
-		if err := inheritCpuset(root, dir); err != nil {
-			return err
-		}
-		for _, pid := range []int{reaper, shim} {
-			if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), strconv.AppendInt(nil, int64(pid), 10), 0); err != nil {
-				return fmt.Errorf("move buoy-shim to its cgroup: %w", err)
-			}
-		}
-	}
-	return nil
-}
-
-// inheritCpuset fills what cgroup v1 leaves empty in a new cpuset, which then
-// takes no process.
-func inheritCpuset(root, dir string) error {
-	for _, name := range []string{"cpuset.cpus", "cpuset.mems"} {
-		if _, err := os.Stat(filepath.Join(root, "cgroup.clone_children")); err != nil {
-			return nil //nolint:nilerr // not cgroup v1
-		}
-		rel, err := filepath.Rel(root, dir)
-		if err != nil {
-			return err
-		}
-		at := root
-		for _, part := range strings.Split(rel, "/") {
-			above, err := os.ReadFile(filepath.Join(at, name))
-			if err != nil {
-				return nil //nolint:nilerr // not the cpuset hierarchy
-			}
-			at = filepath.Join(at, part)
-			have, err := os.ReadFile(filepath.Join(at, name))
-			if err == nil && strings.TrimSpace(string(have)) == "" {
-				err = os.WriteFile(filepath.Join(at, name), above, 0)
-			}
-			if err != nil {
-				return fmt.Errorf("set up cpuset %s: %w", at, err)
-			}
-		}
-	}
-	return nil
-}
-
-// End ends the shim and its reaper and removes our cgroups. Conflict:
-// containers are left.
-func (r *Runtime) End(ctx context.Context) error {
-	err := r.shim.Quit(ctx)
-	if err != nil && !errors.Is(err, errs.Unavailable) {
-		return err
-	}
-	r.shim.Close()
-	roots, err := cgroupRoots()
-	if err != nil {
-		return err
-	}
-	for _, root := range roots {
-		dir := filepath.Join(root, r.cfg.Cgroup)
-		for _, d := range []string{filepath.Join(dir, "@shim"), dir} {
-			if err := removeCgroup(ctx, d); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// Clear deletes every container and ends the shim and its reaper.
+// Clear removes every container, the shim, its reaper and our cgroups. A shim
+// that is not there is started first: it knows what its forerunner left.
 func (r *Runtime) Clear(ctx context.Context) error {
+	if err := r.Start(ctx); err != nil {
+		return err
+	}
 	all, err := r.shim.List(ctx)
-	if err != nil && !errors.Is(err, errs.Unavailable) {
+	if err != nil {
 		return err
 	}
 	for _, c := range all {
@@ -228,46 +151,11 @@ func (r *Runtime) Clear(ctx context.Context) error {
 			return fmt.Errorf("delete container %s: %w", c.ID, err)
 		}
 	}
-	return r.End(ctx)
-}
-
-// removeCgroup waits for the processes in it that are on their way out.
-func removeCgroup(ctx context.Context, dir string) error {
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := os.Remove(dir)
-		if err == nil || errors.Is(err, os.ErrNotExist) {
-			return nil
-		}
-		if !errors.Is(err, syscall.EBUSY) {
-			return fmt.Errorf("remove cgroup: %w", err)
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("remove cgroup %s: something still runs in it: %w", dir, ctx.Err())
-		case <-tick.C:
-		}
+	if err := r.shim.Quit(ctx); err != nil {
+		return err
 	}
-}
-
-// cgroupRoots are the mount points of all cgroup hierarchies, v1 and v2.
-func cgroupRoots() ([]string, error) {
-	raw, err := os.ReadFile("/proc/self/mounts")
-	if err != nil {
-		return nil, err
-	}
-	var roots []string
-	for line := range strings.Lines(string(raw)) {
-		f := strings.Fields(line)
-		if len(f) > 2 && (f[2] == "cgroup" || f[2] == "cgroup2") && strings.HasPrefix(f[1], "/sys/fs/cgroup") {
-			roots = append(roots, f[1])
-		}
-	}
-	if len(roots) == 0 {
-		return nil, errs.E(errs.Unavailable, "no cgroup hierarchy is mounted below /sys/fs/cgroup")
-	}
-	return roots, nil
+	r.shim.Close()
+	return r.eachCgroup(func(dir string) error { return removeCgroup(ctx, dir) })
 }
 
 func parent(pid int) (int, error) {
@@ -282,40 +170,4 @@ func parent(pid int) (int, error) {
 		return 0, fmt.Errorf("find buoy-reaper: /proc/%d/stat has no parent", pid)
 	}
 	return strconv.Atoi(f[1])
-}
-
-// profiles keeps seccomp profiles as files named by their content, which is how
-// the shim knows what it has compiled already.
-type profiles struct {
-	dir string
-
-	mu    sync.Mutex // guards files
-	files map[string]string
-}
-
-// file is the file that holds the profile for a container with these
-// capabilities; build makes it the first time.
-func (p *profiles) file(key string, build func() (any, error)) (string, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if f, ok := p.files[key]; ok {
-		return f, nil
-	}
-	profile, err := build()
-	if err != nil {
-		return "", err
-	}
-	raw, err := json.Marshal(profile)
-	if err != nil {
-		return "", err
-	}
-	name, err := writeProfile(p.dir, raw)
-	if err != nil {
-		return "", err
-	}
-	if p.files == nil {
-		p.files = map[string]string{}
-	}
-	p.files[key] = name
-	return name, nil
 }

@@ -3,12 +3,14 @@ package container
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/moby/profiles/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -44,5 +46,41 @@ func writeProfile(dir string, raw []byte) (string, error) {
 	if err := atomicfile.Write(name, raw, 0o600); err != nil {
 		return "", fmt.Errorf("keep seccomp profile: %w", err)
 	}
+	return name, nil
+}
+
+// profiles keeps seccomp profiles as files named by their content, which is how
+// the shim knows what it has compiled already.
+type profiles struct {
+	dir string
+
+	mu    sync.Mutex // guards files
+	files map[string]string
+}
+
+// file is the file that holds the profile for a container with these
+// capabilities; build makes it the first time.
+func (p *profiles) file(key string, build func() (any, error)) (string, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if f, ok := p.files[key]; ok {
+		return f, nil
+	}
+	profile, err := build()
+	if err != nil {
+		return "", err
+	}
+	raw, err := json.Marshal(profile)
+	if err != nil {
+		return "", err
+	}
+	name, err := writeProfile(p.dir, raw)
+	if err != nil {
+		return "", err
+	}
+	if p.files == nil {
+		p.files = map[string]string{}
+	}
+	p.files[key] = name
 	return name, nil
 }

@@ -1,10 +1,12 @@
 package container
 
 import (
+	"math"
 	"path"
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -82,8 +84,12 @@ func (s Spec) validateMounts() error {
 			return errs.E(errs.Invalid, "mount target %q is the container's own", m.Target)
 		case seen[target]:
 			return errs.E(errs.Invalid, "mount target %q is used twice", m.Target)
+		case strings.ContainsRune(m.Target+m.Source, 0):
+			return errs.E(errs.Invalid, "mount %q contains a NUL byte", m.Target)
 		case m.Size < 0:
 			return errs.E(errs.Invalid, "mount %q: size %d is negative", m.Target, m.Size)
+		case m.Mode > 0o7777:
+			return errs.E(errs.Invalid, "mount %q: mode %o is not of permission bits", m.Target, m.Mode)
 		}
 		seen[target] = true
 		switch m.Type {
@@ -117,7 +123,7 @@ func (l Limits) validate() error {
 	switch {
 	case l.Memory != 0 && l.Memory < minMemory:
 		return errs.E(errs.Invalid, "memory limit %d is below the %d bytes that a container needs to start", l.Memory, minMemory)
-	case l.Swap < -1 || l.Swap != 0 && l.Memory == 0:
+	case l.Swap < -1 || l.Swap != 0 && l.Memory == 0 || l.Swap > math.MaxInt64-l.Memory:
 		return errs.E(errs.Invalid, "swap limit %d needs a memory limit and is bytes or -1", l.Swap)
 	case l.MilliCPU != 0 && l.MilliCPU < minMilliCPU:
 		return errs.E(errs.Invalid, "CPU limit of %d thousandths is below the possible %d", l.MilliCPU, minMilliCPU)
@@ -127,13 +133,32 @@ func (l Limits) validate() error {
 		return errs.E(errs.Invalid, "CPU shares %d are outside 2 to 262144", l.CPUShares)
 	case l.PIDs < -1:
 		return errs.E(errs.Invalid, "process limit %d is neither a number nor -1", l.PIDs)
-	case !cpusetPattern.MatchString(l.CPUSet):
+	case !validCPUSet(l.CPUSet):
 		return errs.E(errs.Invalid, "CPU set %q is not a list like 0-3,7", l.CPUSet)
 	}
 	return nil
 }
 
-var cpusetPattern = regexp.MustCompile(`^(\d+(-\d+)?(,\d+(-\d+)?)*)?$`)
+// maxCPU is the kernel's own bound, CONFIG_NR_CPUS of the largest builds.
+const maxCPU = 8191
+
+func validCPUSet(s string) bool {
+	if s == "" {
+		return true
+	}
+	for part := range strings.SplitSeq(s, ",") {
+		from, to, ranged := strings.Cut(part, "-")
+		if !ranged {
+			to = from
+		}
+		a, err := strconv.ParseUint(from, 10, 16)
+		b, err2 := strconv.ParseUint(to, 10, 16)
+		if err != nil || err2 != nil || a > b || b > maxCPU {
+			return false
+		}
+	}
+	return true
+}
 
 // ulimits are the names of setrlimit(2), without RLIMIT_.
 var ulimits = []string{
@@ -183,6 +208,9 @@ func (s Spec) validateStop() error {
 	if s.StopGraceMillis < 0 {
 		return errs.E(errs.Invalid, "stop grace of %d ms is negative", s.StopGraceMillis)
 	}
+	if s.StopGraceMillis > maxGrace.Milliseconds() {
+		return errs.E(errs.Invalid, "stop grace of %d ms is more than a day", s.StopGraceMillis)
+	}
 	return nil
 }
 
@@ -194,8 +222,12 @@ func (s Spec) StopSig() (unix.Signal, error) {
 	return ParseSignal(s.StopSignal)
 }
 
-// defaultGrace is docker's.
-const defaultGrace = 10 * time.Second
+// defaultGrace is docker's. More than maxGrace is a mistake, and far more
+// would wrap around.
+const (
+	defaultGrace = 10 * time.Second
+	maxGrace     = 24 * time.Hour
+)
 
 // Stopping is the signal that asks the container to end, and how long it may
 // take before it is killed. The spec is valid.
@@ -210,7 +242,7 @@ func (s Spec) Stopping() (unix.Signal, time.Duration) {
 	return sig, time.Duration(s.StopGraceMillis) * time.Millisecond
 }
 
-// ParseSignal reads "SIGTERM", "term", "15" or "SIGRTMIN+3".
+// ParseSignal reads "SIGTERM", "term", "15", "SIGRTMIN+3" or "RTMAX-1".
 func ParseSignal(text string) (unix.Signal, error) {
 	name := strings.ToUpper(text)
 	if n, ok := number(name); ok && n > 0 && n <= maxSignal {
@@ -221,9 +253,20 @@ func ParseSignal(text string) (unix.Signal, error) {
 		return sig, nil
 	}
 	// Real-time signals as glibc numbers them: systemd in a container stops on RTMIN+3.
+	switch name {
+	case "RTMIN":
+		return sigRTMin, nil
+	case "RTMAX":
+		return maxSignal, nil
+	}
 	if off, ok := strings.CutPrefix(name, "RTMIN+"); ok {
 		if n, ok := number(off); ok && sigRTMin+n <= maxSignal {
 			return unix.Signal(sigRTMin + n), nil
+		}
+	}
+	if off, ok := strings.CutPrefix(name, "RTMAX-"); ok {
+		if n, ok := number(off); ok && maxSignal-n >= sigRTMin {
+			return unix.Signal(maxSignal - n), nil
 		}
 	}
 	return 0, errs.E(errs.Invalid, "signal %q is not known", text)

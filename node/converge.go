@@ -314,7 +314,7 @@ func (n *Node) sweep(ctx context.Context) error {
 		_, nic := b.spec.defaultNIC()
 		networked = networked || nic
 	}
-	all = errors.Join(all, n.cfg.Net.Sweep(ctx, live))
+	all = errors.Join(all, n.cfg.Runtime.Sweep(ctx, live), n.cfg.Net.Sweep(ctx, live))
 	if networked {
 		all = errors.Join(all, n.setUpNet(ctx), n.setPorts(ctx))
 	}

@@ -288,6 +288,9 @@ func (n *Node) halt(ctx context.Context, b *box, reason, message string) error {
 func (n *Node) ask(ctx context.Context, b *box) {
 	sig, grace := get(b, func() container.Spec { return b.run }).Stopping()
 	ended := get(b, func() chan struct{} { return b.ended })
+	if !container.Heeds(get(b, func() int { return b.process.PID }), sig) {
+		return
+	}
 	err := n.cfg.Runtime.Shim().Signal(ctx, shimapi.SignalRequest{ID: b.spec.Name, Signal: int(sig)})
 	if err != nil {
 		return // it has ended, or will be killed

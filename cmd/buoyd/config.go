@@ -51,7 +51,7 @@ func parse(args []string, usage io.Writer) (config, error) {
 	var listen, plain, mirrors list
 	var cidr, publish string
 	f := flag.NewFlagSet("buoyd", flag.ContinueOnError)
-	f.SetOutput(usage)
+	f.SetOutput(io.Discard) // the caller says what is wrong
 	f.StringVar(&c.data, "data", defaultData, "`directory` of what lasts: images, writable layers, logs, desired state")
 	f.StringVar(&c.run, "run", defaultRun, "`directory` of what lasts until reboot; best on a tmpfs")
 	f.Var(&listen, "listen", "`HOST:PORT` on loopback to answer at as well (with --dev); may be repeated")
@@ -66,11 +66,17 @@ func parse(args []string, usage io.Writer) (config, error) {
 	f.Var(&plain, "plain-http", "registry `host` to talk to without TLS; may be repeated (loopback always is)")
 	f.Var(&mirrors, "mirror", "`REGISTRY=HOST` to pull from first; may be repeated")
 	f.TextVar(&c.level, "log-level", slog.LevelInfo, "debug, info, warn or error")
-	if err := f.Parse(args); err != nil {
+	err := f.Parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(usage, "Usage: buoyd [reset | version] [flags]")
+		f.SetOutput(usage)
+		f.PrintDefaults()
+	}
+	if err != nil {
 		return c, err
 	}
 	if f.NArg() > 0 {
-		return c, fmt.Errorf("%q is neither a flag nor a command; the commands are reset and version", f.Arg(0))
+		return c, fmt.Errorf("%q is out of place; the commands are reset and version, and they come before the flags", f.Arg(0))
 	}
 	c.plainHTTP = plain
 	for _, m := range mirrors {

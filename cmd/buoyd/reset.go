@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"syscall"
 
 	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/buoy-edge/buoy/netcfg"
@@ -24,7 +26,7 @@ func reset(ctx context.Context, cfg config, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, unlock(), os.RemoveAll(cfg.run), os.RemoveAll(cfg.data)) }()
+	defer func() { err = errors.Join(err, unlock()) }()
 	rt, err := runtime(cfg, log)
 	if err != nil {
 		return err
@@ -36,5 +38,29 @@ func reset(ctx context.Context, cfg config, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	return errors.Join(n.Reset(ctx), n.Close())
+	if err := errors.Join(n.Reset(ctx), n.Close()); err != nil {
+		return err
+	}
+	// Last: while anything is left, what is known of it must stay.
+	return errors.Join(os.RemoveAll(cfg.run), removeData(cfg.data))
+}
+
+// removeData removes what we keep in the data directory, and that if nothing
+// else is in it: were it somebody's home by mistake, the home would stay.
+func removeData(dir string) error {
+	var all error
+	for _, name := range []string{"containers", "filesystems", "images", "volumes", "node.db", "node.db-journal", "node.db-shm", "node.db-wal"} {
+		all = errors.Join(all, os.RemoveAll(filepath.Join(dir, name)))
+	}
+	if all != nil {
+		return all
+	}
+	err := os.Remove(dir)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case errors.Is(err, syscall.ENOTEMPTY):
+		return errs.E(errs.Conflict, "%s holds files that are not buoy's and stays; all of buoy's in it is gone", dir)
+	}
+	return err
 }

@@ -159,6 +159,11 @@ func lock(cfg config) (unlock func() error, err error) {
 			return nil, fmt.Errorf("make directory: %w", err)
 		}
 	}
+	// Containers leave set-uid programs in their layers, and specs hold secrets:
+	// nobody else on the machine may get at either.
+	if err := os.Chmod(cfg.data, 0o700); err != nil {
+		return nil, fmt.Errorf("close the data directory to others: %w", err)
+	}
 	f, err := os.OpenFile(filepath.Join(cfg.run, "buoyd.lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err

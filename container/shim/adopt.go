@@ -40,7 +40,7 @@ func (s *Server) adopt(ctx context.Context, kept map[string]int) error {
 
 // adoptOne makes one container of the state directory ours, or removes it.
 func (s *Server) adoptOne(ctx context.Context, c *container, kept map[string]int) {
-	err := load(c.recordFile(), &c.rec)
+	err := furthest(c.dir, &c.rec)
 	switch {
 	case err != nil || c.rec.Phase == phaseMaking || c.rec.Phase == phaseDeleting:
 		s.undoLeft(c, err)
@@ -60,7 +60,7 @@ func (s *Server) adoptOne(ctx context.Context, c *container, kept map[string]int
 	}
 	for _, e := range jobs {
 		var rec jobRecord
-		if err := load(c.jobRecord(e.Name()), &rec); err != nil || rec.Phase == phaseMaking {
+		if err := furthest(c.jobDir(e.Name()), &rec); err != nil || rec.Phase == phaseMaking {
 			// Its gate closed with the shim that was starting it.
 			_ = removeAll(c.jobDir(e.Name()))
 			continue

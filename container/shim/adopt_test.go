@@ -36,7 +36,7 @@ func TestAdopt(t *testing.T) {
 	if err := os.Rename(shim, shim+".away"); err != nil {
 		t.Fatal(err)
 	}
-	syscall.Kill(n.awaitShim().PID, syscall.SIGKILL)
+	_ = syscall.Kill(n.awaitShim().PID, syscall.SIGKILL)
 	time.Sleep(time.Second)
 	if err := os.Rename(shim+".away", shim); err != nil {
 		t.Fatal(err)
@@ -162,7 +162,7 @@ func TestDieAnywhere(t *testing.T) {
 	for _, at := range []string{"seen", "saved"} {
 		h := n.awaitShim()
 		die("exit:" + at)
-		n.Run(t.Context(), n.request("c", "sh", "-c", "exit 21"))
+		_, _ = n.Run(t.Context(), n.request("c", "sh", "-c", "exit 21"))
 		n.until("the next shim answers", func() bool {
 			now, err := n.Hello(t.Context())
 			return err == nil && now.PID != h.PID
@@ -258,7 +258,7 @@ func TestSecondReaper(t *testing.T) {
 	if err != nil || !strings.Contains(out, "served already") {
 		t.Errorf("second reaper: %q, %v", out, err)
 	}
-	syscall.Kill(n.reaper.Process.Pid, syscall.SIGTERM)
+	_ = syscall.Kill(n.reaper.Process.Pid, syscall.SIGTERM)
 	time.Sleep(50 * time.Millisecond)
 	n.awaitShim()
 }

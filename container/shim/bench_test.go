@@ -60,7 +60,7 @@ func BenchmarkRun(b *testing.B) {
 					time.Sleep(250 * time.Millisecond)
 				}
 				if mode == "warm" {
-					n.Warm(b.Context())
+					_ = n.Warm(b.Context())
 					time.Sleep(20 * time.Millisecond)
 				}
 				begin := time.Now()
@@ -173,11 +173,13 @@ func BenchmarkAgainstRunc(b *testing.B) {
 	n := startNode(b)
 	bundle := runcBundle(n)
 	ended := make(chan struct{}, 100)
-	go n.Watch(b.Context(), func(e shimapi.Event) {
-		if e.Exit != nil {
-			ended <- struct{}{}
-		}
-	})
+	go func() {
+		_ = n.Watch(b.Context(), func(e shimapi.Event) {
+			if e.Exit != nil {
+				ended <- struct{}{}
+			}
+		})
+	}()
 	var theirs, ours, exec []time.Duration
 	var runcCPU time.Duration
 	shim := n.awaitShim().PID

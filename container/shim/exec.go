@@ -72,7 +72,7 @@ func (s *Server) startJob(t *task, r *shimapi.ExecRequest) error {
 	if err := os.MkdirAll(t.c.jobDir(t.job), 0o700); err != nil {
 		return err
 	}
-	if err := replace(t.c.jobRecord(t.job), t.rec); err != nil {
+	if err := write(t.c.jobDir(t.job), t.rec.Phase, t.rec); err != nil {
 		return err
 	}
 	if err := lookUpInside(t.c.rec.Process, r); err != nil {
@@ -130,7 +130,7 @@ func (s *Server) letJobGo(t *task, g *gate) error {
 	}
 	rec := t.rec
 	rec.Phase, rec.Started = phaseRunning, started()
-	if err := replace(t.c.jobRecord(t.job), rec); err != nil {
+	if err := write(t.c.jobDir(t.job), rec.Phase, rec); err != nil {
 		return err
 	}
 	s.cfg.Fail("exec:recorded")

@@ -82,7 +82,6 @@ type node struct {
 	reaper         *exec.Cmd
 	ended          chan error
 	n              atomic.Int32
-	before         []string // cgroups before
 }
 
 func startNode(t testing.TB) *node {
@@ -109,7 +108,7 @@ func startNode(t testing.TB) *node {
 	write(t, n.root+"/etc/group", "root:x:0:\nalice:x:1001:\nextra:x:1005:alice\n")
 	write(t, n.root+"/bin/notexec", "x")
 	write(t, n.root+"/bin/nointerp", "#!/nowhere/sh\n")
-	os.Chmod(n.root+"/bin/nointerp", 0o755)
+	_ = os.Chmod(n.root+"/bin/nointerp", 0o755)
 	n.start()
 	t.Cleanup(n.finish)
 	return n
@@ -175,9 +174,13 @@ func (n *node) finish() {
 	if n.Failed() {
 		n.dumpLog()
 	}
-	l, err := n.List(ctx)
-	if err != nil {
-		n.Errorf("List: %v", err)
+	var l []shimapi.Container
+	for range 1000 { // the test may have killed the shim just now
+		var err error
+		if l, err = n.List(ctx); err == nil {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
 	for _, c := range l {
 		if err := n.Delete(ctx, c.ID); err != nil {
@@ -187,7 +190,10 @@ func (n *node) finish() {
 	n.noTraces(ctx)
 	if err := n.Quit(ctx); err != nil {
 		n.Errorf("Quit: %v", err)
-		n.reaper.Process.Kill()
+		if h, err := n.Hello(ctx); err == nil {
+			defer func() { _ = syscall.Kill(h.PID, syscall.SIGKILL) }()
+		}
+		_ = n.reaper.Process.Kill()
 	}
 	select {
 	case err := <-n.ended:
@@ -197,14 +203,14 @@ func (n *node) finish() {
 	case <-time.After(10 * time.Second):
 		n.Errorf("the reaper does not end after Quit")
 		n.dumpLog()
-		n.reaper.Process.Kill()
+		_ = n.reaper.Process.Kill()
 	}
 	if left, _ := os.ReadDir(n.run); len(left) > 0 {
 		n.Errorf("left in the run directory: %v", left)
 	}
-	filepath.WalkDir("/sys/fs/cgroup", func(p string, d os.DirEntry, err error) error {
+	_ = filepath.WalkDir("/sys/fs/cgroup", func(p string, d os.DirEntry, err error) error {
 		if err == nil && d.IsDir() && strings.HasSuffix(p, n.cgroup) {
-			syscall.Rmdir(p)
+			_ = syscall.Rmdir(p)
 			return filepath.SkipDir
 		}
 		return nil
@@ -226,7 +232,7 @@ func (n *node) noTraces(ctx context.Context) {
 	if strings.Contains(string(mounts), n.run) {
 		n.Errorf("mounts are left:\n%s", mounts)
 	}
-	filepath.WalkDir("/sys/fs/cgroup", func(p string, d os.DirEntry, err error) error {
+	_ = filepath.WalkDir("/sys/fs/cgroup", func(p string, d os.DirEntry, err error) error {
 		if err == nil && d.IsDir() && strings.Contains(p, n.cgroup+"/") {
 			n.Errorf("cgroup is left: %s", p)
 		}
@@ -375,7 +381,7 @@ func (n *node) output(path string) string {
 func (n *node) killShim() {
 	n.Helper()
 	h := n.awaitShim()
-	syscall.Kill(h.PID, syscall.SIGKILL)
+	_ = syscall.Kill(h.PID, syscall.SIGKILL)
 	n.until("the next shim answers", func() bool {
 		now, err := n.Hello(n.Context())
 		return err == nil && now.PID != h.PID

@@ -147,11 +147,11 @@ func TestLogs(t *testing.T) {
 func TestDiskFull(t *testing.T) {
 	n := startNode(t)
 	small := filepath.Join(n.dir, "small")
-	os.Mkdir(small, 0o755)
+	_ = os.Mkdir(small, 0o755)
 	if err := syscall.Mount("tmpfs", small, "tmpfs", 0, "size=64k"); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { syscall.Unmount(small, syscall.MNT_DETACH) })
+	t.Cleanup(func() { _ = syscall.Unmount(small, syscall.MNT_DETACH) })
 	r := n.request("d", "sh", "-c", "seq 1 50000; sleep 1; echo after; exit 6")
 	r.Log = shimapi.Log{Path: small + "/log", MaxBytes: 1 << 30}
 	n.mustRun(r)

@@ -103,7 +103,7 @@ func (k *keeper) send(text string, oob []byte) error {
 // hearReaper acts on the reaper's news until ctx ends. A reaper that died is
 // bad, but ending too would cost the logs of what runs: stay.
 func (s *Server) hearReaper(ctx context.Context) {
-	defer context.AfterFunc(ctx, func() { s.keeper.conn.CloseRead() })()
+	defer context.AfterFunc(ctx, func() { _ = s.keeper.conn.CloseRead() })()
 	for {
 		text, fd, err := s.keeper.receive()
 		if fd >= 0 {

@@ -26,6 +26,7 @@ type rootMount struct {
 	at       string
 	dir      *os.File // the root
 	writable bool
+	linux    *specs.Linux
 }
 
 // standardDirs must be in every root; mounts go there.
@@ -35,9 +36,9 @@ var standardDirs = [...]string{"proc", "sys", "dev", "etc"}
 // no name needs escaping and 120 layers fit into the page that options may
 // have.
 func mountRoot(c *container, r shimapi.Rootfs, spec *specs.Spec) (*rootMount, error) {
-	var l layers
+	l := layers{spec: spec}
 	defer l.close()
-	base, err := l.open(unix.AT_FDCWD, r.Base)
+	base, err := l.openDir(unix.AT_FDCWD, r.Base)
 	if err != nil {
 		return nil, err
 	}
@@ -61,11 +62,7 @@ func mountRoot(c *container, r shimapi.Rootfs, spec *specs.Spec) (*rootMount, er
 		}
 		lower = append(lower, fdPath(fd))
 	} else {
-		upper, err := l.open(base, r.Upper)
-		if err != nil {
-			return nil, err
-		}
-		work, err := l.open(base, r.Work)
+		upper, work, err := l.openUpper(base, r.Upper, r.Work)
 		if err != nil {
 			return nil, err
 		}
@@ -78,27 +75,9 @@ func mountRoot(c *container, r shimapi.Rootfs, spec *specs.Spec) (*rootMount, er
 	if err := unix.Mount("overlay", c.rootfs(), "overlay", 0, opts); err != nil {
 		return nil, fmt.Errorf("mount %d layers as the root: %w", len(r.Lower), err)
 	}
-	m := &rootMount{at: c.rootfs(), writable: r.Upper != ""}
+	m := &rootMount{at: c.rootfs(), writable: r.Upper != "", linux: spec.Linux}
 	m.dir, err = os.OpenFile(m.at, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	return m, err
-}
-
-// layers is a set of open directories.
-type layers []int
-
-func (l *layers) open(base int, name string) (int, error) {
-	fd, err := unix.Openat(base, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return -1, errs.E(errs.NotFound, "open layer %q: %w", name, err)
-	}
-	*l = append(*l, fd)
-	return fd, nil
-}
-
-func (l *layers) close() {
-	for _, fd := range *l {
-		unix.Close(fd)
-	}
 }
 
 func fdPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
@@ -149,11 +128,28 @@ func (m *rootMount) complete() error {
 	}
 	for _, name := range standardDirs {
 		err := unix.Mkdirat(int(m.dir.Fd()), name, 0o755)
-		if err != nil && !errors.Is(err, unix.EEXIST) {
+		if errors.Is(err, unix.EEXIST) {
+			continue
+		}
+		if err == nil {
+			uid, gid := hostID(m.linux.UIDMappings), hostID(m.linux.GIDMappings)
+			err = unix.Fchownat(int(m.dir.Fd()), name, uid, gid, unix.AT_SYMLINK_NOFOLLOW)
+		}
+		if err != nil {
 			return fmt.Errorf("make /%s in the root: %w", name, err)
 		}
 	}
 	return nil
+}
+
+// hostID is who the container's root is outside.
+func hostID(l []specs.LinuxIDMapping) int {
+	for _, m := range l {
+		if m.ContainerID == 0 {
+			return int(m.HostID)
+		}
+	}
+	return 0
 }
 
 // leave takes the root out of the shim's namespace. It may be called twice.

@@ -101,6 +101,10 @@ func (m *making) record() error {
 	if err != nil {
 		return err
 	}
+	// An undo that failed, of an earlier try, may have left something.
+	if err := errors.Join(unmountRoot(m.c.rootfs()), removeAll(m.c.dir)); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(m.c.rootfs(), 0o711); err != nil {
 		return err
 	}
@@ -244,14 +248,19 @@ func (m *making) undo() error {
 	return errors.Join(err, m.s.sweep(m.c))
 }
 
-// release lets a held container exec.
-func (s *Server) release(id string) error {
+// release lets a held container exec. It answers at once and writes it down
+// after: a shim that dies in between learns from the gate, which the reaper has.
+func (s *Server) release(id string) (err error) {
 	c := s.find(id)
 	if c == nil {
 		return errs.E(errs.NotFound, "no container %q", id)
 	}
 	c.life.Lock()
-	defer c.life.Unlock()
+	defer func() {
+		if err != nil {
+			c.life.Unlock()
+		}
+	}()
 	c.mu.Lock()
 	ok, g, stopped, rec := c.made && !c.gone && !c.deleting, c.gate, c.exit != nil, c.rec
 	c.mu.Unlock()
@@ -272,11 +281,14 @@ func (s *Server) release(id string) error {
 	c.mu.Lock()
 	c.rec, c.gate = rec, nil
 	c.mu.Unlock()
-	g.close()
-	if err := c.save(rec); err != nil {
-		return err
-	}
-	return s.keeper.drop("gate:" + id)
+	s.exits.workers.Go(func() { // waited for by exits.run
+		defer c.life.Unlock()
+		g.close()
+		if err := errors.Join(c.save(rec), s.keeper.drop("gate:"+id)); err != nil {
+			s.log.Error("record a release", "container", id, "error", err)
+		}
+	})
+	return nil
 }
 
 func nameOf(args []string) string {

@@ -272,19 +272,19 @@ func TestVolume(t *testing.T) {
 		}
 	}
 	write(t, data+"/sub/file", "content")
-	os.Link(data+"/sub/file", data+"/hard")
-	os.Symlink("/etc/passwd", data+"/link")
-	os.Chown(data+"/sub/file", 1000, 1001)
-	syscall.Chmod(data+"/sub/file", 0o4711)
-	syscall.Setxattr(data+"/sub/file", "user.x", []byte("y"), 0)
-	os.Chown(data, 1000, 1000)
-	os.Symlink("/../../../data", n.root+"/evil")
+	_ = os.Link(data+"/sub/file", data+"/hard")
+	_ = os.Symlink("/etc/passwd", data+"/link")
+	_ = os.Chown(data+"/sub/file", 1000, 1001)
+	_ = syscall.Chmod(data+"/sub/file", 0o4711)
+	_ = syscall.Setxattr(data+"/sub/file", "user.x", []byte("y"), 0)
+	_ = os.Chown(data, 1000, 1000)
+	_ = os.Symlink("/../../../data", n.root+"/evil")
 	src := filepath.Join(n.dir, "vol")
-	os.Mkdir(src, 0o755)
+	_ = os.Mkdir(src, 0o755)
 	for i, path := range []string{"/data", "/evil"} {
 		if i > 0 {
 			os.RemoveAll(src)
-			os.Mkdir(src, 0o755)
+			_ = os.Mkdir(src, 0o755)
 		}
 		r := n.request(fmt.Sprintf("v%d", i), "sh", "-c", "stat -c '%U %a %h' /data/sub/file; touch /data/new")
 		r.Volumes = []shimapi.Volume{{Source: src, Path: path}}
@@ -306,7 +306,7 @@ func TestVolume(t *testing.T) {
 			t.Errorf("link to %q", to)
 		}
 		var st syscall.Stat_t
-		if syscall.Stat(src, &st); st.Uid != 1000 {
+		if err := syscall.Stat(src, &st); err != nil || st.Uid != 1000 {
 			t.Errorf("owner of the volume: %d", st.Uid)
 		}
 	}
@@ -353,9 +353,9 @@ func TestParallel(t *testing.T) {
 				if _, err := n.Run(t.Context(), r); err != nil {
 					t.Errorf("Run: %v", err)
 				}
-				wg.Go(func() { n.List(t.Context()) })
+				wg.Go(func() { _, _ = n.List(t.Context()) })
 				if i%2 == 0 {
-					n.Exec(t.Context(), shimapi.ExecRequest{ID: r.ID, Job: "j", Process: process("sleep", "1000")})
+					_, _ = n.Exec(t.Context(), shimapi.ExecRequest{ID: r.ID, Job: "j", Process: process("sleep", "1000")})
 				}
 				for range 2 {
 					wg.Go(func() {
@@ -381,7 +381,7 @@ func TestDeleteRacesRun(t *testing.T) {
 	for i := range 30 {
 		r := n.request("r", "sleep", "1000")
 		var wg sync.WaitGroup
-		wg.Go(func() { n.Run(t.Context(), r) })
+		wg.Go(func() { _, _ = n.Run(t.Context(), r) })
 		time.Sleep(time.Duration(i) * time.Millisecond)
 		if err := n.Delete(t.Context(), "r"); err != nil {
 			t.Errorf("Delete: %v", err)
@@ -411,5 +411,69 @@ func TestWatchAndQuit(t *testing.T) {
 	cancel()
 	if err := <-done; err == nil {
 		t.Error("Watch returned nil")
+	}
+}
+
+// TestUserNamespace maps root to 100000: once with layers that belong to the
+// mapped ids, once with the ordinary ones, which are mapped while mounted.
+func TestUserNamespace(t *testing.T) {
+	n := startNode(t)
+	_ = os.Chmod(filepath.Dir(n.dir), 0o711)
+	_ = os.Chmod(n.run, 0o711)
+	shifted := filepath.Join(n.dir, "shifted")
+	if out, err := runProgram("sh", "-c", "cp -a "+n.root+" "+shifted+" && chown -hR 100000:100000 "+shifted); err != nil {
+		t.Fatalf("%v %s", err, out)
+	}
+	for _, lower := range []string{"shifted", "root"} {
+		r := n.request("ns-"+lower, "sh", "-c", "echo x > /new; stat -c %U /bin/busybox /new; cat /proc/self/uid_map")
+		r.Rootfs.Lower = []string{lower}
+		ids := []specs.LinuxIDMapping{{ContainerID: 0, HostID: 100000, Size: 65536}}
+		r.Spec.Linux.UIDMappings, r.Spec.Linux.GIDMappings = ids, ids
+		r.Spec.Linux.Namespaces = append(r.Spec.Linux.Namespaces, specs.LinuxNamespace{Type: "user"})
+		if lower == "shifted" {
+			_ = os.Chown(r.Rootfs.Upper, 100000, 100000)
+		}
+		n.mustRun(r)
+		n.exit(r.ID)
+		got := n.output(r.Log.Path)
+		if !strings.Contains(got, "F root\nstdout F root\n") || !strings.Contains(got, "100000") {
+			t.Errorf("%s: %q", lower, got)
+		}
+		var st syscall.Stat_t
+		want := map[string]uint32{"shifted": 100000, "root": 0}[lower]
+		if err := syscall.Stat(r.Rootfs.Upper+"/new", &st); err != nil || st.Uid != want {
+			t.Errorf("%s: new file belongs to %d on disk (%v), want %d", lower, st.Uid, err, want)
+		}
+	}
+}
+
+// TestNamespacesAndLimits gives a network namespace by an open file of ours, the
+// host's, limits above what may be raised, and a sysctl.
+func TestNamespacesAndLimits(t *testing.T) {
+	n := startNode(t)
+	ns, err := os.Open("/proc/self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	own, _ := os.Readlink("/proc/self/ns/net")
+	for _, path := range []string{fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), ns.Fd()), ""} {
+		r := n.request("net", "sh", "-c", "readlink /proc/self/ns/net; ulimit -n; ulimit -Hn; cat /proc/sys/kernel/msgmax; cat /proc/self/oom_score_adj")
+		r.Spec.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 4096, Hard: 1 << 40}}
+		r.Spec.Linux.Sysctl = map[string]string{"kernel.msgmax": "4242"}
+		if r.Spec.Linux.Namespaces[1].Path = path; path == "" {
+			r.Spec.Linux.Namespaces = append(r.Spec.Linux.Namespaces[:1], r.Spec.Linux.Namespaces[2:]...)
+			r.Spec.Mounts[5] = specs.Mount{Destination: "/sys", Type: "bind", Source: "/sys", Options: []string{"rbind", "ro"}}
+		}
+		n.mustRun(r)
+		n.exit("net")
+		got := n.output(r.Log.Path)
+		if !strings.HasPrefix(got, "stdout F "+own+"\nstdout F 4096\n") || !strings.Contains(got, "F 4242\nstdout F 0\n") {
+			t.Errorf("network %q: %q", path, got)
+		}
+		os.Remove(r.Log.Path)
+		if err := n.Delete(t.Context(), "net"); err != nil {
+			t.Error(err)
+		}
 	}
 }

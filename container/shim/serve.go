@@ -17,7 +17,7 @@ import (
 
 // serve answers calls until Quit or until ctx ends.
 func (s *Server) serve(ctx context.Context, cancel func()) error {
-	l, err := s.listen()
+	l, err := s.listen(ctx)
 	if err != nil {
 		return err
 	}

@@ -145,13 +145,14 @@ func (s *Server) lockDir() (*os.File, error) {
 	return f, nil
 }
 
-func (s *Server) listen() (net.Listener, error) {
+func (s *Server) listen(ctx context.Context) (net.Listener, error) {
 	path := filepath.Join(s.cfg.RunDir, "shim.sock")
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
 	old := unix.Umask(0o177)
-	l, err := net.Listen("unix", path)
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "unix", path)
 	unix.Umask(old)
 	return l, err
 }

@@ -51,7 +51,8 @@ type daemon struct {
 	args   []string
 	client *buoy.Client
 
-	told error // what the client heard of the last disturbed operation
+	ports int   // given out by killDuring
+	told  error // what the client heard of the last disturbed operation
 
 	cmd  *exec.Cmd
 	log  *lockedBuffer
