@@ -14,6 +14,13 @@ import (
 	"github.com/buoy-edge/buoy/internal/errs"
 )
 
+// Names below our cgroup: those of containers end in idMark, which no id has and
+// which keeps ids like "tasks" off the kernel's own files.
+const (
+	idMark     = "@"
+	shimCgroup = "@shim"
+)
+
 // place moves the shim and its reaper to a cgroup of their own in every hierarchy.
 func (r *Runtime) place(shim int) error {
 	reaper, err := parent(shim)
@@ -25,7 +32,7 @@ func (r *Runtime) place(shim int) error {
 		return err
 	}
 	for _, root := range roots {
-		dir := filepath.Join(root, r.cfg.Cgroup, "@shim")
+		dir := filepath.Join(root, r.cfg.Cgroup, shimCgroup)
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return fmt.Errorf("make the shim's cgroup: %w", err)
 		}
@@ -79,7 +86,8 @@ func (r *Runtime) Sweep(ctx context.Context, live map[string]bool) error {
 			return nil
 		}
 		for _, e := range entries {
-			if e.IsDir() && e.Name() != "@shim" && !live[e.Name()] {
+			id, _ := strings.CutSuffix(e.Name(), idMark)
+			if e.IsDir() && e.Name() != shimCgroup && !live[id] {
 				err = errors.Join(err, removeCgroup(ctx, filepath.Join(dir, e.Name())))
 			}
 		}

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -67,7 +68,7 @@ func fileError(name string, err error) error {
 	case errors.Is(err, fs.ErrPermission):
 		return errs.E(errs.Conflict, "file %q: the container's file system does not permit it", name)
 	case errors.Is(err, unix.EBUSY):
-		return errs.E(errs.Conflict, "file %q is mounted into the container and cannot be replaced", name)
+		return errs.E(errs.Conflict, "file %q is mounted into the container and cannot be removed", name)
 	case errors.Is(err, unix.EROFS):
 		return errs.E(errs.Conflict, "file %q: the container's file system is read-only", name)
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
@@ -121,18 +122,22 @@ func kind(m fs.FileMode) string {
 }
 
 // Write replaces or makes the file name with what r gives: whole, or not at
-// all. An existing file's mode and owner stay, a link gives way to the file.
-// The directory must exist.
+// all. An existing file's mode and owner stay, a link gives way to the file; a
+// file that is mounted into the container is overwritten in its place. The
+// directory must exist.
 func (f Files) Write(name string, r io.Reader) (err error) {
-	dir, base := path.Split("/" + name)
+	dir, base := path.Split(name)
 	if base == "" || base == "." || base == ".." {
 		return errs.E(errs.Invalid, "%q is a directory", name)
 	}
-	d, err := f.open(dir, unix.O_RDONLY|unix.O_DIRECTORY)
+	d, err := f.open(cmp.Or(dir, "/"), unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
+	if mountPoint(d, base) {
+		return f.writeInto(name, r)
+	}
 	mode, uid, gid, err := previous(d, base, name)
 	if err != nil {
 		return err
@@ -157,6 +162,40 @@ func (f Files) Write(name string, r io.Reader) (err error) {
 		return fileError(name, err)
 	}
 	return nil
+}
+
+// mountPoint says whether something is mounted at base. To replace it from out
+// here, where that mount does not count, would undo the mount.
+func mountPoint(d *os.File, base string) bool {
+	var dir, file unix.Statx_t
+	const flags = unix.AT_SYMLINK_NOFOLLOW | unix.AT_NO_AUTOMOUNT
+	if unix.Statx(int(d.Fd()), "", flags|unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &dir) != nil ||
+		unix.Statx(int(d.Fd()), base, flags, unix.STATX_MNT_ID, &file) != nil {
+		return false // nothing there, or a kernel before 5.8
+	}
+	return file.Mnt_id != dir.Mnt_id
+}
+
+// writeInto overwrites a regular file.
+func (f Files) writeInto(name string, r io.Reader) error {
+	file, err := f.open(name, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
+	if err != nil {
+		return err
+	}
+	st, err := file.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = errs.E(errs.Invalid, "%q is a %s, not a regular file", name, kind(st.Mode()))
+	}
+	if err == nil {
+		err = file.Truncate(0)
+	}
+	if err == nil {
+		_, err = io.Copy(file, r)
+	}
+	if err = errors.Join(err, file.Close()); err != nil && !errors.Is(err, errs.Invalid) {
+		return fileError(name, err)
+	}
+	return err
 }
 
 // previous is mode and owner of the file that Write replaces, or the default ones.
@@ -186,14 +225,14 @@ func previous(d *os.File, base, name string) (mode fs.FileMode, uid, gid int, er
 // Remove removes a file, or a directory with all that is in it. What is not
 // there is removed.
 func (f Files) Remove(name string) error {
-	dir, base := path.Split("/" + strings.TrimRight(name, "/"))
+	dir, base := path.Split(strings.TrimRight(name, "/"))
 	switch base {
 	case "":
 		return errs.E(errs.Invalid, "the root directory cannot be removed")
 	case ".", "..":
 		return errs.E(errs.Invalid, "%q does not name a file", name)
 	}
-	d, err := f.open(dir, unix.O_RDONLY|unix.O_DIRECTORY)
+	d, err := f.open(cmp.Or(dir, "/"), unix.O_RDONLY|unix.O_DIRECTORY)
 	if errors.Is(err, errs.NotFound) {
 		return nil
 	}
@@ -201,6 +240,9 @@ func (f Files) Remove(name string) error {
 		return err
 	}
 	defer d.Close()
+	if mountPoint(d, base) {
+		return fileError(name, unix.EBUSY)
+	}
 	root, err := os.OpenRoot("/proc/self/fd/" + strconv.Itoa(int(d.Fd())))
 	if err != nil {
 		return fileError(name, err)

@@ -51,9 +51,8 @@ func NewRuntime(cfg Config) (*Runtime, error) {
 // Shim is the client of the node's shim.
 func (r *Runtime) Shim() *shimapi.Client { return r.shim }
 
-// CgroupOf is the cgroup path of a container below each hierarchy's root. The
-// "@", which no id has, keeps ids like "tasks" off the kernel's own files.
-func (r *Runtime) CgroupOf(id string) string { return filepath.Join(r.cfg.Cgroup, id+"@") }
+// CgroupOf is the cgroup path of a container below each hierarchy's root.
+func (r *Runtime) CgroupOf(id string) string { return filepath.Join(r.cfg.Cgroup, id+idMark) }
 
 // shimStart bounds the wait for a new shim: it takes 20 ms, on a loaded
 // single-board computer a hundred times that.
@@ -130,6 +129,10 @@ func (r *Runtime) await(ctx context.Context, ended <-chan error) (shimapi.Hello,
 		case <-ctx.Done():
 			return hello, errs.E(errs.Unavailable, "buoy-shim does not answer; see %s", filepath.Join(r.cfg.Run, "shim.log"))
 		case err := <-ended:
+			if err == nil { // another one serves here already and is starting its shim again
+				ended = nil
+				continue
+			}
 			return hello, errs.E(errs.Unavailable, "buoy-reaper ended at once (%v); see %s", err, filepath.Join(r.cfg.Run, "shim.log"))
 		case <-tick.C:
 		}

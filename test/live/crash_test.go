@@ -150,9 +150,18 @@ func (d *daemon) leftovers(t *testing.T) []string {
 			left = append(left, strings.TrimSpace(line))
 		}
 	}
-	for _, line := range traces(t) {
-		if strings.HasPrefix(line, "cgroup") && strings.Contains(line, "/x-") || strings.HasPrefix(line, "link bv") {
-			left = append(left, line)
+	cgroups, err := filepath.Glob("/sys/fs/cgroup/*/" + d.instance() + "/*@")
+	if err != nil {
+		t.Fatal(err)
+	}
+	left = append(left, cgroups...)
+	aliases, err := filepath.Glob("/sys/class/net/*/ifalias")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range aliases {
+		if alias, err := os.ReadFile(file); err == nil && strings.HasPrefix(string(alias), "buoy:"+d.instance()+":") {
+			left = append(left, file)
 		}
 	}
 	return left
@@ -267,7 +276,7 @@ func TestTwoHundredSurviveTheDaemon(t *testing.T) {
 		for _, c := range d.list() {
 			full, err := d.client.Container(t.Context(), c.Name)
 			if err != nil || full.State != "running" {
-				t.Fatalf("%s is %q, %v", c.Name, full.State, err)
+				t.Fatalf("%s is %q (%s: %s), %v", c.Name, full.State, full.Reason, full.Message, err)
 			}
 			m[c.Name] = full.PID
 		}

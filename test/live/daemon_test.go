@@ -5,6 +5,8 @@ package live
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -81,6 +83,12 @@ func newDaemon(t testing.TB, args ...string) *daemon {
 
 func (d *daemon) data() string { return filepath.Join(d.dir, "data") }
 func (d *daemon) run() string  { return filepath.Join(d.dir, "run") }
+
+// instance is the name that buoyd gives to what it makes outside its directories.
+func (d *daemon) instance() string {
+	sum := sha256.Sum256([]byte(d.run()))
+	return "b" + hex.EncodeToString(sum[:])[:7]
+}
 
 // start starts buoyd and waits until it answers.
 func (d *daemon) start() {
