@@ -63,6 +63,14 @@ const (
 	userNSSize  = 1 << 16
 )
 
+// RootID is the user and group id on the host of root in the container.
+func (s Spec) RootID() int {
+	if s.UserNS {
+		return userNSFirst
+	}
+	return 0
+}
+
 // What docker hides of /proc and /sys, moby oci/defaults.go.
 var (
 	maskedPaths = []string{

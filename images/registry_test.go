@@ -527,7 +527,7 @@ func TestPlainHTTPIsRefused(t *testing.T) {
 	ref := "0.0.0.0:" + port + "/app"
 	reg.push(t, "app", imageOf(t, layerOf(t, map[string]string{"a": "b"})))
 	_, err := s.Pull(t.Context(), ref, nil)
-	wantErr(t, err, errs.Invalid, "plain_http")
+	wantErr(t, err, errs.Invalid, "--plain-http")
 	s = openStore(t, t.TempDir(), func(c *Config) { c.PlainHTTP = []string{"0.0.0.0:" + port} })
 	if _, err := s.Pull(t.Context(), ref, nil); err != nil {
 		t.Errorf("listed under PlainHTTP: %v", err)

@@ -44,7 +44,7 @@ type retrier struct {
 }
 
 // errPlain is why plain HTTP was not tried.
-var errPlain = errors.New("it is not allowed to talk to this registry without TLS; list it under plain_http if that is wanted")
+var errPlain = errors.New("it is not allowed to talk to this registry without TLS; start buoyd with --plain-http HOST if that is wanted")
 
 func (t *retrier) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL.Scheme != "https" && !t.plain(req.URL.Host) {

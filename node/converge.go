@@ -123,10 +123,21 @@ func (n *Node) boot(ctx context.Context, b *box) {
 	rec := get(b, func() state.Record { return b.rec })
 	switch n.atBoot(b.spec.Restart, rec) {
 	case startNow:
+		b.set(func() {
+			if b.rec.Wanted == state.Halt { // "always" has the last word at boot
+				b.rec.Wanted, b.rec.Person = state.Run, false
+			}
+		})
 		n.tryStart(ctx, b)
 	case decide:
 		n.decide(ctx, b, shimapi.Exit{Code: rec.ExitCode, OOM: rec.OOM, At: rec.Finished})
 	case leave:
+		if rec.Wanted == state.Run {
+			n.record(ctx, b, func() {
+				b.rec.Finished, b.rec.Reason = time.Now(), reasonRebooted
+				b.rec.Message = "the machine or its runtime went down; restart policy is no"
+			})
+		}
 	}
 }
 
@@ -162,7 +173,7 @@ func (n *Node) atBoot(r container.Restart, rec state.Record) bootAction {
 }
 
 func (n *Node) cleanRun(b *box) error {
-	err := os.RemoveAll(n.runDir(b.spec.Name))
+	err := n.dropRun(b.spec.Name)
 	if !b.spec.Keep {
 		err = errors.Join(err, n.dropLayer(b.spec.Name))
 	}

@@ -47,7 +47,7 @@ func (n *Node) layOut(s Spec, run container.Spec, imageVolumes []string, hosts [
 	}
 	for _, f := range s.Filesystems {
 		pool, fs, _ := strings.Cut(f, ":")
-		if err := l.volume(filepath.Join(n.cfg.Data, "filesystems", pool, fs), path.Join("/fs", pool, fs), false); err != nil {
+		if err := l.volume(filepath.Join(n.cfg.Data, "filesystems", pool, fs), path.Join("/fs", pool, fs), run.RootID(), false); err != nil {
 			return l, err
 		}
 	}
@@ -55,7 +55,7 @@ func (n *Node) layOut(s Spec, run container.Spec, imageVolumes []string, hosts [
 		if m.Type != container.Volume {
 			continue
 		}
-		if err := l.volume(filepath.Join(n.cfg.Data, "volumes", m.Source), m.Target, m.ReadOnly); err != nil {
+		if err := l.volume(filepath.Join(n.cfg.Data, "volumes", m.Source), m.Target, run.RootID(), m.ReadOnly); err != nil {
 			return l, err
 		}
 	}
@@ -64,17 +64,24 @@ func (n *Node) layOut(s Spec, run container.Spec, imageVolumes []string, hosts [
 		if target == "/" || slices.ContainsFunc(run.Mounts, func(m container.Mount) bool { return path.Clean(m.Target) == target }) {
 			continue
 		}
-		if err := l.volume(filepath.Join(data, "volumes", fmt.Sprint(i)), target, false); err != nil {
+		if err := l.volume(filepath.Join(data, "volumes", fmt.Sprint(i)), target, run.RootID(), false); err != nil {
 			return l, err
 		}
 	}
 	return l, nil
 }
 
-// volume adds a directory of ours, made when it is not there, which takes over
-// what the image has at its place.
-func (l *layout) volume(source, target string, readOnly bool) error {
-	if err := os.MkdirAll(source, 0o755); err != nil {
+// volume adds a directory of ours, made for the container's root when it is not
+// there, which takes over what the image has at its place.
+func (l *layout) volume(source, target string, owner int, readOnly bool) error {
+	if err := os.MkdirAll(filepath.Dir(source), 0o755); err != nil {
+		return noSpace(err)
+	}
+	err := os.Mkdir(source, 0o755)
+	if err == nil {
+		err = os.Chown(source, owner, owner)
+	}
+	if err != nil && !errors.Is(err, os.ErrExist) {
 		return noSpace(err)
 	}
 	l.volumes = append(l.volumes, shimapi.Volume{Source: source, Path: target})

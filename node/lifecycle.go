@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -25,6 +26,7 @@ const (
 	reasonOOM         = "OOMKilled"   // by the kernel, for memory
 	reasonLost        = "Lost"        // nobody saw it end
 	reasonStartFailed = "StartFailed" // it could not be started
+	reasonRebooted    = "Rebooted"    // the machine went down under it
 )
 
 // undoTime bounds the way back from a failed step, which goes on when the
@@ -165,7 +167,10 @@ func (n *Node) Start(ctx context.Context, name string) error {
 		ctx, cancel := aside(ctx)
 		defer cancel()
 		n.record(ctx, b, func() {
-			b.status, b.rec.Wanted = Halted, state.Halt
+			b.status = Halted
+			if !errors.Is(err, errs.Unavailable) { // what is away now may be there at the next boot
+				b.rec.Wanted = state.Halt
+			}
 			b.rec.Finished, b.rec.Reason, b.rec.Message = time.Now(), reasonStartFailed, err.Error()
 		})
 		return fmt.Errorf("start container %s: %w", name, err)
@@ -323,7 +328,12 @@ func (n *Node) takeDown(ctx context.Context, b *box) error {
 	if len(had) > 0 {
 		err = n.setPorts(ctx)
 	}
-	return errors.Join(err, os.RemoveAll(n.runDir(name)))
+	return errors.Join(err, n.dropRun(name))
+}
+
+// dropRun removes the files of a run.
+func (n *Node) dropRun(name string) error {
+	return errors.Join(os.RemoveAll(n.runDir(name)), os.RemoveAll(filepath.Dir(n.jobLog(name, ""))))
 }
 
 // shimDelete removes a container from the shim. One that its reaper is just

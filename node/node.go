@@ -158,12 +158,28 @@ func (n *Node) load(ctx context.Context) (err error) {
 		if err != nil {
 			return fmt.Errorf("container %s: %w", r.Name, err)
 		}
+		if p, err := netip.ParsePrefix(r.Address); err == nil && !n.cfg.Net.Prefix().Contains(p.Addr()) {
+			return errs.E(errs.Conflict, "container %s has the address %s, which is not in %s: start buoyd with the --cidr it had, or delete the containers first",
+				r.Name, p.Addr(), n.cfg.Net.Prefix())
+		}
 		if err := b.lock(ctx); err != nil { // until it has been looked after
 			return err
 		}
 		n.boxes[r.Name] = b
 	}
 	return nil
+}
+
+// prune removes image layers that a crash left without an image. Those of
+// running containers are held by now.
+func (n *Node) prune(ctx context.Context) {
+	freed, err := n.cfg.Images.Prune(ctx, nil)
+	if err != nil {
+		n.cfg.Log.Error("image leftovers not removed", "error", err)
+	}
+	if freed > 0 {
+		n.cfg.Log.Info("image leftovers removed", "bytes", freed)
+	}
 }
 
 // newBoot says whether the machine has booted since the file was written, and
@@ -191,6 +207,7 @@ func (n *Node) follow(ctx context.Context) error {
 					n.converge(ctx, e.Sync, first)
 					if first {
 						first = false
+						n.prune(ctx)
 						close(n.ready)
 					}
 					return
@@ -351,5 +368,5 @@ func (n *Node) logFile(name string) string {
 
 // jobLog is where the shim writes what a job says.
 func (n *Node) jobLog(name, job string) string {
-	return filepath.Join(n.runDir(name), "jobs", job+".log")
+	return filepath.Join(n.dataDir(name), "jobs", job+".log")
 }

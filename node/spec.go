@@ -56,7 +56,7 @@ const (
 type Container struct {
 	Spec    Spec
 	Status  Status
-	Reason  string // one word: "Stopped", "Exited", "OOMKilled", "ImageUnavailable", …
+	Reason  string // one word: "Stopped", "Exited", "OOMKilled", "StartFailed", "Lost", "Rebooted"
 	Message string // a sentence for a person
 
 	Digest   string // of the image it runs

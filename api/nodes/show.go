@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"strings"
 
+	"github.com/buoy-edge/buoy/container"
 	"github.com/buoy-edge/buoy/netcfg"
 	"github.com/buoy-edge/buoy/node"
 )
@@ -38,7 +39,7 @@ func containerOut(c node.Container) containerObject {
 
 		State: string(c.Status), Reason: c.Reason, Message: c.Message, Image: c.Spec.Image, Digest: c.Digest,
 		PID: c.PID, Address: c.Address, Created: c.Created.UTC(), Started: c.Started.UTC(), Finished: c.Finished.UTC(),
-		OOMKilled: c.OOM, Restarts: c.Restarts, Restart: c.Spec.Restart.String(), Labels: c.Spec.Labels,
+		OOMKilled: c.OOM, Restarts: c.Restarts, Restart: restartOut(c.Spec.Restart), Labels: c.Spec.Labels,
 		Command: some(c.Spec.Run.Args), Limits: limitsOut(c.Spec),
 	}
 	if o.Labels == nil {
@@ -80,4 +81,13 @@ func initProcessOut(p node.InitProcess) coreSystem {
 		c.Name, c.Args = p.Args[0], some(p.Args[1:])
 	}
 	return c
+}
+
+// restartOut is the policy as it was asked for: none is not "no", which keeps a
+// container down after a reboot.
+func restartOut(r container.Restart) string {
+	if r.Policy == "" {
+		return ""
+	}
+	return r.String()
 }

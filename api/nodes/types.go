@@ -120,7 +120,7 @@ type nicConfig struct {
 }
 
 type mount struct {
-	Type     string `json:"type"` // bind or tmpfs
+	Type     string `json:"type"` // bind, volume or tmpfs
 	Source   string `json:"source"`
 	Target   string `json:"target"`
 	ReadOnly bool   `json:"readOnly"`

@@ -83,7 +83,7 @@ func TestContainerOut(t *testing.T) {
 		`"status":"halted","storage":"","id":"web","name":"web",` +
 		`"state":"halted","reason":"Exited","message":"","image":"nginx","digest":"","pid":0,"address":"",` +
 		`"created":"1970-01-01T00:00:00Z","finished":"1970-01-01T00:01:00Z","exitCode":3,"oomKilled":false,` +
-		`"restarts":0,"restart":"no","labels":{},"command":[],"limits":{"memory":67108864}}`
+		`"restarts":0,"restart":"","labels":{},"command":[],"limits":{"memory":67108864}}`
 	if diff := cmp.Diff(want, string(got)); diff != "" {
 		t.Error(diff)
 	}

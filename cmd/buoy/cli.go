@@ -177,9 +177,9 @@ func (c *cli) hint(err error) string {
 	_, connect := errors.AsType[*buoy.ConnectError](err)
 	switch {
 	case connect && errors.Is(err, buoy.ErrForbidden):
-		return "use sudo, or become a member of the group that owns it"
+		return "use sudo"
 	case connect:
-		return `start it with "systemctl start buoyd", or name another with --addr or BUOY_ADDR`
+		return `start it, or name another with --addr or BUOY_ADDR`
 	case errors.Is(err, buoy.ErrUnauthorized):
 		return "put a token into BUOY_TOKEN"
 	case errors.Is(err, errNoContainer):

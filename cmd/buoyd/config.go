@@ -43,6 +43,9 @@ type list []string
 func (l *list) String() string     { return strings.Join(*l, ",") }
 func (l *list) Set(s string) error { *l = append(*l, s); return nil }
 
+// maxSocket is the longest path of a unix socket, sun_path without its NUL.
+const maxSocket = 107
+
 var idPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`)
 
 // parse reads the command line and fills in what it leaves open.
@@ -97,6 +100,9 @@ func (c *config) complete(listen []string, cidr, publish string) (err error) {
 	}
 	if len(listen) > 0 && !c.dev {
 		return errors.New("--listen needs --dev in this version: a TCP port without TLS and tokens is for a developer's machine; use the unix socket")
+	}
+	if socket := filepath.Join(c.run, "buoy.sock"); len(socket) > maxSocket {
+		return fmt.Errorf("--run %s is too long: the path of a socket in it has more than %d bytes", c.run, maxSocket)
 	}
 	c.listen = append([]string{filepath.Join(c.run, "buoy.sock")}, listen...)
 	if c.nodeID != "" && !idPattern.MatchString(c.nodeID) {

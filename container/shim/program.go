@@ -28,8 +28,8 @@ func settle() {
 	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
 	// libcontainer hands this to its init stage, where more threads only cost.
 	os.Setenv("GOMAXPROCS", "1")
-	name := append([]byte("buoy-shim"), 0)
-	_ = unix.Prctl(unix.PR_SET_NAME, uintptr(ptr(name)), 0, 0, 0)
+	// The name of the whole process; prctl would name the thread that we happen to be on.
+	_ = os.WriteFile("/proc/self/comm", []byte("buoy-shim"), 0)
 	logrus.SetLevel(logrus.ErrorLevel)
 }
 

@@ -143,7 +143,7 @@ func bootID() string {
 // validName holds for ids of containers and jobs: they become file names,
 // cgroup names and words of the reaper's protocol.
 func validName(s string) bool {
-	if s == "" || len(s) > 128 || s[0] == '.' {
+	if s == "" || len(s) > 128 || s == "." || s == ".." {
 		return false
 	}
 	for i := range len(s) {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"sync"
 	"time"
 
@@ -91,6 +92,14 @@ func Open(ctx context.Context, path string) (*DB, error) {
 		"busy_timeout(1000)", "journal_mode(WAL)", "synchronous(FULL)", // FULL: an acknowledged create survives a power cut
 		"locking_mode(EXCLUSIVE)", "wal_autocheckpoint(256)", "cache_size(-512)",
 	}}
+	// SQLite would make it readable to everyone; its companions take over the mode.
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open state: %w", err)
+	}
+	if err := f.Close(); err != nil {
+		return nil, fmt.Errorf("open state: %w", err)
+	}
 	db, err := sql.Open("sqlite", "file:"+url.PathEscape(path)+"?"+q.Encode())
 	if err != nil {
 		return nil, fmt.Errorf("open state: %w", err)

@@ -34,7 +34,7 @@ type Container struct {
 	Status         string        `json:"status"` // "running" or "halted"
 
 	State    string            `json:"state"`   // as in ContainerSummary
-	Reason   string            `json:"reason"`  // one word: "Stopped", "Exited", "OOMKilled", "ImageUnavailable", …
+	Reason   string            `json:"reason"`  // one word: "Stopped", "Exited", "OOMKilled", "StartFailed", "Lost", "Rebooted"
 	Message  string            `json:"message"` // a sentence for a person
 	Image    string            `json:"image"`
 	Digest   string            `json:"digest,omitempty"`

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/buoy-edge/buoy/internal/errs"
+)
+
+func TestParseDefaults(t *testing.T) {
+	c, err := parse(nil, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.data != "/var/lib/buoy" || c.run != "/run/buoy" || c.bridge != "buoy0" || c.prefix.String() != "172.18.0.0/16" ||
+		c.publish.String() != "0.0.0.0" || c.instance() != "buoy" || c.level != slog.LevelInfo || !cmp.Equal(c.listen, []string{"/run/buoy/buoy.sock"}) {
+		t.Errorf("%+v", c)
+	}
+	// Instances beside one another have nothing in common.
+	a, err := parse([]string{"--dev", "--run", "/tmp/a", "--data", "rel", "--listen", "127.0.0.1:1", "--listen", "[::1]:2"}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := parse([]string{"--run", "/tmp/b"}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wd, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.data != filepath.Join(wd, "rel") || a.publish.String() != "127.0.0.1" || len(a.listen) != 3 || a.listen[0] != "/tmp/a/buoy.sock" {
+		t.Errorf("%+v", a)
+	}
+	if a.instance() == b.instance() || a.bridge == b.bridge || a.prefix.Overlaps(b.prefix) || len(a.instance()) > 8 || len(a.bridge) > 15 {
+		t.Errorf("%s %s %s, %s %s %s", a.instance(), a.bridge, a.prefix, b.instance(), b.bridge, b.prefix)
+	}
+	if same, err := parse([]string{"--run", "/tmp/x/../b/"}, io.Discard); err != nil || same.instance() != b.instance() {
+		t.Errorf("another spelling is another instance: %s, %v", same.instance(), err)
+	}
+}
+
+func TestParseAll(t *testing.T) {
+	c, err := parse([]string{
+		"--node-id", "n.1", "--bridge", "br9", "--cidr", "10.1.0.0/24", "--publish", "192.0.2.1", "--mirror", "docker.io=m1", "--mirror", "docker.io=m2/x=y",
+		"--plain-http", "a:1", "--plain-http", "b", "--auth-file", "/a", "--log-level", "debug", "--yes", "--allow-reboot",
+	}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.nodeID != "n.1" || c.bridge != "br9" || c.prefix.String() != "10.1.0.0/24" || c.publish.String() != "192.0.2.1" || c.authFile != "/a" ||
+		c.level != slog.LevelDebug || !c.yes || !c.allowReboot || c.dev || !cmp.Equal(c.plainHTTP, []string{"a:1", "b"}) ||
+		!cmp.Equal(c.mirrors, map[string][]string{"docker.io": {"m1", "m2/x=y"}}) {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	for want, args := range map[string]string{
+		"flag provided but not defined: -x":        "--x",
+		"flag needs an argument: -data":            "--data",
+		`"reset" is out of place`:                  "--yes reset",
+		`--mirror "a" is not REGISTRY=HOST`:        "--mirror a",
+		`--mirror "=a" is not REGISTRY=HOST`:       "--mirror =a",
+		`--mirror "a=" is not REGISTRY=HOST`:       "--mirror a=",
+		"--listen needs --dev":                     "--listen 127.0.0.1:1",
+		`--node-id "a/b" is not of 1 to 63`:        "--node-id a/b",
+		`--cidr "10.1.0.0" is not a prefix like`:   "--cidr 10.1.0.0",
+		`--publish "::1" is not an IPv4 address`:   "--publish ::1",
+		`--publish "host" is not an IPv4 address`:  "--publish host",
+		`invalid value "loud" for flag -log-level`: "--log-level loud",
+	} {
+		if _, err := parse(strings.Fields(args), io.Discard); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", args, err, want)
+		}
+	}
+	if _, err := parse([]string{"-h"}, io.Discard); !errors.Is(err, flag.ErrHelp) {
+		t.Errorf("-h: %v", err)
+	}
+}
+
+func TestRunExitCodes(t *testing.T) {
+	dir := t.TempDir()
+	for _, c := range []struct {
+		args     string
+		code     int
+		out, err string
+	}{
+		{"version", 0, "buoyd ", ""},
+		{"--help", 0, "", "Usage: buoyd [reset | version] [flags]"},
+		{"reset -h", 0, "", "for reset: really do it"},
+		{"--no-such", 2, "", "buoyd: flag provided but not defined: -no-such"},
+		{"serve", 2, "", `buoyd: "serve" is out of place`},
+		{"reset --data " + dir + "/d --run " + dir + "/r", 1, "", "say --yes if you mean it"},
+	} {
+		var out, err bytes.Buffer
+		if code := run(context.Background(), strings.Fields(c.args), &out, &err); code != c.code {
+			t.Errorf("%s: %d, want %d", c.args, code, c.code)
+		}
+		if !strings.HasPrefix(out.String(), c.out) || !strings.Contains(err.String(), c.err) || c.code != 0 && strings.Count(err.String(), "\n") != 1 {
+			t.Errorf("%s: stdout %q, stderr %q", c.args, &out, &err)
+		}
+	}
+	if left, _ := os.ReadDir(dir); len(left) > 0 {
+		t.Errorf("a reset without --yes has made %v", left)
+	}
+}
+
+func TestLock(t *testing.T) {
+	dir := t.TempDir()
+	cfg := config{data: dir + "/a/data", run: dir + "/a/run"}
+	unlock, err := lock(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st, err := os.Stat(cfg.data); err != nil || st.Mode().Perm() != 0o700 {
+		t.Errorf("others may enter the data directory: %v, %v", st.Mode(), err)
+	}
+	if _, err := lock(cfg); !errors.Is(err, errs.Conflict) {
+		t.Errorf("a second daemon: %v", err)
+	}
+	if err := unlock(); err != nil {
+		t.Fatal(err)
+	}
+	if unlock, err = lock(cfg); err != nil {
+		t.Fatal(err)
+	}
+	if err := unlock(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRemoveData(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"images/x", "containers/a/upper", "volumes", "filesystems"} {
+		if err := os.MkdirAll(filepath.Join(dir, "d", name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mine := filepath.Join(dir, "d/thesis.tex")
+	if err := errors.Join(os.WriteFile(mine, nil, 0o600), os.WriteFile(dir+"/d/node.db", nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if err := removeData(dir + "/d"); !errors.Is(err, errs.Conflict) {
+		t.Errorf("a directory with other things: %v", err)
+	}
+	if left, err := os.ReadDir(dir + "/d"); err != nil || len(left) != 1 || left[0].Name() != "thesis.tex" {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	if err := errors.Join(os.Remove(mine), removeData(dir+"/d"), removeData(dir+"/d")); err != nil {
+		t.Error(err)
+	}
+}
