@@ -60,7 +60,7 @@ func inheritCpuset(root, dir string) error {
 			return err
 		}
 		at := root
-		for _, part := range strings.Split(rel, "/") {
+		for part := range strings.SplitSeq(rel, "/") {
 			above, err := os.ReadFile(filepath.Join(at, name))
 			if err != nil {
 				return nil //nolint:nilerr // not the cpuset hierarchy
@@ -161,7 +161,7 @@ func tryRemoveCgroup(dir string) (left bool, err error) {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return false, fmt.Errorf("remove cgroup: %w", err)
 	}
-	for _, text := range strings.Fields(string(procs)) {
+	for text := range strings.FieldsSeq(string(procs)) {
 		if pid, err := strconv.Atoi(text); err == nil && pid > 1 {
 			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have gone
 		}

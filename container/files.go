@@ -104,7 +104,7 @@ func madeUp(file *os.File) bool {
 	if unix.Fstatfs(int(file.Fd()), &st) != nil {
 		return false
 	}
-	return slices.Contains([]int64{unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC}, int64(st.Type))
+	return slices.Contains([]int64{unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC}, int64(st.Type)) //nolint:unconvert // int32 on 32-bit machines
 }
 
 func kind(m fs.FileMode) string {

@@ -32,7 +32,7 @@ func PIDs(c shimapi.Container) ([]int, error) {
 			}
 			return err
 		}
-		for _, line := range strings.Fields(string(raw)) {
+		for line := range strings.FieldsSeq(string(raw)) {
 			pid, err := strconv.Atoi(line)
 			if err != nil {
 				return err

@@ -77,7 +77,7 @@ func (f *fakeShim) call(req shimapi.Request) (any, error) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	switch req.Op {
+	switch req.Op { //nolint:exhaustive // the others have nothing to say
 	case shimapi.OpRun:
 		f.have[ref.ID] = true
 		return shimapi.Process{PID: os.Getpid()}, nil
@@ -114,7 +114,7 @@ func newNode(t *testing.T) (*Node, *fakeShim) {
 			}
 		}
 	})
-	dir, err := os.MkdirTemp("", "buoy-node") // a socket's path is short
+	dir, err := os.MkdirTemp("", "buoy-node") //nolint:usetesting // a socket's path is short
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,7 +33,7 @@ func (n *Node) layOut(s Spec, run container.Spec, imageVolumes []string, hosts [
 			return l, fmt.Errorf("drop the old writable layer: %w", err)
 		}
 	}
-	for _, dir := range []string{l.upper, l.work, filepath.Dir(n.logFile(s.Name)), filepath.Dir(n.jobLog(s.Name, "x"))} {
+	for _, dir := range []string{runDir, l.upper, l.work, filepath.Dir(n.logFile(s.Name)), filepath.Dir(n.jobLog(s.Name, "x"))} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return l, noSpace(err)
 		}
