@@ -15,6 +15,14 @@ const settle = 6 * time.Second
 
 // idleEmpty watches buoyd before it has done anything.
 func idleEmpty(ctx context.Context, b *bench) error {
+	if err := b.weighEmpty(ctx); err != nil {
+		return err
+	}
+	return b.watchIdle(ctx, "no container")
+}
+
+// weighEmpty weighs shim and reaper before they have done much.
+func (b *bench) weighEmpty(ctx context.Context) error {
 	if err := wait(ctx, settle); err != nil {
 		return err
 	}
@@ -24,7 +32,7 @@ func idleEmpty(ctx context.Context, b *bench) error {
 	}
 	b.base = pss(shim) + pss(reaper)
 	b.report.add(figure{Group: "memory", Name: "shim and reaper without containers", Value: float64(b.base), Unit: "KiB PSS"})
-	return b.watchIdle(ctx, "no container")
+	return nil
 }
 
 // watchIdle measures what a buoyd costs to which nobody talks.
@@ -69,6 +77,11 @@ func (b *bench) watchIdle(ctx context.Context, when string) error {
 
 // memory fills the machine and weighs what is ours.
 func memory(ctx context.Context, b *bench) error {
+	if b.base == 0 { // idle was left out
+		if err := b.weighEmpty(ctx); err != nil {
+			return err
+		}
+	}
 	for _, kind := range []struct {
 		name    string
 		request func(id string) buoy.CreateRequest
@@ -115,7 +128,9 @@ func (b *bench) weigh(ctx context.Context, name string) error {
 	}
 	inits := 0
 	for _, pid := range append(named("buoy-init"), named("3")...) { // exec of /proc/self/fd/3 leaves that name
-		inits += pss(pid)
+		if above := number(read(fmt.Sprintf("/proc/%d/status", pid)), "PPid:"); above == shim || above == reaper {
+			inits += pss(pid)
+		}
 	}
 	s, r := pss(shim), pss(reaper)
 	each := float64(s+r+inits-b.base) / float64(b.count)

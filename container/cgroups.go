@@ -79,7 +79,7 @@ func inheritCpuset(root, dir string) error {
 }
 
 // Sweep removes the cgroups of containers that are not live, and what runs in them.
-func (r *Runtime) Sweep(ctx context.Context, live map[string]bool) error {
+func (r *Runtime) Sweep(ctx context.Context, live func(id string) bool) error {
 	return r.eachCgroup(func(dir string) error {
 		entries, err := os.ReadDir(dir)
 		if errors.Is(err, os.ErrNotExist) {
@@ -87,7 +87,7 @@ func (r *Runtime) Sweep(ctx context.Context, live map[string]bool) error {
 		}
 		for _, e := range entries {
 			id, _ := strings.CutSuffix(e.Name(), idMark)
-			if e.IsDir() && e.Name() != shimCgroup && !live[id] {
+			if e.IsDir() && e.Name() != shimCgroup && !live(id) {
 				err = errors.Join(err, removeCgroup(ctx, filepath.Join(dir, e.Name())))
 			}
 		}

@@ -14,7 +14,7 @@ import (
 // Spec is what runs in a container, apart from its root filesystem and
 // network. The zero value of each field is the default.
 type Spec struct {
-	Args     []string `json:"args,omitempty"` // empty: buoy-init alone is PID 1
+	Args     []string `json:"args,omitzero"`  // empty: buoy-init alone is PID 1; nil: the image may know
 	Env      []string `json:"env,omitempty"`  // "KEY=value"
 	Cwd      string   `json:"cwd,omitempty"`  // default "/"
 	User     string   `json:"user,omitempty"` // as an image spells it: name, uid, name:group, uid:gid

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/buoy-edge/buoy/container/shimapi"
 	"github.com/buoy-edge/buoy/internal/errs"
 )
 
@@ -22,18 +23,13 @@ import (
 // is resolved inside that root, whatever links the container has made.
 type Files struct{ root *os.File }
 
-// OpenFiles opens the root of the process pid. Conflict: it has ended.
-func OpenFiles(pid int) (Files, error) { return openRoot(fmt.Sprintf("/proc/%d/root", pid)) }
-
-func openRoot(dir string) (Files, error) {
-	root, err := os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
-	if errors.Is(err, fs.ErrNotExist) {
+// OpenFiles opens the root of a process. Conflict: it has ended.
+func OpenFiles(p shimapi.Process) (Files, error) {
+	root, err := OpenProc(p, "root")
+	if errors.Is(err, errs.NotFound) {
 		return Files{}, errs.E(errs.Conflict, "the container has just ended")
 	}
-	if err != nil {
-		return Files{}, fmt.Errorf("open the container's root: %w", err)
-	}
-	return Files{root}, nil
+	return Files{root}, err
 }
 
 // Close lets go of the root.

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/buoy-edge/buoy/container/shimapi"
 	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/buoy-edge/buoy/internal/testroot"
 )
@@ -29,10 +30,11 @@ func fakeRoot(t *testing.T) (root string, f Files, secret string) {
 		}
 	}
 	put(t, filepath.Join(root, "etc/passwd"), "root:x:0:0")
-	f, err := openRoot(root)
+	at, err := os.Open(root)
 	if err != nil {
 		t.Fatal(err)
 	}
+	f = Files{at}
 	t.Cleanup(func() {
 		f.Close()
 		if got := have(t, secret); got != "host" {
@@ -304,7 +306,11 @@ func TestFilesDirectorySwappedForLink(t *testing.T) {
 }
 
 func TestFilesOfKernelHaveNoSize(t *testing.T) {
-	f, err := OpenFiles(os.Getpid())
+	start, err := startTime(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := OpenFiles(shimapi.Process{PID: os.Getpid(), StartTime: start})
 	if errors.Is(err, fs.ErrPermission) {
 		t.Skip("SKIPPED: may not look at its own root:", err)
 	}
@@ -320,8 +326,10 @@ func TestFilesOfKernelHaveNoSize(t *testing.T) {
 	if raw, err := io.ReadAll(r); err != nil || size != -1 || len(raw) == 0 {
 		t.Errorf("size %d, %d bytes, %v", size, len(raw), err)
 	}
-	if _, err := OpenFiles(1 << 30); !errors.Is(err, errs.Conflict) {
-		t.Errorf("files of nobody: %v", err)
+	for _, p := range []shimapi.Process{{PID: 1 << 30}, {PID: os.Getpid(), StartTime: start + 1}} {
+		if _, err := OpenFiles(p); !errors.Is(err, errs.Conflict) {
+			t.Errorf("files of %+v, which is not there: %v", p, err)
+		}
 	}
 }
 

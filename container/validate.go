@@ -82,6 +82,8 @@ func (s Spec) validateMounts() error {
 			return errs.E(errs.Invalid, "mount target %q is not an absolute path below /", m.Target)
 		case slices.Contains([]string{"/proc", "/dev", "/sys"}, target):
 			return errs.E(errs.Invalid, "mount target %q is the container's own", m.Target)
+		case strings.HasPrefix(target, "/proc/"):
+			return errs.E(errs.Invalid, "mount target %q: nothing can be mounted below /proc", m.Target)
 		case seen[target]:
 			return errs.E(errs.Invalid, "mount target %q is used twice", m.Target)
 		case strings.ContainsRune(m.Target+m.Source, 0):

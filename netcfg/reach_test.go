@@ -171,7 +171,7 @@ func TestTwoInstances(t *testing.T) {
 	check(w.host, "127.0.0.1:8082", "two 10.9.0.1")
 	check(c1.ns.Path(), "192.0.2.1:8082", "two 10.9.0.1") // from n1's side this is the way out
 	check(c1.ns.Path(), "10.9.0.2:80", "")                // not published
-	if err := n1.Sweep(t.Context(), nil); err != nil {
+	if err := n1.Sweep(t.Context(), func(string) bool { return false }); err != nil {
 		t.Fatal(err)
 	}
 	if err := n1.Reset(t.Context()); err != nil {

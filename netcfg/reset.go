@@ -10,8 +10,8 @@ import (
 	"github.com/buoy-edge/buoy/internal/errs"
 )
 
-// Sweep deletes the links of this instance whose container is not in live.
-func (n *Net) Sweep(ctx context.Context, live map[string]bool) error {
+// Sweep deletes the links of this instance whose container is not live.
+func (n *Net) Sweep(ctx context.Context, live func(container string) bool) error {
 	n.setMu.Lock()
 	defer n.setMu.Unlock()
 	if err := ctx.Err(); err != nil {
@@ -27,7 +27,7 @@ func (n *Net) Sweep(ctx context.Context, live map[string]bool) error {
 	}
 	var dead []netlink.Link
 	for _, l := range links {
-		if container, ours := n.ownsPort(l); ours && !live[container] {
+		if container, ours := n.ownsPort(l); ours && !live(container) {
 			dead = append(dead, l)
 			n.claims.drop(container)
 		}
@@ -44,7 +44,7 @@ func (n *Net) Sweep(ctx context.Context, live map[string]bool) error {
 // Reset removes all that this instance made: links, bridge, table, and
 // ip_forward if we turned it on and no other instance needs it. Twice is fine.
 func (n *Net) Reset(ctx context.Context) error {
-	if err := n.Sweep(ctx, nil); err != nil {
+	if err := n.Sweep(ctx, func(string) bool { return false }); err != nil {
 		return fmt.Errorf("reset network: %w", err)
 	}
 	n.setMu.Lock()

@@ -6,33 +6,65 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync"
+	"slices"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/buoy-edge/buoy/container"
 	"github.com/buoy-edge/buoy/container/shimapi"
 	"github.com/buoy-edge/buoy/node/state"
 )
 
-// startsAtOnce bounds how many containers are looked after side by side.
-const startsAtOnce = 8
-
-// converge makes what runs what is wanted, given what the shim has: after a
-// start of the daemon, a reboot, a crash of either. It adopts what runs as it
-// should, starts what should run, ends what should not, and removes what is
-// left of containers that are not known.
-func (n *Node) converge(ctx context.Context, sync []shimapi.Container, first bool) {
-	have := map[string]shimapi.Container{}
-	for _, c := range sync {
-		have[c.ID] = c
-		b, err := n.find(c.ID)
-		if err != nil {
-			if err := n.shimDelete(ctx, c.ID); err != nil {
-				n.cfg.Log.Error("stray container not removed", "container", c.ID, "error", err)
-			}
-			continue
+// begin looks after what Load has found, given what the shim has: it adopts
+// what runs, sweeps, and has everything else done in the background, for one
+// container that waits for a registry must not keep the others waiting.
+func (n *Node) begin(ctx context.Context, sync []shimapi.Container) {
+	have := n.dropStrays(ctx, sync)
+	var g errgroup.Group
+	g.SetLimit(startsAtOnce)
+	for _, b := range n.loaded {
+		c, there := have[b.spec.Name]
+		switch {
+		case there && c.Status != shimapi.Stopped:
+			g.Go(func() error {
+				n.takeOver(ctx, b, c)
+				return nil
+			})
+		case there:
+			n.soon(b, func(ctx context.Context) {
+				b.set(func() { b.launch, b.exit = c.Launch, c.Exit })
+				n.ended(ctx, b)
+			})
+		default:
+			n.soon(b, func(ctx context.Context) { n.boot(ctx, b) })
 		}
-		if c.Status == shimapi.Stopped {
+	}
+	_ = g.Wait() // none fails
+	n.loaded = nil
+	if err := n.sweep(ctx); err != nil && ctx.Err() == nil {
+		n.cfg.Log.Error("leftovers not removed", "error", err)
+	}
+}
+
+// soon does something in the background with a box that is locked, and unlocks it.
+func (n *Node) soon(b *box, f func(context.Context)) {
+	n.background(func(ctx context.Context) {
+		defer b.unlock()
+		select {
+		case n.slots <- struct{}{}:
+			defer func() { <-n.slots }()
+			f(ctx)
+		case <-ctx.Done():
+		}
+	})
+}
+
+// converge makes good what was missed while the shim was away.
+func (n *Node) converge(ctx context.Context, sync []shimapi.Container) {
+	have := n.dropStrays(ctx, sync)
+	for _, c := range sync {
+		if b, err := n.find(c.ID); err == nil && c.Status == shimapi.Stopped {
 			b.set(func() {
 				if b.launch == c.Launch {
 					b.markEnded(c.Exit)
@@ -40,68 +72,81 @@ func (n *Node) converge(ctx context.Context, sync []shimapi.Container, first boo
 			})
 		}
 	}
-	n.each(func(b *box) {
-		if !first && !n.hold(ctx, b) {
-			return
-		}
-		defer b.unlock()
-		c, ok := have[b.spec.Name]
-		n.settle(ctx, b, c, ok, first)
-	})
-	if err := n.sweep(ctx); err != nil {
-		n.cfg.Log.Error("leftovers not removed", "error", err)
-	}
-}
-
-// each calls f for every box, several at once.
-func (n *Node) each(f func(*box)) {
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	slots := make(chan struct{}, startsAtOnce)
 	for _, b := range n.all() {
-		slots <- struct{}{}
-		wg.Go(func() {
-			f(b)
-			<-slots
+		c, there := have[b.spec.Name]
+		n.background(func(ctx context.Context) {
+			if !n.hold(ctx, b) {
+				return
+			}
+			defer b.unlock()
+			n.settle(ctx, b, c, there)
 		})
 	}
 }
 
-// settle makes one container what is wanted of it. The caller holds the box.
-func (n *Node) settle(ctx context.Context, b *box, c shimapi.Container, there, first bool) {
-	status := get(b, func() Status { return b.status })
-	known := there && get(b, func() bool { return b.launch == c.Launch })
-	switch {
-	case there && !known && !first:
-		return // it was started again since the shim answered
-	case known && c.Status != shimapi.Stopped:
+// dropStrays removes what the shim has of containers that are not known, and
+// gives the rest by id.
+func (n *Node) dropStrays(ctx context.Context, sync []shimapi.Container) map[string]shimapi.Container {
+	have := map[string]shimapi.Container{}
+	for _, c := range sync {
+		have[c.ID] = c
+		if _, err := n.find(c.ID); err == nil {
+			continue
+		}
+		if err := n.shimDelete(ctx, c.ID); err != nil {
+			n.cfg.Log.Error("stray container not removed", "container", c.ID, "error", err)
+		}
+	}
+	return have
+}
+
+// startsAtOnce bounds how many containers are looked after side by side.
+const startsAtOnce = 8
+
+// settle takes in that a container has ended while the shim was away. The
+// caller holds the box.
+func (n *Node) settle(ctx context.Context, b *box, c shimapi.Container, there bool) {
+	var status Status
+	var run string
+	b.set(func() { status, run = b.status, b.launch })
+	if status != Running && status != Standby {
 		return
-	case there && c.Status == shimapi.Stopped:
-		b.set(func() { b.launch, b.exit = c.Launch, c.Exit })
-		n.ended(ctx, b)
-	case there:
-		n.takeOver(ctx, b, c)
-	case first:
-		n.boot(ctx, b)
-	case status == Running || status == Standby:
+	}
+	if there && c.Launch == run {
+		if c.Status == shimapi.Stopped {
+			n.ended(ctx, b)
+		}
+		return
+	}
+	// It may have been started since the shim answered.
+	all, err := n.cfg.Runtime.Shim().List(ctx)
+	if err != nil {
+		return // the next watch begins with a new answer
+	}
+	if !slices.ContainsFunc(all, func(c shimapi.Container) bool { return c.ID == b.spec.Name && c.Launch == run }) {
 		n.ended(ctx, b)
 	}
 }
 
-// takeOver adopts a container that runs, unless it should not, or cannot be
-// made whole again.
+// takeOver adopts a container that runs and unlocks it, unless it should not
+// run, or cannot be made whole again, which is seen to in the background.
 func (n *Node) takeOver(ctx context.Context, b *box, c shimapi.Container) {
 	err := n.adopt(ctx, b, c)
-	if err != nil {
+	switch {
+	case ctx.Err() != nil: // the next daemon adopts it
+		b.unlock()
+	case err != nil:
 		n.cfg.Log.Warn("container is restarted: it cannot be adopted", "container", b.spec.Name, "error", err)
 		b.set(func() { b.launch, b.status = c.Launch, Running })
-		n.again(ctx, b, fmt.Errorf("it could not be adopted: %w", err))
-		return
-	}
-	if get(b, func() state.Wanted { return b.rec.Wanted }) == state.Halt {
-		if err := n.halt(ctx, b, reasonStopped, "stopped through the API"); err != nil {
-			n.cfg.Log.Error("container not stopped", "container", b.spec.Name, "error", err)
-		}
+		n.soon(b, func(ctx context.Context) { n.again(ctx, b, fmt.Errorf("it could not be adopted: %w", err)) })
+	case get(b, func() state.Wanted { return b.rec.Wanted }) == state.Halt:
+		n.soon(b, func(ctx context.Context) {
+			if err := n.halt(ctx, b, reasonStopped, "stopped through the API"); err != nil {
+				n.cfg.Log.Error("container not stopped", "container", b.spec.Name, "error", err)
+			}
+		})
+	default:
+		b.unlock()
 	}
 }
 
@@ -121,55 +166,35 @@ func (n *Node) boot(ctx context.Context, b *box) {
 		n.cfg.Log.Error("leftovers not removed", "container", b.spec.Name, "error", err)
 	}
 	rec := get(b, func() state.Record { return b.rec })
-	switch n.atBoot(b.spec.Restart, rec) {
-	case startNow:
+	switch {
+	case n.atBoot(b.spec.Restart, rec):
 		b.set(func() {
 			if b.rec.Wanted == state.Halt { // "always" has the last word at boot
 				b.rec.Wanted, b.rec.Person = state.Run, false
 			}
 		})
 		n.tryStart(ctx, b)
-	case decide:
-		n.decide(ctx, b, shimapi.Exit{Code: rec.ExitCode, OOM: rec.OOM, At: rec.Finished})
-	case leave:
-		if rec.Wanted == state.Run {
-			n.record(ctx, b, func() {
-				b.rec.Finished, b.rec.Reason = time.Now(), reasonRebooted
-				b.rec.Message = "the machine or its runtime went down; restart policy is no"
-			})
-		}
+	case rec.Wanted == state.Run:
+		n.record(ctx, b, func() {
+			b.rec.Wanted, b.rec.Person = state.Halt, false
+			b.rec.Finished, b.rec.Reason = time.Now(), reasonRebooted
+			b.rec.Message = "the machine or its runtime went down; restart policy is no"
+		})
 	}
 }
 
-// bootAction is what to do about a container that does not run when the daemon starts.
-type bootAction int
-
-const (
-	leave    bootAction = iota
-	startNow            // it should run
-	decide              // it had ended: its restart policy has the word
-)
-
-// atBoot says which. What a person did not stop and what had not ended by
-// itself ran until the machine went down, and runs again, unless its policy is
-// an explicit "no".
-func (n *Node) atBoot(r container.Restart, rec state.Record) bootAction {
-	h := history(rec)
+// atBoot says whether a container that does not run when the daemon starts is
+// started. What a person did not stop and what had not ended for good ran until
+// the machine went down, or waited for its restart, and runs again, unless its
+// policy is an explicit "no".
+func (n *Node) atBoot(r container.Restart, rec state.Record) bool {
 	switch {
 	case rec.Wanted == state.Halt:
-		if n.rebooted && r.AtBoot(h) {
-			return startNow
-		}
-		return leave
+		return n.rebooted && r.AtBoot(history(rec))
 	case rec.Finished.IsZero():
-		if r.Policy == container.RestartNo {
-			return leave
-		}
-		return startNow
-	case rec.Reason == reasonStartFailed || r.AtBoot(h):
-		return startNow
+		return r.Policy != container.RestartNo
 	}
-	return decide
+	return true
 }
 
 func (n *Node) cleanRun(b *box) error {
@@ -190,8 +215,8 @@ func (n *Node) tryStart(ctx context.Context, b *box) {
 	stored := make(chan error, 1)
 	go func() { stored <- n.cfg.DB.Put(ctx, rec) }()
 	err := n.start(ctx, b, b.spec.Standby, stored)
-	if err == nil {
-		return
+	if err == nil || ctx.Err() != nil {
+		return // or the next daemon starts it
 	}
 	n.cfg.Log.Warn("container not started", "container", b.spec.Name, "error", err)
 	ctx, cancel := aside(ctx)
@@ -258,35 +283,41 @@ func (n *Node) event(e shimapi.Event) {
 	})
 }
 
-// ended takes down a run that has ended by itself and does what the restart
-// policy says. The caller holds the box.
+// ended does what the restart policy says about a run that has ended by itself,
+// and takes it down. The caller holds the box.
 func (n *Node) ended(ctx context.Context, b *box) {
 	exit := get(b, func() *shimapi.Exit { return b.exit })
 	if exit == nil {
 		exit = &shimapi.Exit{Code: 255, At: time.Now(), Lost: true}
 	}
-	if err := n.takeDown(ctx, b); err != nil {
+	n.record(ctx, b, func() { n.decide(b, *exit) })
+	if err := n.takeDown(ctx, b); err != nil && ctx.Err() == nil {
 		n.cfg.Log.Error("ended container not taken down", "container", b.spec.Name, "error", err)
 	}
-	b.set(func() {
-		b.rec.Finished, b.rec.ExitCode, b.rec.OOM = exit.At, exit.Code, exit.OOM
-		b.rec.Reason = reasonOf(*exit)
-	})
-	n.decide(ctx, b, *exit)
 	n.announce()
 }
 
-// decide does what the restart policy says about a run that ended.
-func (n *Node) decide(ctx context.Context, b *box, exit shimapi.Exit) {
-	n.record(ctx, b, func() {
-		b.status = Halted
+// decide writes down how a run ended and what follows. Wanted says whether a
+// restart is due. The caller holds b.mu.
+func (n *Node) decide(b *box, exit shimapi.Exit) {
+	decided := b.rec.Finished.Equal(exit.At) // by a daemon that did not live to take it down
+	b.rec.Finished, b.rec.ExitCode, b.rec.OOM, b.rec.Reason = exit.At, exit.Code, exit.OOM, reasonOf(exit)
+	b.status = Halted
+	switch {
+	case decided && b.rec.Wanted == state.Run:
+		n.startLater(b, 0)
+	case decided:
+	default:
 		d := b.spec.Restart.Next(history(b.rec), exit, time.Now())
 		b.rec.Message = d.Reason
-		if d.Restart {
+		switch {
+		case d.Restart:
 			b.rec.Restarts, b.rec.Quick = d.History.Retries, d.History.Quick
 			n.startLater(b, d.After)
+		case b.rec.Wanted == state.Run:
+			b.rec.Wanted, b.rec.Person = state.Halt, false
 		}
-	})
+	}
 }
 
 // history is what the restart policy has to know of a container.
@@ -319,11 +350,14 @@ func (n *Node) sweep(ctx context.Context) error {
 			}
 		}
 	}
-	live, networked := map[string]bool{}, false
+	networked := false
 	for _, b := range n.all() {
-		live[b.spec.Name] = true
 		_, nic := b.spec.defaultNIC()
 		networked = networked || nic
+	}
+	live := func(name string) bool {
+		_, err := n.find(name)
+		return err == nil
 	}
 	all = errors.Join(all, n.cfg.Runtime.Sweep(ctx, live), n.cfg.Net.Sweep(ctx, live))
 	if networked {

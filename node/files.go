@@ -1,6 +1,8 @@
 package node
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -59,16 +61,23 @@ func (n *Node) layOut(s Spec, run container.Spec, imageVolumes []string, hosts [
 			return l, err
 		}
 	}
-	for i, target := range imageVolumes {
+	for _, target := range imageVolumes {
 		target = path.Clean("/" + target)
 		if target == "/" || slices.ContainsFunc(run.Mounts, func(m container.Mount) bool { return path.Clean(m.Target) == target }) {
 			continue
 		}
-		if err := l.volume(filepath.Join(data, "volumes", fmt.Sprint(i)), target, run.RootID(), false); err != nil {
+		if err := l.volume(filepath.Join(data, "volumes", volumeName(target)), target, run.RootID(), false); err != nil {
 			return l, err
 		}
 	}
 	return l, nil
+}
+
+// volumeName is the directory of an image's volume: an image that is pulled
+// anew may list them in another order.
+func volumeName(target string) string {
+	sum := sha256.Sum256([]byte(target))
+	return hex.EncodeToString(sum[:8])
 }
 
 // volume adds a directory of ours, made for the container's root when it is not

@@ -67,14 +67,37 @@ func (n *Node) start(ctx context.Context, b *box, hold bool, stored <-chan error
 	return nil
 }
 
-// prepare has the image, and says what runs in it.
+// prepare has the image, held, and says what runs in it.
 func (n *Node) prepare(ctx context.Context, b *box) (l launch, release func(), err error) {
-	if l.Image, err = n.cfg.Images.Ensure(ctx, b.spec.Image); err != nil {
-		return l, nil, err
+	for {
+		if l.Image, err = n.cfg.Images.Ensure(ctx, b.spec.Image); err != nil {
+			return l, nil, err
+		}
+		release = n.cfg.Images.Hold(l.Image)
+		if whole(l.Image) {
+			break
+		}
+		release() // it was removed before it was held; Ensure has it anew
+		if ctx.Err() != nil {
+			return l, nil, ctx.Err()
+		}
 	}
-	release = n.cfg.Images.Hold(l.Image)
 	l.Run = resolve(b.spec, l.Image.Config)
 	return l, release, nil
+}
+
+// whole says whether all layers are there. A directory is not the store's to
+// have, and the start says what is wrong with it.
+func whole(img images.Image) bool {
+	for _, layer := range img.Layers {
+		if img.Base == "" {
+			return true
+		}
+		if _, err := os.Stat(filepath.Join(img.Base, layer)); err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // run hands the container to the shim.
@@ -164,8 +187,14 @@ func (n *Node) startInitProcesses(ctx context.Context, b *box) error {
 			return fmt.Errorf("init process %s: %w", p.Args[0], err)
 		}
 	}
-	return nil
+	if len(b.spec.InitProcesses) == 0 {
+		return nil
+	}
+	return os.WriteFile(n.initMark(b.spec.Name), nil, 0o600)
 }
+
+// initMark is there when all init processes of a run have been started.
+func (n *Node) initMark(name string) string { return filepath.Join(n.runDir(name), "initialised") }
 
 // adopt takes over a container that the shim has and this daemon did not start,
 // and asserts its network again.
@@ -177,6 +206,9 @@ func (n *Node) adopt(ctx context.Context, b *box, c shimapi.Container) error {
 	}
 	if err != nil {
 		return fmt.Errorf("read what was started: %w", err)
+	}
+	if _, err := os.Stat(n.initMark(b.spec.Name)); err != nil && len(b.spec.InitProcesses) > 0 && c.Status == shimapi.Running {
+		return errors.New("the daemon ended before it had started all init processes")
 	}
 	release := n.cfg.Images.Hold(l.Image)
 	b.set(func() {
@@ -202,5 +234,13 @@ func (n *Node) adopt(ctx context.Context, b *box, c shimapi.Container) error {
 	if err != nil {
 		return err
 	}
-	return n.cfg.Net.Attach(ctx, fmt.Sprintf("/proc/%d/ns/net", c.PID), link)
+	ns, err := container.OpenProc(c.Process, "ns/net")
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	return n.cfg.Net.Attach(ctx, fdPath(ns), link)
 }
+
+// fdPath names an open file for those who want a path.
+func fdPath(f *os.File) string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd()) }

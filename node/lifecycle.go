@@ -68,7 +68,8 @@ func (n *Node) Create(ctx context.Context, spec Spec) (err error) {
 	undo.Push(func() error {
 		ctx, cancel := aside(ctx)
 		defer cancel()
-		return n.forget(ctx, b)
+		b.set(func() { b.gone = true })
+		return errors.Join(n.cfg.DB.Delete(ctx, spec.Name), n.forget(b))
 	})
 	rec := b.set(func() { b.rec.Started = time.Now() })
 	stored := make(chan error, 1)
@@ -92,9 +93,9 @@ func (n *Node) reserve(ctx context.Context, spec Spec, raw []byte) (*box, error)
 	if _, taken := n.boxes[spec.Name]; taken {
 		return nil, errs.E(errs.Exists, "container %q exists already on this node", spec.Name)
 	}
-	for _, other := range n.boxes {
-		if p, ok := clash(spec, other.spec); ok {
-			return nil, errs.E(errs.Conflict, "port %s is published by container %q", p, other.spec.Name)
+	for name, other := range n.boxes {
+		if p, ok := clash(spec, get(other, func() Spec { return other.spec })); ok {
+			return nil, errs.E(errs.Conflict, "port %s is published by container %q", p, name)
 		}
 	}
 	rec := state.Record{Name: spec.Name, Spec: raw, Wanted: state.Run, Person: true, Created: time.Now()}
@@ -123,26 +124,22 @@ func restore(rec state.Record) (*box, error) {
 	return newBox(spec, rec), nil
 }
 
-// forget removes every trace of a container that does not run.
-func (n *Node) forget(ctx context.Context, b *box) error {
+// forget removes what is left of a container that does not run and that the
+// database has forgotten. Its name is free when nothing is left.
+func (n *Node) forget(b *box) error {
 	name := b.spec.Name
-	if err := n.cfg.DB.Delete(ctx, name); err != nil {
-		return err
-	}
+	err := errors.Join(n.dropRun(name), os.RemoveAll(n.dataDir(name)))
 	n.mu.Lock()
+	defer n.mu.Unlock()
 	delete(n.boxes, name)
-	n.mu.Unlock()
-	return errors.Join(os.RemoveAll(n.runDir(name)), os.RemoveAll(n.dataDir(name)))
+	return err
 }
 
 // Start starts a container that is halted, or lets a standby run. A container
 // that runs is left as it is.
 func (n *Node) Start(ctx context.Context, name string) error {
-	b, err := n.find(name)
+	b, err := n.acquire(ctx, name)
 	if err != nil {
-		return err
-	}
-	if err := b.lock(ctx); err != nil {
 		return err
 	}
 	defer b.unlock()
@@ -160,7 +157,7 @@ func (n *Node) Start(ctx context.Context, name string) error {
 	rec := b.set(func() {
 		b.rec.Wanted, b.rec.Person, b.rec.Restarts, b.rec.Quick = state.Run, true, 0, 0
 		b.rec.Started, b.rec.Finished = time.Now(), time.Time{}
-		b.rec.Reason, b.rec.Message = "", ""
+		b.rec.Reason, b.rec.Message, b.rec.ExitCode, b.rec.OOM = "", "", 0, false
 	})
 	go func() { stored <- n.cfg.DB.Put(ctx, rec) }()
 	if err := n.start(ctx, b, false, stored); err != nil {
@@ -179,17 +176,22 @@ func (n *Node) Start(ctx context.Context, name string) error {
 }
 
 func (n *Node) releaseStandby(ctx context.Context, b *box) error {
+	hold := func(yes bool) func() {
+		return func() { b.spec.Standby = yes; b.rec.Started = time.Now(); b.respec() }
+	}
+	// First, so that a daemon after us does not hold it again.
+	if err := n.cfg.DB.Put(ctx, b.set(hold(false))); err != nil {
+		b.set(hold(true))
+		return err
+	}
 	if err := n.cfg.Runtime.Shim().Release(ctx, b.spec.Name); err != nil {
+		ctx, cancel := aside(ctx)
+		defer cancel()
+		n.record(ctx, b, hold(true))
 		return fmt.Errorf("start container %s: %w", b.spec.Name, err)
 	}
 	b.set(func() { b.status = Running })
-	if err := n.startInitProcesses(ctx, b); err != nil {
-		return err
-	}
-	// What the database says of a standby and of a running container is the
-	// same but for this, which keeps a restarted node from holding it again.
-	n.record(ctx, b, func() { b.spec.Standby = false; b.rec.Started = time.Now(); b.respec() })
-	return nil
+	return n.startInitProcesses(ctx, b)
 }
 
 // respec writes the spec into the record. The caller holds b.mu.
@@ -204,17 +206,16 @@ func (b *box) respec() {
 // Stop ends a container for good: it stays halted, over reboots too, until it
 // is started again. Its writable layer goes unless the spec keeps it.
 func (n *Node) Stop(ctx context.Context, name string) error {
-	b, err := n.find(name)
+	b, err := n.acquire(ctx, name)
 	if err != nil {
-		return err
-	}
-	if err := b.lock(ctx); err != nil {
 		return err
 	}
 	defer b.unlock()
 	n.cancelTimer(b)
+	before := get(b, func() state.Record { return b.rec })
 	rec := b.set(func() { b.rec.Wanted, b.rec.Person = state.Halt, true })
 	if err := n.cfg.DB.Put(ctx, rec); err != nil {
+		b.set(func() { b.rec = before })
 		return err
 	}
 	return n.halt(ctx, b, reasonStopped, "stopped through the API")
@@ -230,18 +231,17 @@ func (n *Node) Restart(ctx context.Context, name string) error {
 
 // Delete stops a container and removes every trace of it.
 func (n *Node) Delete(ctx context.Context, name string) error {
-	b, err := n.find(name)
+	b, err := n.acquire(ctx, name)
 	if err != nil {
 		return err
 	}
-	if err := b.lock(ctx); err != nil {
+	defer b.unlock()
+	n.cancelTimer(b)
+	if err := n.cfg.DB.Delete(ctx, name); err != nil {
 		return err
 	}
-	defer b.unlock()
-	if _, err := n.find(name); err != nil {
-		return err // somebody else deleted it while we waited
-	}
-	n.cancelTimer(b)
+	// From here on it is a leftover, which a daemon after us would sweep.
+	b.set(func() { b.gone = true })
 	was := get(b, func() Status { return b.status })
 	if was == Halted || was == Restarting {
 		err = n.shimDelete(ctx, name)
@@ -249,12 +249,13 @@ func (n *Node) Delete(ctx context.Context, name string) error {
 		err = n.halt(ctx, b, reasonStopped, "being deleted")
 	}
 	if err != nil {
+		ctx, cancel := aside(ctx)
+		defer cancel()
+		n.record(ctx, b, func() { b.gone = false })
 		return fmt.Errorf("delete container %s: %w", name, err)
 	}
 	b.set(func() { b.status = Deleting })
-	ctx, cancel := aside(ctx)
-	defer cancel()
-	return n.forget(ctx, b)
+	return n.forget(b)
 }
 
 // halt ends what runs of a container, gracefully as long as the grace lasts and
@@ -271,7 +272,11 @@ func (n *Node) halt(ctx context.Context, b *box, reason, message string) error {
 	}
 	ctx, cancel := aside(ctx)
 	defer cancel()
-	if err := n.takeDown(ctx, b); err != nil {
+	err := n.cut(ctx, b)
+	if err == nil {
+		err = n.takeDown(ctx, b)
+	}
+	if err != nil {
 		b.set(func() { b.status = was })
 		return fmt.Errorf("stop container %s: %w", name, err)
 	}
@@ -309,6 +314,29 @@ func (n *Node) ask(ctx context.Context, b *box) {
 	}
 }
 
+// exitWait bounds the wait for the word of a killed process's end, which comes a
+// moment after the end.
+const exitWait = 2 * time.Second
+
+// cut kills what is left of a run and waits to hear how it ended.
+func (n *Node) cut(ctx context.Context, b *box) error {
+	ended := get(b, func() chan struct{} { return b.ended })
+	err := n.cfg.Runtime.Shim().Kill(ctx, b.spec.Name)
+	if errors.Is(err, errs.NotFound) || errors.Is(err, errs.Unavailable) {
+		return nil // nothing is left, or takeDown waits for the shim
+	}
+	if err != nil || ended == nil {
+		return err
+	}
+	timer := time.NewTimer(exitWait)
+	defer timer.Stop()
+	select {
+	case <-ended:
+	case <-timer.C:
+	}
+	return nil
+}
+
 // takeDown removes everything that was made for a run of the container.
 func (n *Node) takeDown(ctx context.Context, b *box) error {
 	name := b.spec.Name
@@ -326,7 +354,9 @@ func (n *Node) takeDown(ctx context.Context, b *box) error {
 	}
 	var err error
 	if len(had) > 0 {
-		err = n.setPorts(ctx)
+		if err = n.setPorts(ctx); err != nil {
+			b.set(func() { b.forward = had }) // for the next attempt
+		}
 	}
 	return errors.Join(err, n.dropRun(name))
 }
@@ -372,6 +402,9 @@ func (n *Node) dropLayer(name string) error {
 // logged: what runs is the truth, and the next daemon sees it again.
 func (n *Node) record(ctx context.Context, b *box, f func()) {
 	rec := b.set(f)
+	if get(b, func() bool { return b.gone }) {
+		return
+	}
 	if err := n.cfg.DB.Put(ctx, rec); err != nil {
 		n.cfg.Log.Error("state not written", "container", b.spec.Name, "error", err)
 	}

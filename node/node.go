@@ -53,7 +53,9 @@ type Node struct {
 	changed  chan struct{} // closed and replaced whenever something ended
 	lastAddr netip.Addr    // given last
 
-	rebooted bool // since the last daemon on this data; set before the first converge
+	rebooted bool          // since the last daemon on this data; set by Load
+	loaded   []*box        // what Load found, locked until the first converge has looked after it
+	slots    chan struct{} // one for each container that is looked after at a time
 
 	netOnce  sync.Mutex // held while the network is set up; guards netReady
 	netReady bool
@@ -61,7 +63,7 @@ type Node struct {
 
 	later  chan func(context.Context) // work for Run's goroutines
 	closed chan struct{}              // closed when Run has ended
-	ready  chan struct{}              // closed when every container has been looked after once
+	ready  chan struct{}              // see Ready
 }
 
 // Info says which node this is.
@@ -79,8 +81,9 @@ func New(cfg Config) (*Node, error) {
 		return nil, errors.New("node: Data, Run, DB, Images, Net, Runtime and Log are required")
 	}
 	n := &Node{
-		cfg: cfg, boxes: map[string]*box{}, changed: make(chan struct{}),
+		boxes: map[string]*box{}, changed: make(chan struct{}),
 		later: make(chan func(context.Context)), closed: make(chan struct{}), ready: make(chan struct{}),
+		slots: make(chan struct{}, startsAtOnce),
 	}
 	if cfg.ID == "" {
 		id, err := n.fs.NodeID()
@@ -93,6 +96,7 @@ func New(cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	n.cfg = cfg
 	n.info = Info{ID: cfg.ID, Hostname: host, Version: version.Version, Dev: cfg.Dev}
 	return n, nil
 }
@@ -107,7 +111,8 @@ func (n *Node) Info() Info {
 // Inventory reads what the machine has.
 func (n *Node) Inventory() inventory.FS { return n.fs }
 
-// Ready is closed when Run has adopted, started and swept once.
+// Ready is closed when Run has adopted what runs and swept once. Starting the
+// rest may take as long as a registry does.
 func (n *Node) Ready() <-chan struct{} { return n.ready }
 
 // Run looks after the containers until ctx ends; they run on.
@@ -118,9 +123,6 @@ func (n *Node) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer n.stopTimers()
-	if err := n.load(ctx); err != nil {
-		return err
-	}
 	events := make(chan error, 1)
 	wg.Go(func() { events <- n.follow(ctx) })
 	for {
@@ -142,8 +144,9 @@ func (n *Node) background(f func(context.Context)) {
 	}
 }
 
-// load reads the desired state.
-func (n *Node) load(ctx context.Context) (err error) {
+// Load reads the desired state. It comes before Run and before anything is
+// asked of the node.
+func (n *Node) Load(ctx context.Context) (err error) {
 	if n.rebooted, err = newBoot(filepath.Join(n.cfg.Run, "boot")); err != nil {
 		return err
 	}
@@ -166,6 +169,7 @@ func (n *Node) load(ctx context.Context) (err error) {
 			return err
 		}
 		n.boxes[r.Name] = b
+		n.loaded = append(n.loaded, b)
 	}
 	return nil
 }
@@ -204,12 +208,14 @@ func (n *Node) follow(ctx context.Context) error {
 		if err == nil {
 			err = n.cfg.Runtime.Shim().Watch(ctx, func(e shimapi.Event) {
 				if e.ID == "" {
-					n.converge(ctx, e.Sync, first)
-					if first {
-						first = false
-						n.prune(ctx)
-						close(n.ready)
+					if !first {
+						n.converge(ctx, e.Sync)
+						return
 					}
+					first = false
+					n.begin(ctx, e.Sync)
+					n.prune(ctx)
+					close(n.ready)
 					return
 				}
 				n.event(e)
@@ -251,6 +257,7 @@ type box struct {
 	forward []netcfg.Forward
 	release func()      // of its image
 	timer   *time.Timer // of its next restart
+	gone    bool        // deleted from the database, so not to be written there again
 }
 
 func newBox(spec Spec, rec state.Record) *box {
@@ -311,7 +318,7 @@ func (n *Node) find(name string) (*box, error) {
 // hold locks the box for the node's own work. False: there is nothing to do,
 // the container has been deleted or ctx has ended.
 func (n *Node) hold(ctx context.Context, b *box) bool {
-	if b.lock(ctx) != nil {
+	if ctx.Err() != nil || b.lock(ctx) != nil {
 		return false
 	}
 	if now, err := n.find(b.spec.Name); err != nil || now != b {
@@ -319,6 +326,22 @@ func (n *Node) hold(ctx context.Context, b *box) bool {
 		return false
 	}
 	return true
+}
+
+// acquire is the box of a container, locked for its caller.
+func (n *Node) acquire(ctx context.Context, name string) (*box, error) {
+	b, err := n.find(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.lock(ctx); err != nil {
+		return nil, err
+	}
+	if now, err := n.find(name); err != nil || now != b {
+		b.unlock()
+		return nil, errs.E(errs.NotFound, "no container %q on this node", name)
+	}
+	return b, nil
 }
 
 // all are the boxes of this moment.

@@ -197,7 +197,12 @@ func (n *Node) NICs(ctx context.Context, name string) (nics []inventory.NIC, err
 	if err != nil {
 		return nil, err
 	}
-	err = netcfg.InNS(fmt.Sprintf("/proc/%d/ns/net", c.PID), func() error {
+	ns, err := container.OpenProc(c.Process, "ns/net")
+	if err != nil {
+		return nil, err
+	}
+	defer ns.Close()
+	err = netcfg.InNS(fdPath(ns), func() error {
 		nics, err = n.fs.NICs()
 		return err
 	})
@@ -224,7 +229,12 @@ func (n *Node) OS(ctx context.Context, name string) (inventory.OS, error) {
 	if err != nil {
 		return inventory.OS{}, err
 	}
-	o, err := inventory.FS{Etc: fmt.Sprintf("/proc/%d/root/etc", c.PID)}.OS()
+	root, err := container.OpenProc(c.Process, "root")
+	if err != nil {
+		return inventory.OS{}, err
+	}
+	defer root.Close()
+	o, err := inventory.FS{Etc: fdPath(root) + "/etc"}.OS()
 	if err != nil {
 		return o, err
 	}
@@ -246,7 +256,7 @@ func (n *Node) files(name, file string) (container.Files, error) {
 	if err != nil {
 		return container.Files{}, err
 	}
-	return container.OpenFiles(get(b, func() int { return b.process.PID }))
+	return container.OpenFiles(get(b, func() shimapi.Process { return b.process }))
 }
 
 // Upload writes a file into a container.

@@ -32,8 +32,8 @@ func (n *Node) Reboot(ctx context.Context, force bool) error {
 }
 
 func (n *Node) stopForReboot(ctx context.Context, b *box) error {
-	if err := b.lock(ctx); err != nil {
-		return err
+	if !n.hold(ctx, b) {
+		return ctx.Err()
 	}
 	defer b.unlock()
 	n.cancelTimer(b)

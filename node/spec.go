@@ -15,7 +15,7 @@ type Spec struct {
 
 	// Run has what was asked for; what it leaves empty comes from the image.
 	Run        container.Spec `json:"run"`
-	Entrypoint []string       `json:"entrypoint,omitempty"` // replaces the image's; Run.Args follow it
+	Entrypoint []string       `json:"entrypoint,omitzero"` // replaces the image's; Run.Args follow it
 
 	NICs           []netcfg.NIC  `json:"nics,omitempty"`
 	HostNetworking bool          `json:"hostNetworking,omitempty"`

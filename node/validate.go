@@ -1,6 +1,7 @@
 package node
 
 import (
+	"net/netip"
 	"strings"
 
 	"github.com/buoy-edge/buoy/container"
@@ -29,6 +30,11 @@ func (s Spec) Validate() error {
 			return errs.E(errs.Invalid, "filesystem %q is not \"pool:filesystem\"", f)
 		}
 	}
+	for _, server := range s.DNS {
+		if a, err := netip.ParseAddr(server); err != nil || a.Zone() != "" {
+			return errs.E(errs.Invalid, "dns server %q is not an IP address", server)
+		}
+	}
 	for _, p := range s.InitProcesses {
 		if len(p.Args) == 0 || p.Args[0] == "" {
 			return errs.E(errs.Invalid, "an init process has no name")
@@ -41,6 +47,11 @@ func (s Spec) Validate() error {
 }
 
 func (s Spec) validateNetwork() error {
+	for k := range s.Run.Sysctls {
+		if s.HostNetworking && strings.HasPrefix(k, "net.") {
+			return errs.E(errs.Invalid, "sysctl %q would change the node's network: the container has none of its own", k)
+		}
+	}
 	if s.HostNetworking {
 		return nil // NICs and ports have no meaning then, as in Zero-OS
 	}

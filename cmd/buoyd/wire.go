@@ -124,6 +124,9 @@ func (p *parts) run(ctx context.Context, cfg config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	if err := p.node.Load(ctx); err != nil {
+		return err
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return p.node.Run(ctx) })
 	g.Go(func() error { return zero.Run(ctx) })
