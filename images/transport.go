@@ -15,6 +15,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/buoy-edge/buoy/internal/version"
@@ -41,6 +43,7 @@ type retrier struct {
 	attempts int
 	plain    func(host string) bool // hosts that may be talked to without TLS
 	log      *slog.Logger
+	answered atomic.Bool // somebody listens there
 }
 
 // errPlain is why plain HTTP was not tried.
@@ -54,11 +57,14 @@ func (t *retrier) RoundTrip(req *http.Request) (*http.Response, error) {
 	req.Header.Set("User-Agent", "buoy/"+version.Version)
 	for n := 1; ; n++ {
 		resp, err := t.inner.RoundTrip(req)
+		if err == nil {
+			t.answered.Store(true)
+		}
 		wait, again := t.again(req, resp, err, n)
 		if !again {
 			return resp, err
 		}
-		t.log.Info("registry request is repeated", "host", req.URL.Host, "wait", wait, "status", statusOf(resp), "error", err)
+		t.log.Debug("registry request is repeated", "host", req.URL.Host, "wait", wait, "status", statusOf(resp), "error", err)
 		if resp != nil {
 			_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // only to keep the connection
 			_ = resp.Body.Close()
@@ -82,7 +88,10 @@ func (t *retrier) again(req *http.Request, resp *http.Response, err error, n int
 		return 0, false
 	}
 	if err != nil {
-		return t.tune.pause(n), temporary(err)
+		// Where nobody listens at all, a person is waiting for an answer; where
+		// somebody did a moment ago, a pull is worth more patience.
+		nobody := errors.Is(err, syscall.ECONNREFUSED) && !t.answered.Load()
+		return t.tune.pause(n), !nobody && temporary(err)
 	}
 	if resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode < 500 || resp.StatusCode == http.StatusNotImplemented {
 		return 0, false

@@ -290,7 +290,10 @@ func (n *Node) ended(ctx context.Context, b *box) {
 	if exit == nil {
 		exit = &shimapi.Exit{Code: 255, At: time.Now(), Lost: true}
 	}
-	n.record(ctx, b, func() { n.decide(b, *exit) })
+	n.record(ctx, b, func() {
+		b.process = shimapi.Process{}
+		n.decide(b, *exit)
+	})
 	if err := n.takeDown(ctx, b); err != nil && ctx.Err() == nil {
 		n.cfg.Log.Error("ended container not taken down", "container", b.spec.Name, "error", err)
 	}
