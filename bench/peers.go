@@ -93,7 +93,7 @@ func (b *bench) try(ctx context.Context, name string, every int, with func(path 
 func title(ctx context.Context, path string) string {
 	name, _, _ := strings.Cut(filepath.Base(path), "-")
 	out, _ := exec.CommandContext(ctx, path, "--version").Output()
-	for _, word := range strings.Fields(string(out)) {
+	for word := range strings.FieldsSeq(string(out)) {
 		if v := strings.Trim(word, ","); v != "" && v[0] >= '0' && v[0] <= '9' {
 			return name + " " + v
 		}

@@ -2,6 +2,7 @@ package container
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -123,8 +124,11 @@ func rlimits(asked []Ulimit) []specs.POSIXRlimit {
 
 func namespaces(s Spec, h Host) []specs.LinuxNamespace {
 	l := []specs.LinuxNamespace{
-		{Type: specs.MountNamespace}, {Type: specs.PIDNamespace}, {Type: specs.IPCNamespace},
-		{Type: specs.UTSNamespace}, {Type: specs.CgroupNamespace},
+		{Type: specs.MountNamespace},
+		{Type: specs.PIDNamespace},
+		{Type: specs.IPCNamespace},
+		{Type: specs.UTSNamespace},
+		{Type: specs.CgroupNamespace},
 	}
 	if !h.HostNet {
 		l = append(l, specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: h.NetNS})
@@ -202,9 +206,7 @@ func sysctls(s Spec, h Host) map[string]string {
 			out["net.ipv4.ping_group_range"] = "0 2147483647"
 		}
 	}
-	for k, v := range s.Sysctls {
-		out[k] = v
-	}
+	maps.Copy(out, s.Sysctls)
 	return out
 }
 

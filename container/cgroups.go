@@ -53,7 +53,7 @@ func (r *Runtime) place(shim int) error {
 func inheritCpuset(root, dir string) error {
 	for _, name := range []string{"cpuset.cpus", "cpuset.mems"} {
 		if _, err := os.Stat(filepath.Join(root, "cgroup.clone_children")); err != nil {
-			return nil //nolint:nilerr // not cgroup v1
+			return nil // not cgroup v1
 		}
 		rel, err := filepath.Rel(root, dir)
 		if err != nil {
@@ -63,7 +63,7 @@ func inheritCpuset(root, dir string) error {
 		for part := range strings.SplitSeq(rel, "/") {
 			above, err := os.ReadFile(filepath.Join(at, name))
 			if err != nil {
-				return nil //nolint:nilerr // not the cpuset hierarchy
+				return nil // not the cpuset hierarchy
 			}
 			at = filepath.Join(at, part)
 			have, err := os.ReadFile(filepath.Join(at, name))

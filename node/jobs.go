@@ -80,7 +80,7 @@ func (n *Node) exec(ctx context.Context, b *box, cmd container.Command) (string,
 // newJobID is a random UUID, as Zero-OS has them.
 func newJobID() string {
 	var u [16]byte
-	rand.Read(u[:]) //nolint:errcheck // crypto/rand never fails
+	rand.Read(u[:]) // never fails
 	u[6], u[8] = u[6]&0x0f|0x40, u[8]&0x3f|0x80
 	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
 }

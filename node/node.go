@@ -222,7 +222,7 @@ func (n *Node) follow(ctx context.Context) error {
 			})
 		}
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // that the watch ended with ctx is no failure
 		}
 		if first {
 			return err // a node that cannot start containers at all should not pretend

@@ -46,7 +46,9 @@ func TestDeleteTwiceAndCreate(t *testing.T) {
 		t.Fatal(err)
 	}
 	old, _ := n.find("a")
-	old.lock(t.Context()) // the first Delete holds it
+	if err := old.lock(t.Context()); err != nil { // the first Delete holds it
+		t.Fatal(err)
+	}
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if err := n.Delete(t.Context(), "a"); !errors.Is(err, errs.NotFound) {
@@ -78,7 +80,9 @@ func TestSnapshotOlderThanStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	b, _ := n.find("a")
-	b.lock(t.Context())
+	if err := b.lock(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	n.settle(t.Context(), b, shimapi.Container{}, false)
 	b.unlock()
 	if c, _ := n.Container("a"); c.Status != Running || !shim.has("a") {

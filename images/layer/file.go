@@ -121,7 +121,7 @@ func dress(fd int, base string, e entry) error {
 
 func dressIf(err error, fd int, base string, e entry) error {
 	if err != nil {
-		return nil
+		return nil //nolint:nilerr // nothing is there to dress; the caller has err
 	}
 	return dress(fd, base, e)
 }
@@ -170,5 +170,5 @@ func setXattr(fd int, name, value string) error {
 
 // noXattr is true if err says that an attribute is not there.
 func noXattr(err error) bool {
-	return err == nil || err == unix.ENODATA || err == unix.EOPNOTSUPP || err == unix.EPERM
+	return err == nil || errors.Is(err, unix.ENODATA) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPERM)
 }

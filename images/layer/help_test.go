@@ -29,15 +29,19 @@ type item struct {
 func reg(name, body string) item {
 	return item{tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644}, body}
 }
+
 func dir(name string) item {
 	return item{tar.Header{Typeflag: tar.TypeDir, Name: name, Mode: 0o755}, ""}
 }
+
 func sym(name, target string) item {
 	return item{tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target, Mode: 0o777}, ""}
 }
+
 func hard(name, target string) item {
 	return item{tar.Header{Typeflag: tar.TypeLink, Name: name, Linkname: target}, ""}
 }
+
 func char(name string, major, minor int64) item {
 	return item{tar.Header{Typeflag: tar.TypeChar, Name: name, Devmajor: major, Devminor: minor, Mode: 0o666}, ""}
 }

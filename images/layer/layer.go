@@ -77,7 +77,8 @@ func UnpackSquashfs(ctx context.Context, dir string, r io.ReaderAt, size int64, 
 }
 
 func unpack(ctx context.Context, dir string, opt Options,
-	read func(context.Context, *tree) (string, error)) (_ Result, err error) {
+	read func(context.Context, *tree) (string, error),
+) (_ Result, err error) {
 	t, err := openTree(dir, opt.withDefaults())
 	if err != nil {
 		return Result{}, err

@@ -94,7 +94,7 @@ func (t *tree) leaveOut(e entry) bool {
 // place calls make, and once more after removing what is in its way.
 func (t *tree) place(fd int, real, base string, make func() error) error {
 	err := make()
-	if err != unix.EEXIST {
+	if !errors.Is(err, unix.EEXIST) {
 		return err
 	}
 	if err := t.remove(fd, real, base); err != nil {
@@ -116,7 +116,7 @@ func (t *tree) remove(fd int, real, base string) error {
 func (t *tree) mkdir(e entry, fd int, real, base string) error {
 	isOpaque := false
 	err := unix.Mkdirat(fd, base, 0o700)
-	if err == unix.EEXIST {
+	if errors.Is(err, unix.EEXIST) {
 		var st *unix.Stat_t
 		if st, err = statAt(fd, base); err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
 			// A directory in place of one that a whiteout removed is a new one, not one merged with the old.
@@ -169,7 +169,7 @@ func (t *tree) link(e entry, dir []string, base string) error {
 	last := parts[len(parts)-1]
 	st, err := statAt(from, last)
 	switch {
-	case err == unix.ENOENT || err == unix.ENAMETOOLONG:
+	case errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENAMETOOLONG):
 		return noTarget(e)
 	case err != nil:
 		return failed(e.name, err)

@@ -88,7 +88,7 @@ func (t *tree) finish() error {
 	top := int(t.top.Fd())
 	for path, d := range t.dirs {
 		fd, err := openBeneath(top, path)
-		if err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ELOOP {
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
 			continue // a later entry replaced it
 		}
 		if err != nil {

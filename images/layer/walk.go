@@ -1,6 +1,7 @@
 package layer
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"time"
@@ -72,7 +73,7 @@ func (w *walker) enter(part string) error {
 	}
 	st, err := statAt(w.fd, part)
 	switch {
-	case err == unix.ENOENT && w.create:
+	case errors.Is(err, unix.ENOENT) && w.create:
 		return w.mkdir(part, false)
 	case err != nil:
 		return failed(w.name, err)

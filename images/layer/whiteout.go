@@ -1,6 +1,7 @@
 package layer
 
 import (
+	"errors"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -82,7 +83,7 @@ func (t *tree) whiteoutEntry(e entry, kind whiteoutKind, dir []string, gone stri
 		return markOpaque(e.name, d)
 	case err == nil:
 		return nil // what is there hides the lower one as well
-	case err != unix.ENOENT:
+	case !errors.Is(err, unix.ENOENT):
 		return failed(e.name, err)
 	}
 	if err := unix.Mknodat(fd, gone, unix.S_IFCHR, 0); err != nil {

@@ -68,7 +68,7 @@ func (im *Image) node(ref uint64) (Node, error) {
 	if n.GID, err = im.id(gid); err != nil {
 		return Node{}, err
 	}
-	xattr := uint32(none32)
+	var xattr uint32
 	switch kind {
 	case 1:
 		xattr, err = n.directory(&c, extended)

@@ -45,8 +45,16 @@ func TestReaderReadsWhatXzWrites(t *testing.T) {
 		calls[i] = []byte{0xe8, 0xe9, 0xeb, 0xf0, 0xf8, 0, 0xff, 0x94, 0x90, byte(r.Uint32())}[r.IntN(10)]
 	}
 	for _, args := range [][]string{
-		{"-6"}, {"-0"}, {"--check=none"}, {"--check=crc32"}, {"--check=sha256"}, {"-T2", "--block-size=100000"},
-		{"--x86", "--lzma2"}, {"--arm", "--lzma2"}, {"--armthumb", "--lzma2"}, {"--arm64", "--lzma2"},
+		{"-6"},
+		{"-0"},
+		{"--check=none"},
+		{"--check=crc32"},
+		{"--check=sha256"},
+		{"-T2", "--block-size=100000"},
+		{"--x86", "--lzma2"},
+		{"--arm", "--lzma2"},
+		{"--armthumb", "--lzma2"},
+		{"--arm64", "--lzma2"},
 	} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
 			for _, in := range [][]byte{in, calls, nil, []byte("x")} {
