@@ -149,7 +149,7 @@ func (s *Store) takeRootfs(ctx context.Context, r Reference, f file, n int64, ki
 	unpin := s.pin([]string{l.key})
 	defer unpin()
 	if _, ok := s.have(l.key); !ok {
-		if err := s.fits(r.text, n); err != nil { // unpacked it is not smaller
+		if err := s.fits(n); err != nil { // unpacked it is not smaller
 			return Image{}, err
 		}
 	}

@@ -206,17 +206,20 @@ func (s *Store) checkSpace(ref string, parts []part) error {
 			}
 		}
 	}
-	return s.fits(ref, sum+largest-already)
+	if err := s.fits(sum + largest - already); err != nil {
+		return fmt.Errorf("image %q: %w", ref, err)
+	}
+	return nil
 }
 
 // fits refuses what needs more bytes than the disk has left.
-func (s *Store) fits(ref string, need int64) error {
+func (s *Store) fits(need int64) error {
 	free, err := s.free()
 	if err != nil {
 		return err
 	}
 	if need > free {
-		return errs.E(errs.Unavailable, "image %q needs at least %s below %s and %s are free; remove images or containers first", ref, size(need), s.cfg.Dir, size(free))
+		return errs.E(errs.Unavailable, "it needs at least %s below %s and %s are free; remove images or containers first", size(need), s.cfg.Dir, size(free))
 	}
 	return nil
 }

@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"syscall"
 
 	"golang.org/x/sync/errgroup"
@@ -26,13 +25,8 @@ import (
 	"github.com/buoy-edge/buoy/node/state"
 )
 
-// gcPercent trades a little CPU at work for memory at rest: a node's working
-// set is a few MB and its limit is 25.
-const gcPercent = 50
-
 // serve runs the daemon until ctx ends; containers run on.
 func serve(ctx context.Context, cfg config, log *slog.Logger) (err error) {
-	debug.SetGCPercent(gcPercent)
 	if os.Geteuid() != 0 {
 		return errs.E(errs.Invalid, "containers need root: run buoyd as root")
 	}
@@ -117,8 +111,14 @@ func (p *parts) run(ctx context.Context, cfg config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	memory := newTrimmer()
+	defer memory.stop()
 	server, err := api.New(api.Config{
-		Dialects: []api.Dialect{zero, sys}, Log: log, Observe: sys.Observe,
+		Dialects: []api.Dialect{zero, sys}, Log: log,
+		Observe: func(o api.Observation) {
+			sys.Observe(o)
+			memory.worked()
+		},
 		Opened: func(at []net.Addr) { log.Info("listening", "at", at) },
 	})
 	if err != nil {

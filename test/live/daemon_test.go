@@ -61,9 +61,17 @@ type daemon struct {
 	exit chan struct{} // closed when cmd has ended
 }
 
-// newDaemon starts an instance of its own. When the test ends, everything of it
-// must be gone after "buoyd reset".
+// newDaemon starts an instance of its own.
 func newDaemon(t testing.TB, args ...string) *daemon {
+	t.Helper()
+	d := newInstance(t, args...)
+	d.start()
+	return d
+}
+
+// newInstance is one that has not been started. When the test ends, everything
+// of it must be gone after "buoyd reset".
+func newInstance(t testing.TB, args ...string) *daemon {
 	t.Helper()
 	testroot.Require(t)
 	dir, err := os.MkdirTemp("", "buoy-live-") //nolint:usetesting // a test's own name may be too long for a socket path, and what is left must be seen
@@ -77,7 +85,6 @@ func newDaemon(t testing.TB, args ...string) *daemon {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.start()
 	return d
 }
 
