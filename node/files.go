@@ -73,6 +73,21 @@ func (n *Node) layOut(s Spec, run container.Spec, imageVolumes []string, hosts [
 	return l, nil
 }
 
+// passable says whether everyone may go through dir, as root of a user namespace
+// must on the way to its root file system.
+func passable(dir string) error {
+	for ; dir != "/"; dir = filepath.Dir(dir) {
+		st, err := os.Stat(dir)
+		if err != nil {
+			return fmt.Errorf("look at the run directory: %w", err)
+		}
+		if st.Mode().Perm()&0o001 == 0 {
+			return errs.E(errs.Conflict, "a user namespace needs a run directory that everyone may pass through, and %s is closed: chmod o+x it, or choose another --run", dir)
+		}
+	}
+	return nil
+}
+
 // volumeName is the directory of an image's volume: an image that is pulled
 // anew may list them in another order.
 func volumeName(target string) string {

@@ -88,6 +88,11 @@ func (n *Node) reserve(ctx context.Context, spec Spec, raw []byte) (*box, error)
 	if err := n.checkPorts(spec); err != nil {
 		return nil, err
 	}
+	if spec.Run.UserNS {
+		if err := passable(n.cfg.Run); err != nil {
+			return nil, err
+		}
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if _, taken := n.boxes[spec.Name]; taken {

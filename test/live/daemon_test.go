@@ -78,6 +78,9 @@ func newInstance(t testing.TB, args ...string) *daemon {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Chmod(dir, 0o711); err != nil { // root of a user namespace must get through
+		t.Fatal(err)
+	}
 	before := traces(t)
 	d := &daemon{t: t, dir: dir, addr: freeAddr(t), args: args, log: &lockedBuffer{}}
 	t.Cleanup(func() { d.finish(before) })
@@ -312,6 +315,9 @@ func (b *lockedBuffer) String() string {
 var rootfs = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "buoy-rootfs-")
 	if err != nil {
+		return "", err
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
 		return "", err
 	}
 	for _, d := range []string{"bin", "etc", "tmp", "www"} {
