@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/rogpeppe/go-internal/txtar"
 
 	"github.com/buoy-edge/buoy/container"
+	"github.com/buoy-edge/buoy/internal/transcript"
 	"github.com/buoy-edge/buoy/netcfg"
 	"github.com/buoy-edge/buoy/node"
 	"github.com/buoy-edge/buoy/node/inventory"
@@ -20,18 +20,19 @@ import (
 // seed's own bytes; "further keys are ours" at the end of an object is cut off.
 func TestSeedBytes(t *testing.T) {
 	seed := map[string]string{}
-	ar, err := txtar.ParseFile("testdata/seed001.txtar")
+	steps, err := transcript.Read("testdata/seed001.txtar")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range ar.Files {
+	for _, s := range steps {
 		var compact bytes.Buffer
-		if body := parseMessage(string(f.Data)).body; body != "" && strings.HasSuffix(f.Name, "/response") {
-			if err := json.Compact(&compact, []byte(body)); err != nil {
-				t.Fatal(err)
-			}
-			seed[strings.TrimSuffix(f.Name, "/response")] = compact.String()
+		if s.Shape() == "" {
+			continue
 		}
+		if err := json.Compact(&compact, []byte(s.Shape())); err != nil {
+			t.Fatal(err)
+		}
+		seed[s.Name] = compact.String()
 	}
 	f := newFake()
 	f.jobs[0].State = container.JobRunning

@@ -70,6 +70,9 @@ func parse(text string) message {
 	return m
 }
 
+// Shape is the JSON that the document shows as the answer, empty for none.
+func (s Step) Shape() string { return s.want.body }
+
 // Check says how an answer differs from what the document shows.
 func (s Step) Check(status int, header http.Header, body []byte) error {
 	if status != s.status {
