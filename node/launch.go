@@ -37,11 +37,12 @@ func (n *Node) launchFile(name string) string { return filepath.Join(n.runDir(na
 func (n *Node) start(ctx context.Context, b *box, hold bool, stored <-chan error) (err error) {
 	var ns *netcfg.Netns
 	var l launch
+	var dirs layout
 	var release func()
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return <-stored })
 	g.Go(func() (err error) { ns, err = n.network(gctx, b); return err })
-	g.Go(func() (err error) { l, release, err = n.prepare(gctx, b); return err })
+	g.Go(func() (err error) { l, dirs, release, err = n.prepare(gctx, b); return err })
 	err = g.Wait()
 	if ns != nil {
 		defer func() { err = errors.Join(err, ns.Close()) }() // the container has it open by then
@@ -60,18 +61,19 @@ func (n *Node) start(ctx context.Context, b *box, hold bool, stored <-chan error
 	if err != nil {
 		return err
 	}
-	if err := n.run(ctx, b, hold, l, ns); err != nil {
+	if err := n.run(ctx, b, hold, l, dirs, ns); err != nil {
 		return err
 	}
 	undo.Keep()
 	return nil
 }
 
-// prepare has the image, held, and says what runs in it.
-func (n *Node) prepare(ctx context.Context, b *box) (l launch, release func(), err error) {
+// prepare has the image, held, says what runs in it, and makes the directories
+// and files of the start.
+func (n *Node) prepare(ctx context.Context, b *box) (l launch, dirs layout, release func(), err error) {
 	for {
 		if l.Image, err = n.cfg.Images.Ensure(ctx, b.spec.Image); err != nil {
-			return l, nil, err
+			return l, dirs, nil, err
 		}
 		release = n.cfg.Images.Hold(l.Image)
 		if whole(l.Image) {
@@ -79,11 +81,27 @@ func (n *Node) prepare(ctx context.Context, b *box) (l launch, release func(), e
 		}
 		release() // it was removed before it was held; Ensure has it anew
 		if ctx.Err() != nil {
-			return l, nil, ctx.Err()
+			return l, dirs, nil, ctx.Err()
 		}
 	}
 	l.Run = resolve(b.spec, l.Image.Config)
-	return l, release, nil
+	var addr netip.Addr
+	if p, err := netip.ParsePrefix(b.rec.Address); err == nil {
+		addr = p.Addr()
+	}
+	s := b.spec
+	dirs, err = n.layOut(s, l.Run, l.Image.Config.Volumes, hostsFile(l.Run.Hostname, addr), resolvConf(hostResolv(), n.dns(s), !s.HostNetworking))
+	if err != nil {
+		return l, dirs, release, err
+	}
+	raw, err := json.Marshal(l)
+	if err == nil {
+		err = os.WriteFile(n.launchFile(s.Name), raw, 0o600)
+	}
+	if err != nil {
+		return l, dirs, release, noSpace(err)
+	}
+	return l, dirs, release, nil
 }
 
 // whole says whether all layers are there. A directory is not the store's to
@@ -101,8 +119,8 @@ func whole(img images.Image) bool {
 }
 
 // run hands the container to the shim.
-func (n *Node) run(ctx context.Context, b *box, hold bool, l launch, ns *netcfg.Netns) error {
-	req, err := n.request(b, l, ns)
+func (n *Node) run(ctx context.Context, b *box, hold bool, l launch, dirs layout, ns *netcfg.Netns) error {
+	req, err := n.request(b, l, dirs, ns)
 	if err != nil {
 		return err
 	}
@@ -128,32 +146,14 @@ func (n *Node) run(ctx context.Context, b *box, hold bool, l launch, ns *netcfg.
 	return n.startInitProcesses(ctx, b)
 }
 
-// request is what the shim is asked to run. It makes the directories and files
-// that it names.
-func (n *Node) request(b *box, l launch, ns *netcfg.Netns) (shimapi.RunRequest, error) {
+// request is what the shim is asked to run.
+func (n *Node) request(b *box, l launch, dirs layout, ns *netcfg.Netns) (shimapi.RunRequest, error) {
 	s, run := b.spec, l.Run
-	var addr netip.Addr
-	host := container.Host{HostNet: s.HostNetworking, Cgroup: n.cfg.Runtime.CgroupOf(s.Name)}
+	host := container.Host{HostNet: s.HostNetworking, Cgroup: n.cfg.Runtime.CgroupOf(s.Name), Mounts: dirs.mounts}
 	if ns != nil {
 		host.NetNS = ns.Path()
-		p, err := netip.ParsePrefix(b.rec.Address)
-		if err != nil {
-			return shimapi.RunRequest{}, err
-		}
-		addr = p.Addr()
 	}
-	out, err := n.layOut(s, run, l.Image.Config.Volumes, hostsFile(run.Hostname, addr), resolvConf(hostResolv(), n.dns(s), !s.HostNetworking))
-	if err != nil {
-		return shimapi.RunRequest{}, err
-	}
-	raw, err := json.Marshal(l)
-	if err == nil {
-		err = os.WriteFile(n.launchFile(s.Name), raw, 0o600)
-	}
-	if err != nil {
-		return shimapi.RunRequest{}, noSpace(err)
-	}
-	host.Mounts = out.mounts
+	var err error
 	if run.Mounts, err = own(run.Mounts); err != nil {
 		return shimapi.RunRequest{}, err
 	}
@@ -167,8 +167,8 @@ func (n *Node) request(b *box, l launch, ns *netcfg.Netns) (shimapi.RunRequest, 
 	}
 	return shimapi.RunRequest{
 		ID: s.Name, Launch: b.launch, Spec: spec, User: run.User, Seccomp: profile, Init: run.Init,
-		Rootfs:  shimapi.Rootfs{Base: cmp.Or(l.Image.Base, "/"), Lower: l.Image.Layers, Upper: out.upper, Work: out.work},
-		Volumes: out.volumes,
+		Rootfs:  shimapi.Rootfs{Base: cmp.Or(l.Image.Base, "/"), Lower: l.Image.Layers, Upper: dirs.upper, Work: dirs.work},
+		Volumes: dirs.volumes,
 		Log:     shimapi.Log{Path: n.logFile(s.Name)},
 	}, nil
 }
