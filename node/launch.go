@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -118,6 +119,9 @@ func whole(img images.Image) bool {
 	return true
 }
 
+// startTime is how long the shim may take for a start, on the slowest disk.
+const startTime = time.Minute
+
 // run hands the container to the shim.
 func (n *Node) run(ctx context.Context, b *box, hold bool, l launch, dirs layout, ns *netcfg.Netns) error {
 	req, err := n.request(b, l, dirs, ns)
@@ -125,7 +129,14 @@ func (n *Node) run(ctx context.Context, b *box, hold bool, l launch, dirs layout
 		return err
 	}
 	req.Hold = hold
-	p, err := n.cfg.Runtime.Shim().Run(ctx, req)
+	// Not given up with the caller: a delete could overtake a start that the
+	// shim has not heard of yet, and leave what it starts.
+	sctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startTime)
+	defer cancel()
+	p, err := n.cfg.Runtime.Shim().Run(sctx, req)
+	if err == nil {
+		err = ctx.Err()
+	}
 	if err != nil {
 		return err
 	}

@@ -162,8 +162,22 @@ static void reap(long child)
 			leave((st & 0x7f) ? 128 + (st & 0x7f) : (st >> 8) & 0xff);
 }
 
-static void __attribute__((noreturn)) stay(char **argv, char **env)
+// show_name makes ps say what PID 1 is: the kernel takes the argument block for
+// one text, up to its first NUL, once the block's last byte is not NUL.
+static void show_name(char *first, char *end)
 {
+	static const char name[] = "buoy-init";
+
+	if (end - first <= (long)sizeof name)
+		return;
+	for (size_t i = 0; i < sizeof name; i++)
+		first[i] = name[i];
+	end[-1] = '.';
+}
+
+static void __attribute__((noreturn)) stay(char *first, char **argv, char **env)
+{
+	char *end = argv[-1];
 	unsigned long all = ~0UL;
 	long child = 0;
 
@@ -180,6 +194,11 @@ static void __attribute__((noreturn)) stay(char **argv, char **env)
 		}
 	}
 	SYS(close, GATE);
+	for (char **a = argv; *a; a++)
+		end = *a;
+	while (*end++)
+		;
+	show_name(first, end);
 	for (;;) {
 		long sig = SYS(rt_sigtimedwait, &all, 0, 0, 8);
 		if (sig == SIGCHLD)
@@ -213,7 +232,7 @@ __attribute__((noreturn, used)) void start(long *stack)
 		load_filter();
 	wait_for_go();
 	if (init)
-		stay(argv + 2, env);
+		stay(argv[0], argv + 2, env);
 	if (argc < 3)
 		fail('x', ENOENT);
 	run(argv + 2, env);

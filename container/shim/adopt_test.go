@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -87,6 +89,8 @@ func TestAdopt(t *testing.T) {
 func consecutive(t *testing.T, out string) {
 	t.Helper()
 	i := 0
+	// A line whose writer was away for a second in the middle of it is logged in parts.
+	out = regexp.MustCompile(`stdout P (.*)\nstdout F `).ReplaceAllString(out, "stdout F $1")
 	for l := range strings.Lines(out) {
 		if l != fmt.Sprintf("stdout F %d\n", i) {
 			t.Fatalf("line %d of the log is %q", i, l)
@@ -261,4 +265,93 @@ func TestSecondReaper(t *testing.T) {
 	_ = syscall.Kill(n.reaper.Process.Pid, syscall.SIGTERM)
 	time.Sleep(50 * time.Millisecond)
 	n.awaitShim()
+}
+
+// TestStuck: what an adopting shim could not remove is in no list; Quit names
+// it, and the next Run of that id removes it.
+func TestStuck(t *testing.T) {
+	n := startNode(t)
+	n.mustRun(n.request("c", "sleep", "1000"))
+	at := filepath.Join(n.run, "shim", "c", "busy")
+	if err := os.Mkdir(at, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", at, "tmpfs", 0, ""); err != nil {
+		t.Skipf("mount: %v", err)
+	}
+	mounted := true
+	defer func() {
+		if mounted {
+			_ = syscall.Unmount(at, syscall.MNT_DETACH)
+		}
+	}()
+	if err := n.Delete(t.Context(), "c"); err == nil {
+		t.Fatal("Delete removed a busy directory")
+	}
+	n.killShim()
+	if _, ok := n.get("c"); ok {
+		t.Error("a half-removed container is listed")
+	}
+	if err := n.Quit(t.Context()); err == nil || !strings.Contains(err.Error(), `"c"`) {
+		t.Errorf("Quit: %v, want that it names the container", err)
+	}
+	if _, err := n.Run(t.Context(), n.request("c", "true")); err == nil {
+		t.Error("Run beside what is left: no error")
+	}
+	if err := syscall.Unmount(at, syscall.MNT_DETACH); err != nil {
+		t.Fatal(err)
+	}
+	mounted = false
+	n.mustRun(n.request("c", "true"))
+	n.exit("c")
+	n.noStuck()
+}
+
+// noStuck is TestStuck with nobody but Quit left to clear up.
+func (n *node) noStuck() {
+	n.Helper()
+	at := filepath.Join(n.run, "shim", "c", "busy")
+	_ = os.Mkdir(at, 0o700)
+	if err := syscall.Mount("tmpfs", at, "tmpfs", 0, ""); err != nil {
+		n.Fatal(err)
+	}
+	_ = n.Delete(n.Context(), "c")
+	n.killShim()
+	if err := syscall.Unmount(at, syscall.MNT_DETACH); err != nil {
+		n.Fatal(err)
+	}
+	n.mustRun(n.request("other", "sleep", "1000"))
+	if err := n.Quit(n.Context()); !errors.Is(err, errs.Conflict) {
+		n.Errorf("Quit: %v, want Conflict for the other", err)
+	}
+	if _, err := os.Stat(filepath.Join(n.run, "shim", "c")); !errors.Is(err, os.ErrNotExist) {
+		n.Errorf("Quit left the half-removed one: %v", err)
+	}
+}
+
+// TestLeadingDot: names that ls hides are names like others.
+func TestLeadingDot(t *testing.T) {
+	n := startNode(t)
+	for _, id := range []string{".new", "..a", ".-"} {
+		r := n.request(id, "sleep", "1000")
+		r.Init = true
+		n.mustRun(r)
+		if _, err := n.Exec(t.Context(), shimapi.ExecRequest{ID: id, Job: ".new", Process: process("sleep", "1000")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.killShim()
+	for _, id := range []string{".new", "..a", ".-"} {
+		c, ok := n.get(id)
+		if !ok || c.Status != shimapi.Running || len(c.Jobs) != 1 || c.Jobs[0].Exit != nil {
+			t.Errorf("adopted %s: %+v", id, c)
+		}
+		if _, err := n.Exec(t.Context(), shimapi.ExecRequest{ID: id, Job: "..", Process: process("true")}); !errors.Is(err, errs.Invalid) {
+			t.Errorf("job ..: %v", err)
+		}
+		if err := n.Delete(t.Context(), id); err != nil {
+			t.Error(err)
+		}
+	}
+	n.noTraces(t.Context())
 }

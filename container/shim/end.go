@@ -135,6 +135,18 @@ func (s *Server) delete(ctx context.Context, id string) error {
 	return nil
 }
 
+// clearStuck tries again to remove what undoLeft could not. It is in no list,
+// so nobody else will.
+func (s *Server) clearStuck(ctx context.Context, c *container) error {
+	c.mu.Lock()
+	stuck := c.deleting && !c.made && !c.gone
+	c.mu.Unlock()
+	if !stuck {
+		return nil
+	}
+	return s.delete(ctx, c.id)
+}
+
 // lockLife gets hold of a container that others start or use. What they wait
 // for is killed, so that this ends.
 func (s *Server) lockLife(ctx context.Context, c *container) error {

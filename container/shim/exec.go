@@ -113,7 +113,7 @@ func (s *Server) enter(t *task, r *shimapi.ExecRequest, g *gate) error {
 	}
 	defer files.close()
 	if err := lc.Start(p); err != nil {
-		return trim(err)
+		return explain(err)
 	}
 	g.closeChild()
 	pid, err := p.Pid()

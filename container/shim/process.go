@@ -8,7 +8,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"unsafe"
 
 	"github.com/opencontainers/runc/libcontainer"
 	"github.com/opencontainers/runc/libcontainer/configs"
@@ -151,8 +150,6 @@ type trimmed struct {
 
 func (t *trimmed) Error() string { return t.text }
 func (t *trimmed) Unwrap() error { return t.err }
-
-func ptr(b []byte) unsafe.Pointer { return unsafe.Pointer(&b[0]) }
 
 // outputEnds is what a new process gets as 0, 1 and 2.
 type outputEnds struct{ stdin, stdout, stderr *os.File }

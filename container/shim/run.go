@@ -3,6 +3,7 @@
 package shim
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/opencontainers/runc/libcontainer"
 	"github.com/opencontainers/runc/libcontainer/configs"
+	"github.com/opencontainers/runc/libcontainer/configs/validate"
 	"golang.org/x/sys/unix"
 
 	"github.com/buoy-edge/buoy/container/shimapi"
@@ -19,11 +21,16 @@ import (
 // run starts a container or prepares it. The order is what makes it safe to
 // die anywhere: a record "making" first, which the next shim removes with all
 // it names; then the parts; "running" only when the program has been exec'ed.
-func (s *Server) run(r shimapi.RunRequest) (p shimapi.Process, err error) {
+func (s *Server) run(ctx context.Context, r shimapi.RunRequest) (p shimapi.Process, err error) {
 	s.warmer.warm()
 	defer s.work.Add(1)
 	if err := checkRun(&r); err != nil {
 		return p, err
+	}
+	if left := s.find(r.ID); left != nil {
+		if err := s.clearStuck(ctx, left); err != nil {
+			return p, err
+		}
 	}
 	c, err := s.reserve(r.ID)
 	if err != nil {
@@ -161,6 +168,10 @@ func (m *making) start() (err error) {
 	if err != nil {
 		return err
 	}
+	// Create does it too, but its answer does not tell this from trouble of the machine.
+	if err := validate.Validate(m.config); err != nil {
+		return errs.E(errs.Invalid, "read the spec: %w", err)
+	}
 	if m.lc, err = libcontainer.Create(m.s.lcDir(), m.c.id, m.config); err != nil {
 		return trim(err)
 	}
@@ -173,7 +184,7 @@ func (m *making) start() (err error) {
 	defer files.close()
 	p.Init = true
 	if err := m.lc.Start(p); err != nil {
-		return trim(err)
+		return explain(err)
 	}
 	pid, err := p.Pid()
 	if err != nil {

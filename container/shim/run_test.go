@@ -62,12 +62,34 @@ func TestRunFails(t *testing.T) {
 		{"layer", func(r *shimapi.RunRequest) { r.Rootfs.Lower = []string{"nolayer"} }, errs.NotFound, "nolayer"},
 		{"mount", func(r *shimapi.RunRequest) {
 			r.Spec.Mounts = append(r.Spec.Mounts, specs.Mount{Destination: "/x", Type: "bind", Source: "/no/such", Options: []string{"rbind"}})
-		}, errs.Internal, "/no/such"},
+		}, errs.Invalid, "/no/such"},
+		{"target", func(r *shimapi.RunRequest) {
+			r.Spec.Mounts = append(r.Spec.Mounts, specs.Mount{Destination: "/etc/passwd/x", Type: "tmpfs", Source: "tmpfs"})
+		}, errs.Invalid, `cannot be mounted on "/etc/passwd/x": not a directory`},
+		{"below-proc", func(r *shimapi.RunRequest) {
+			r.Spec.Mounts = append(r.Spec.Mounts, specs.Mount{Destination: "/proc/sys/x", Type: "tmpfs", Source: "tmpfs"})
+		}, errs.Invalid, "/proc"},
+		{"relative", func(r *shimapi.RunRequest) {
+			r.Spec.Mounts = append(r.Spec.Mounts, specs.Mount{Destination: "x/../..", Type: "tmpfs", Source: "tmpfs"})
+		}, errs.Invalid, "nothing can be mounted"},
+		{"cpus", func(r *shimapi.RunRequest) {
+			r.Spec.Linux.Resources.CPU = &specs.LinuxCPU{Cpus: "0-4000"}
+		}, errs.Invalid, `CPU set "0-4000" does not fit the CPUs of this machine`},
+		{"sysctl", func(r *shimapi.RunRequest) {
+			r.Spec.Linux.Sysctl = map[string]string{"net.nothing.like_it": "1"}
+		}, errs.Invalid, `sysctl "net.nothing.like_it" cannot be set`},
+		{"sysctl-value", func(r *shimapi.RunRequest) {
+			r.Spec.Linux.Sysctl = map[string]string{"net.ipv4.ip_forward": "maybe"}
+		}, errs.Invalid, `sysctl "net.ipv4.ip_forward" does not take "maybe"`},
+		{"host-sysctl", func(r *shimapi.RunRequest) {
+			r.Spec.Linux.Sysctl = map[string]string{"kernel.panic": "1"}
+		}, errs.Invalid, "kernel.panic"},
+		{"cwd", func(r *shimapi.RunRequest) { r.Spec.Process.Cwd = "/etc/passwd" }, errs.Invalid, "/etc/passwd"},
 		{"rlimit", func(r *shimapi.RunRequest) { r.Spec.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_X"}} }, errs.Invalid, "RLIMIT_X"},
 		{"memory", func(r *shimapi.RunRequest) {
 			limit := int64(64 << 10)
 			r.Spec.Linux.Resources.Memory = &specs.LinuxMemory{Limit: &limit}
-		}, errs.Internal, ""},
+		}, errs.Invalid, "memory limit 65536 is too small"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := n.request("f-"+c.name, "true")
@@ -182,6 +204,12 @@ func TestInit(t *testing.T) {
 	r := n.request("none")
 	r.Init = true
 	p := n.mustRun(r)
+	if got := procFile(p.PID, "cmdline"); got != "buoy-init\x00" {
+		t.Errorf("command line of the init: %q", got)
+	}
+	if got := procFile(p.PID, "comm"); got != "buoy-init\n" {
+		t.Errorf("name of the init: %q", got)
+	}
 	if err := n.Signal(t.Context(), shimapi.SignalRequest{ID: "none", Signal: 15}); err != nil {
 		t.Fatal(err)
 	}
@@ -193,6 +221,9 @@ func TestInit(t *testing.T) {
 	r.Init = true
 	p = n.mustRun(r)
 	n.until("it is up", func() bool { return strings.Contains(n.output(r.Log.Path), "up") })
+	if got := procFile(p.PID, "cmdline"); got != "buoy-init\x00" {
+		t.Errorf("command line of the init: %q", got)
+	}
 	time.Sleep(200 * time.Millisecond)
 	if z := zombies(n.cgroupPids("reap")); z > 0 {
 		t.Errorf("%d zombies", z)
@@ -209,6 +240,11 @@ func TestInit(t *testing.T) {
 	if e := n.exit("sig"); e.Code != 137 {
 		t.Errorf("exit %+v, want 137", e)
 	}
+}
+
+func procFile(pid int, name string) string {
+	raw, _ := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, name))
+	return string(raw)
 }
 
 func (n *node) cgroupPids(id string) []string {
@@ -411,6 +447,38 @@ func TestWatchAndQuit(t *testing.T) {
 	cancel()
 	if err := <-done; err == nil {
 		t.Error("Watch returned nil")
+	}
+}
+
+// TestCapabilities: who is not root has none to use, as with docker, whatever
+// the container's root has.
+func TestCapabilities(t *testing.T) {
+	n := startNode(t)
+	none := "CapPrm: 0000000000000000 CapEff: 0000000000000000"
+	for i, c := range []struct {
+		user string
+		init bool
+		root bool
+	}{{"", false, true}, {"", true, true}, {"alice", false, false}, {"alice", true, false}, {"4711:0", false, false}} {
+		r := n.request(fmt.Sprintf("caps%d", i), "sh", "-c", "while read -r a b; do case $a in Cap*) echo -n $a $b' ';; esac; done < /proc/self/status; echo; sleep 1000")
+		r.User, r.Init = c.user, c.init
+		n.mustRun(r)
+		job := shimapi.ExecRequest{ID: r.ID, Job: "j", User: c.user, Process: process("sh", "-c", "while read -r a b; do case $a in Cap*) echo -n $a $b' ';; esac; done < /proc/self/status; echo")}
+		job.Log.Path = r.Log.Path + ".job"
+		if _, err := n.Exec(t.Context(), job); err != nil {
+			t.Fatal(err)
+		}
+		n.jobExit(r.ID, "j")
+		for _, log := range []string{r.Log.Path, job.Log.Path} {
+			n.until("it has spoken", func() bool { return strings.Contains(n.output(log), "CapBnd") })
+			got := n.output(log)
+			if strings.Contains(got, none) == c.root || strings.Contains(got, "CapBnd: 0000000000000000") {
+				t.Errorf("user %q, init %v: %s", c.user, c.init, got)
+			}
+			if !strings.Contains(got, "CapInh: 0000000000000000") || !strings.Contains(got, "CapAmb: 0000000000000000") {
+				t.Errorf("user %q, init %v: %s", c.user, c.init, got)
+			}
+		}
 	}
 }
 

@@ -106,7 +106,7 @@ func (s *Server) call(ctx context.Context, req shimapi.Request) (any, error) {
 		s.warmer.warm()
 		return nil, nil
 	case shimapi.OpRun:
-		return arg(req, s.run)
+		return arg(req, func(r shimapi.RunRequest) (shimapi.Process, error) { return s.run(ctx, r) })
 	case shimapi.OpRelease:
 		return arg(req, noReply(func(r shimapi.Ref) error { return s.release(r.ID) }))
 	case shimapi.OpExec:
@@ -122,14 +122,19 @@ func (s *Server) call(ctx context.Context, req shimapi.Request) (any, error) {
 	case shimapi.OpForget:
 		return arg(req, noReply(s.forget))
 	case shimapi.OpQuit:
-		return nil, s.quit()
+		return nil, s.quit(ctx)
 	case shimapi.OpWatch: // answer has taken it
 	}
 	return nil, errs.E(errs.Invalid, "unknown call %q", req.Op)
 }
 
 // quit lets no further container in; answer ends the server after the reply.
-func (s *Server) quit() error {
+func (s *Server) quit(ctx context.Context) error {
+	for _, c := range s.all() {
+		if err := s.clearStuck(ctx, c); err != nil {
+			return err
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if n := len(s.containers); n > 0 {

@@ -15,6 +15,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -173,11 +175,11 @@ func (d *daemon) finish(before []string) {
 	}
 	// The kernel takes down closed network namespaces in its own time.
 	after := traces(d.t)
-	for deadline := time.Now().Add(10 * time.Second); len(added(before, after)) > 0 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(10 * time.Second); len(d.mine(added(before, after))) > 0 && time.Now().Before(deadline); {
 		time.Sleep(20 * time.Millisecond)
 		after = traces(d.t)
 	}
-	if left := added(before, after); len(left) > 0 {
+	if left := d.mine(added(before, after)); len(left) > 0 {
 		d.t.Errorf("left on the machine:\n%s", strings.Join(left, "\n"))
 	}
 }
@@ -201,7 +203,8 @@ func traces(t testing.TB) []string {
 		t.Fatal(err)
 	}
 	for _, l := range links {
-		add("link", l.Name)
+		alias, _ := os.ReadFile("/sys/class/net/" + l.Name + "/ifalias") // it may have gone
+		add("link", l.Name+" "+string(alias))
 	}
 	tables, err := exec.Command("nft", "list", "tables").Output()
 	if err != nil {
@@ -246,6 +249,17 @@ func added(before, after []string) []string {
 		}
 	}
 	return out
+}
+
+var instances = regexp.MustCompile(`\bb[0-9a-f]{7}\b|buoy-live-[0-9]+`)
+
+// mine leaves out what names another instance: somebody else may be testing on
+// this machine.
+func (d *daemon) mine(lines []string) []string {
+	return slices.DeleteFunc(lines, func(line string) bool {
+		named := instances.FindAllString(line, -1)
+		return len(named) > 0 && !slices.Contains(named, d.instance()) && !strings.Contains(line, d.dir)
+	})
 }
 
 // await waits for a condition that something else brings about.
