@@ -251,7 +251,7 @@ func added(before, after []string) []string {
 	return out
 }
 
-var instances = regexp.MustCompile(`\bb[0-9a-f]{7}\b|buoy-live-[0-9]+`)
+var instances = regexp.MustCompile(`\bb[0-9a-f]{7}\b|buoy-(live|test|bench)-[0-9]+`)
 
 // mine leaves out what names another instance: somebody else may be testing on
 // this machine.
