@@ -96,6 +96,22 @@ func open(ctx context.Context, addrs []string) (doors []net.Listener, err error)
 	return doors, nil
 }
 
+// CheckAddr says what is wrong with an address to listen at.
+func CheckAddr(addr string) error {
+	if strings.HasPrefix(addr, "unix:") || strings.HasPrefix(addr, "/") {
+		return nil
+	}
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return errs.E(errs.Invalid, "listen at %q: it must be HOST:PORT or the absolute path of a unix socket", addr)
+	}
+	if !loopback(host) {
+		return errs.E(errs.Invalid, "listen at %q: without TLS and tokens, which are not there yet, "+
+			"only loopback addresses such as 127.0.0.1 are allowed", addr)
+	}
+	return nil
+}
+
 func openOne(ctx context.Context, addr string) (net.Listener, error) {
 	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
 		return openUnix(ctx, filepath.Clean(path))
@@ -103,13 +119,8 @@ func openOne(ctx context.Context, addr string) (net.Listener, error) {
 	if strings.HasPrefix(addr, "/") {
 		return openUnix(ctx, filepath.Clean(addr))
 	}
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return nil, errs.E(errs.Invalid, "listen at %q: it must be HOST:PORT or the absolute path of a unix socket", addr)
-	}
-	if !loopback(host) {
-		return nil, errs.E(errs.Invalid, "listen at %q: without TLS and tokens, which are not there yet, "+
-			"only loopback addresses such as 127.0.0.1 are allowed", addr)
+	if err := CheckAddr(addr); err != nil {
+		return nil, err
 	}
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", addr)

@@ -157,8 +157,9 @@ func mounts(s Spec, h Host) []specs.Mount {
 		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", ro}},
 		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"nosuid", "noexec", "nodev", ro, "relatime"}},
 	}
-	if s.UserNS && h.HostNet {
-		// sysfs can only be mounted by the owner of the network namespace.
+	if s.UserNS && (h.HostNet || h.NetNS != "") {
+		// sysfs can only be mounted by the owner of the network namespace, and
+		// one that was made outside is not the container's own.
 		l[5] = specs.Mount{Destination: "/sys", Type: "bind", Source: "/sys", Options: []string{"rbind", "nosuid", "noexec", "nodev", "ro"}}
 	}
 	for _, m := range slices.Concat(h.Mounts, s.Mounts) {
@@ -197,16 +198,34 @@ func mount(m Mount) specs.Mount {
 }
 
 func sysctls(s Spec, h Host) map[string]string {
-	out := map[string]string{}
+	out := maps.Clone(s.Sysctls)
+	if out == nil {
+		out = map[string]string{}
+	}
+	if s.UserNS && h.NetNS != "" {
+		// The container's root has no say in a network namespace made outside;
+		// whoever made it sets NetSysctls there.
+		maps.DeleteFunc(out, func(k, _ string) bool { return strings.HasPrefix(k, "net.") })
+		return out
+	}
 	if !h.HostNet {
-		// As docker: no privilege is needed for ports below 1024 or for ping
-		// inside a network namespace of one's own.
-		out["net.ipv4.ip_unprivileged_port_start"] = "0"
-		if !s.UserNS {
-			out["net.ipv4.ping_group_range"] = "0 2147483647"
+		maps.Copy(out, NetSysctls(s))
+	}
+	return out
+}
+
+// NetSysctls are the sysctls of the container's network namespace: as docker has
+// it, no privilege is needed in there for ports below 1024 or for ping.
+func NetSysctls(s Spec) map[string]string {
+	out := map[string]string{"net.ipv4.ip_unprivileged_port_start": "0"}
+	if !s.UserNS {
+		out["net.ipv4.ping_group_range"] = "0 2147483647"
+	}
+	for k, v := range s.Sysctls {
+		if strings.HasPrefix(k, "net.") {
+			out[k] = v
 		}
 	}
-	maps.Copy(out, s.Sysctls)
 	return out
 }
 

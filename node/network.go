@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
+	"strings"
 
+	"github.com/buoy-edge/buoy/container"
 	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/buoy-edge/buoy/netcfg"
 )
@@ -59,10 +62,24 @@ func (n *Node) network(ctx context.Context, b *box) (ns *netcfg.Netns, err error
 	if err == nil {
 		err = n.cfg.Net.Attach(ctx, ns.Path(), link)
 	}
+	if err == nil && b.spec.Run.UserNS {
+		err = netcfg.InNS(ns.Path(), func() error { return setSysctls(container.NetSysctls(b.spec.Run)) })
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("NIC default: %w", err), ns.Close())
 	}
 	return ns, nil
+}
+
+// setSysctls sets sysctls of the calling thread's network namespace.
+func setSysctls(values map[string]string) error {
+	for k, v := range values {
+		file := "/proc/sys/" + strings.ReplaceAll(k, ".", "/")
+		if err := os.WriteFile(file, []byte(v), 0); err != nil {
+			return errs.E(errs.Invalid, "sysctl %q cannot be set to %q: %w", k, v, err)
+		}
+	}
+	return nil
 }
 
 // link is what Attach is asked to make for the container's default NIC.

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	"github.com/buoy-edge/buoy/api"
 )
 
 // Where a node keeps its things when nothing else is said.
@@ -81,6 +83,11 @@ func parse(args []string, usage io.Writer) (config, error) {
 	if f.NArg() > 0 {
 		return c, fmt.Errorf("%q is out of place; the commands are reset and version, and they come before the flags", f.Arg(0))
 	}
+	given := map[string]bool{}
+	f.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	if given["data"] != given["run"] {
+		return c, errors.New("--data and --run belong together: give both, or neither for " + defaultData + " and " + defaultRun)
+	}
 	c.plainHTTP = plain
 	for _, m := range mirrors {
 		registry, host, ok := strings.Cut(m, "=")
@@ -105,6 +112,11 @@ func (c *config) complete(listen []string, cidr, publish string) (err error) {
 		return fmt.Errorf("--run %s is too long: the path of a socket in it has more than %d bytes", c.run, maxSocket)
 	}
 	c.listen = append([]string{filepath.Join(c.run, "buoy.sock")}, listen...)
+	for _, addr := range listen {
+		if err := api.CheckAddr(addr); err != nil {
+			return err
+		}
+	}
 	if c.nodeID != "" && !idPattern.MatchString(c.nodeID) {
 		return fmt.Errorf("--node-id %q is not of 1 to 63 letters, digits, '.', '_' and '-'", c.nodeID)
 	}

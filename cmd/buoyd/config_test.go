@@ -31,7 +31,7 @@ func TestParseDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := parse([]string{"--run", "/tmp/b"}, io.Discard)
+	b, err := parse([]string{"--data", "/tmp/bd", "--run", "/tmp/b"}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func TestParseDefaults(t *testing.T) {
 	if a.instance() == b.instance() || a.bridge == b.bridge || a.prefix.Overlaps(b.prefix) || len(a.instance()) > 8 || len(a.bridge) > 15 {
 		t.Errorf("%s %s %s, %s %s %s", a.instance(), a.bridge, a.prefix, b.instance(), b.bridge, b.prefix)
 	}
-	if same, err := parse([]string{"--run", "/tmp/x/../b/"}, io.Discard); err != nil || same.instance() != b.instance() {
+	if same, err := parse([]string{"--data", "/tmp/bd", "--run", "/tmp/x/../b/"}, io.Discard); err != nil || same.instance() != b.instance() {
 		t.Errorf("another spelling is another instance: %s, %v", same.instance(), err)
 	}
 }

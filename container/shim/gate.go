@@ -103,7 +103,7 @@ func (g *gate) report(name string, head []byte) error {
 	switch errno {
 	case unix.ENOENT, unix.ENOTDIR:
 		return errs.E(errs.NotFound, "command %q not found in the image", name)
-	case unix.EACCES, unix.ENOEXEC, unix.EISDIR:
+	case unix.EACCES, unix.ENOEXEC, unix.EISDIR, unix.ELOOP, unix.ENAMETOOLONG, unix.EINVAL, unix.E2BIG:
 		return errs.E(errs.Invalid, "command %q is not executable: %w", name, errno)
 	}
 	return errs.E(errs.Internal, "exec %q: %w", name, errno)

@@ -60,6 +60,7 @@ func TestOptions(t *testing.T) {
 		{"no network", func(*buoy.CreateRequest) {}, "ip -o link | wc -l", "1"},
 		{"host network", func(r *buoy.CreateRequest) { r.HostNetworking = true }, "[ $(ip -o link | wc -l) -gt 1 ] && echo many", "many"},
 		{"user namespace", func(r *buoy.CreateRequest) { r.UserNS = true }, "cat /proc/self/uid_map | tr -s ' '", " 0 1000000 65536"},
+		{"user namespace with a NIC", func(r *buoy.CreateRequest) { r.UserNS = true; r.NICs = []buoy.NIC{{Type: "default"}} }, "ip route | grep -c default", "1"},
 		{"device", func(r *buoy.CreateRequest) { r.Devices = []buoy.Device{{Path: "/dev/kmsg", Permissions: "r"}} }, "[ -c /dev/kmsg ] && echo there", "there"},
 		{"shm", func(r *buoy.CreateRequest) { r.ShmSize = 2 << 20 }, "df -k /dev/shm | tail -1 | awk '{print $2}'", "2048"},
 	}
