@@ -15,7 +15,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -251,14 +250,12 @@ func added(before, after []string) []string {
 	return out
 }
 
-var instances = regexp.MustCompile(`\bb[0-9a-f]{7}\b|buoy-(live|test|bench)-[0-9]+`)
-
-// mine leaves out what names another instance: somebody else may be testing on
-// this machine.
+// mine leaves out what is not this instance's: others may be at work on this
+// machine too. Nameless is only a link that lost its alias on the way.
 func (d *daemon) mine(lines []string) []string {
 	return slices.DeleteFunc(lines, func(line string) bool {
-		named := instances.FindAllString(line, -1)
-		return len(named) > 0 && !slices.Contains(named, d.instance()) && !strings.Contains(line, d.dir)
+		nameless := strings.HasPrefix(line, "link bv") && !strings.Contains(line, "buoy:")
+		return !nameless && !strings.HasPrefix(line, "ip_forward") && !strings.Contains(line, d.instance()) && !strings.Contains(line, d.dir)
 	})
 }
 
