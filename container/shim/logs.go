@@ -20,7 +20,6 @@ import (
 type logs struct {
 	epfd, wake int
 	scratch    [2]int // the pipe that tee copies into
-	null       int    // where taken bytes go
 	mark       *mark
 	in         []byte // what tee brought
 	out        []byte // the same as records
@@ -64,9 +63,6 @@ func newLogs(markPath string) (l *logs, err error) {
 	}
 	if err := unix.Pipe2(l.scratch[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
 		return nil, fmt.Errorf("pipe: %w", err)
-	}
-	if l.null, err = unix.Open("/dev/null", unix.O_WRONLY|unix.O_CLOEXEC, 0); err != nil {
-		return nil, fmt.Errorf("open /dev/null: %w", err)
 	}
 	l.mark, err = openMark(markPath)
 	return l, err
@@ -265,13 +261,16 @@ func (l *logs) move(st *stream, data []byte) {
 	l.mark.clear()
 }
 
+// take removes what has been logged from the pipe. It is a read, into a buffer
+// that is done with: a kill can end a splice half-way, and the next shim would
+// log the rest of the batch again.
 func (l *logs) take(st *stream, n int) {
 	for n > 0 {
-		m, err := unix.Splice(st.fd, nil, l.null, nil, n, unix.SPLICE_F_NONBLOCK)
+		m, err := unix.Read(st.fd, l.out[:n])
 		if m <= 0 && !errors.Is(err, unix.EINTR) {
 			return
 		}
-		n -= int(max(m, 0))
+		n -= max(m, 0)
 	}
 }
 

@@ -121,9 +121,29 @@ func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 	return conn, nil
 }
 
+// dialPatience bounds the wait for a shim that is on its way: its reaper starts
+// one within 20 ms, or a second if it keeps dying.
+const dialPatience = 2 * time.Second
+
+// reach dials until somebody listens. Nothing has been asked yet, so waiting
+// costs nothing but time.
+func (c *Client) reach(ctx context.Context) (net.Conn, error) {
+	deadline := time.Now().Add(dialPatience)
+	for {
+		conn, err := c.dial(ctx)
+		if err == nil || ctx.Err() != nil || time.Now().After(deadline) {
+			return conn, err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
 // take gives a connection, and whether it has been used before: one the shim
 // may have closed in the meantime.
-func (c *Client) take(ctx context.Context) (net.Conn, bool, error) {
+func (c *Client) take(ctx context.Context, op Op) (net.Conn, bool, error) {
 	c.mu.Lock()
 	if n := len(c.idle); n > 0 {
 		conn := c.idle[n-1]
@@ -132,7 +152,11 @@ func (c *Client) take(ctx context.Context) (net.Conn, bool, error) {
 		return conn, true, nil
 	}
 	c.mu.Unlock()
-	conn, err := c.dial(ctx)
+	if op == OpHello { // which asks whether somebody is there
+		conn, err := c.dial(ctx)
+		return conn, false, err
+	}
+	conn, err := c.reach(ctx)
 	return conn, false, err
 }
 
@@ -159,7 +183,7 @@ func (c *Client) call(ctx context.Context, op Op, body, reply any) error {
 		req.Body = raw
 	}
 	for {
-		conn, used, err := c.take(ctx)
+		conn, used, err := c.take(ctx, op)
 		if err != nil {
 			return err
 		}
