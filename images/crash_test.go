@@ -55,7 +55,7 @@ func TestKilledPull(t *testing.T) {
 	dir, whole := t.TempDir(), 0
 	for range rounds {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestKilledPullChild$")
-		cmd.Env = append(os.Environ(), crashEnv+"="+dir+" "+ref)
+		cmd.Env = append(os.Environ(), crashEnv+"="+dir+" "+ref, "TMPDIR="+t.TempDir()) // what it leaves when killed goes too
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
