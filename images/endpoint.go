@@ -102,7 +102,7 @@ func (e *endpoint) connect(ctx context.Context) (*http.Client, error) {
 
 // do asks for /v2/REPO/kind/id; the answer is 200, 206 or 416.
 func (e *endpoint) do(ctx context.Context, method, kind, id string, header http.Header) (*http.Response, error) {
-	what := e.repo.RepositoryStr() + " " + strings.TrimSuffix(kind, "s") + " " + id
+	what := e.what(kind, id)
 	c, err := e.connect(ctx)
 	if err != nil {
 		return nil, e.explain(ctx, what, err)
@@ -142,29 +142,53 @@ func (e *endpoint) explain(ctx context.Context, what string, err error) error {
 	case errors.As(err, &cert): // before the answer: where plain HTTP is allowed, that was tried as well
 		return errs.E(errs.Unavailable, "registry %s has a certificate this node does not trust; add its CA to the system's: %w", e.host(), err)
 	case errors.As(err, &answer):
-		return e.explainStatus(what, answer.StatusCode, err)
+		return e.explainStatus(what, answer, err)
 	case errors.Is(err, errPlain), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
 		return errs.E(errs.Invalid, "registry %s does not speak TLS, and %w", e.host(), errors.Join(errPlain, err))
 	}
 	return errs.E(errs.Unavailable, "registry %s cannot be reached: %w", e.host(), err)
 }
 
-func (e *endpoint) explainStatus(what string, status int, err error) error {
+// what is how a person would write the thing asked for.
+func (e *endpoint) what(kind, id string) string {
+	repo := e.repo.RepositoryStr()
+	switch {
+	case kind != "manifests":
+		return strings.TrimSuffix(kind, "s") + " " + id + " of " + repo
+	case strings.Contains(id, ":"):
+		return repo + "@" + id
+	}
+	return repo + ":" + id
+}
+
+// aboutPaths is for those who meant something of this node's disk.
+const aboutPaths = "(a path begins with / or ./)"
+
+func (e *endpoint) explainStatus(what string, answer *transport.Error, err error) error {
+	status, says := answer.StatusCode, saying(answer)
 	switch {
 	case status == http.StatusUnauthorized && e.anonymous:
-		return errs.E(errs.Invalid, "registry %s wants a login for %s, or it does not exist; %s: %w", e.host(), what, e.auth.advice(e.host()), err)
+		return errs.E(errs.Invalid, "registry %s wants a login for %s, or does not have it %s; %s", e.host(), what, aboutPaths, e.auth.advice(e.host()))
 	case status == http.StatusUnauthorized:
-		return errs.E(errs.Invalid, "registry %s refuses the login for %s; %s: %w", e.host(), what, e.auth.advice(e.host()), err)
+		return errs.E(errs.Invalid, "registry %s refuses the login for %s%s; %s", e.host(), what, says, e.auth.advice(e.host()))
 	case status == http.StatusForbidden:
-		return errs.E(errs.Invalid, "registry %s denies access to %s; check the rights of the account, or %s: %w", e.host(), what, e.auth.advice(e.host()), err)
+		return errs.E(errs.Invalid, "registry %s denies access to %s%s; check the rights of the account, or %s", e.host(), what, says, e.auth.advice(e.host()))
 	case status == http.StatusNotFound:
-		return errs.E(errs.NotFound, "registry %s has no %s: %w", e.host(), what, err)
+		return errs.E(errs.NotFound, "registry %s has no %s %s", e.host(), what, aboutPaths)
 	case status == http.StatusTooManyRequests:
 		return errs.E(errs.Unavailable, "registry %s limits how often it may be asked; try later, or %s: %w", e.host(), e.auth.advice(e.host()), err)
 	case status >= 500:
 		return errs.E(errs.Unavailable, "registry %s is out of order: %w", e.host(), err)
 	}
-	return errs.E(errs.Invalid, "registry %s does not give %s: %w", e.host(), what, err)
+	return errs.E(errs.Invalid, "registry %s does not give %s: status %d%s", e.host(), what, status, says)
+}
+
+// saying is the registry's own word for why, in brackets, if it has one.
+func saying(answer *transport.Error) string {
+	if len(answer.Errors) == 0 || answer.Errors[0].Message == "" {
+		return ""
+	}
+	return fmt.Sprintf(" (it says %q)", answer.Errors[0].Message)
 }
 
 // read fetches something small whole; check judges it. Dropped connections and wrong bytes are tried again.

@@ -107,7 +107,7 @@ func (s *Store) takeLayout(ctx context.Context, r Reference, f files, digest str
 func errLocal(r Reference, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return errs.E(errs.NotFound, "image %q: %w", r, err)
+		return errs.E(errs.NotFound, "image %q: there is nothing at %s on this node", r, r.Path)
 	case errors.Is(err, fs.ErrPermission):
 		return errs.E(errs.Invalid, "image %q: %w", r, err)
 	}

@@ -119,7 +119,7 @@ func errFlist(s string) error {
 func parseRegistry(s string) (Reference, error) {
 	ref, err := name.ParseReference(s)
 	if err != nil || strings.Contains(s, "//") { // the library takes "ftp:" for a host
-		return Reference{}, errs.E(errs.Invalid, "image reference %q is not valid; expected %s", s, Supported)
+		return Reference{}, errs.E(errs.Invalid, "image reference %q is not valid; expected %s %s", s, Supported, aboutPaths)
 	}
 	if d, ok := ref.(name.Digest); ok && !strings.HasPrefix(d.DigestStr(), "sha256:") {
 		return Reference{}, errs.E(errs.Invalid, "image reference %q: only sha256 digests are supported", s)

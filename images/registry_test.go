@@ -358,7 +358,7 @@ func TestErrors(t *testing.T) {
 	}{
 		"401":          {answer(401), errs.Invalid, []string{"wants a login", "docker login " + reg.host, "auth.json"}},
 		"403":          {answer(403), errs.Invalid, []string{"denies access"}},
-		"404":          {answer(404), errs.NotFound, []string{reg.host + " has no app manifest latest"}},
+		"404":          {answer(404), errs.NotFound, []string{reg.host + " has no app:latest (a path begins with / or ./)"}},
 		"429":          {answer(429), errs.Unavailable, []string{"limits"}},
 		"502":          {answer(502), errs.Unavailable, []string{"out of order"}},
 		"schema 1":     {body("manifests", "application/vnd.docker.distribution.manifest.v1+prettyjws", `{"schemaVersion":1,"fsLayers":[]}`), errs.Invalid, []string{"schema 1"}},
