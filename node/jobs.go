@@ -20,6 +20,8 @@ const (
 	jobOutput = 1 << 20
 	// jobsKept bounds the ended jobs of a container that can still be asked for.
 	jobsKept = 100
+	// droppedMark behind a log's name is a file that is there when not all of the output is.
+	droppedMark = ".dropped"
 )
 
 // running is the box of a container that runs.
@@ -72,7 +74,7 @@ func (n *Node) exec(ctx context.Context, b *box, cmd container.Command) (string,
 	id := newJobID()
 	_, err = n.cfg.Runtime.Shim().Exec(ctx, shimapi.ExecRequest{
 		ID: b.spec.Name, Job: id, Process: spec.Process, User: run.User, Seccomp: profile, Stdin: cmd.Stdin,
-		Log: shimapi.Log{Path: n.jobLog(b.spec.Name, id), MaxBytes: jobOutput, Files: 2},
+		Log: shimapi.Log{Path: n.jobLog(b.spec.Name, id), MaxBytes: jobOutput, Files: 2, Dropped: n.jobLog(b.spec.Name, id) + droppedMark},
 	})
 	return id, err
 }
@@ -150,8 +152,8 @@ func (n *Node) output(ctx context.Context, j container.Job) (container.Output, e
 	if errors.Is(err, errs.NotFound) {
 		err = nil // it has written nothing
 	}
-	_, rotated := os.Stat(path + ".1")
-	return container.Output{Stdout: stdout.String(), Stderr: stderr.String(), Truncated: rotated == nil}, err
+	_, dropped := os.Stat(path + droppedMark)
+	return container.Output{Stdout: stdout.String(), Stderr: stderr.String(), Truncated: dropped == nil}, err
 }
 
 // WaitJob is the job when it has ended, or as it is when ctx ends.
@@ -212,7 +214,7 @@ func (n *Node) trimJobs(ctx context.Context, name string) {
 		j := jobs[0]
 		jobs = jobs[1:]
 		err := n.cfg.Runtime.Shim().Forget(ctx, name, j.ID)
-		for _, suffix := range []string{"", ".1"} {
+		for _, suffix := range []string{"", ".1", droppedMark} {
 			if rm := os.Remove(n.jobLog(name, j.ID) + suffix); !errors.Is(rm, os.ErrNotExist) {
 				err = errors.Join(err, rm)
 			}

@@ -92,9 +92,12 @@ func TestExec(t *testing.T) {
 func TestLogs(t *testing.T) {
 	n := startNode(t)
 	r := n.request("l", "sh", "-c", "i=0; while [ $i -lt 20000 ]; do echo line-$i-0123456789012345678901234567890123456789; i=$((i+1)); done")
-	r.Log.MaxBytes, r.Log.Files = 300<<10, 100
+	r.Log.MaxBytes, r.Log.Files, r.Log.Dropped = 300<<10, 100, filepath.Join(n.dir, "whole")
 	n.mustRun(r)
 	n.exit("l")
+	if _, err := os.Stat(r.Log.Dropped); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it was rotated, and that passes for a loss: %v", err)
+	}
 	var all strings.Builder
 	for i := 99; i >= 0; i-- {
 		p := r.Log.Path
@@ -118,11 +121,14 @@ func TestLogs(t *testing.T) {
 		}
 	}
 	r = n.request("rot", "sh", "-c", "seq 1 100000")
-	r.Log.MaxBytes, r.Log.Files = 256<<10, 2
+	r.Log.MaxBytes, r.Log.Files, r.Log.Dropped = 256<<10, 2, filepath.Join(n.dir, "dropped")
 	n.mustRun(r)
 	n.exit("rot")
 	if l, _ := filepath.Glob(r.Log.Path + "*"); len(l) != 2 {
 		t.Errorf("files %v, want 2", l)
+	}
+	if _, err := os.Stat(r.Log.Dropped); err != nil {
+		t.Errorf("nothing says that lines were dropped: %v", err)
 	}
 	if got := n.output(r.Log.Path); !strings.HasSuffix(got, "F 100000\n") {
 		t.Errorf("the log ends in %q", got[max(0, len(got)-40):])

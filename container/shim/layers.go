@@ -3,6 +3,7 @@
 package shim
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -18,8 +19,9 @@ import (
 
 // layers is a set of open directories for one mount. In a container with a
 // user namespace of its own, a layer that still belongs to root is mapped into
-// it while mounted (Linux 5.19 for overlayfs, 6.15 for our detached copies); a
-// layer that was shifted on disk is taken as it is.
+// it while mounted; a layer that was shifted on disk is taken as it is. That
+// takes a file system which supports idmapped mounts, and Linux 6.15: only then
+// overlayfs takes detached mounts, as the mapped ones are.
 type layers struct {
 	spec   *specs.Spec
 	fds    []int
@@ -95,10 +97,37 @@ func (l *layers) mapped(fd int) (int, error) {
 	}
 	l.fds = append(l.fds, tree)
 	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(l.userNS.Fd())}
-	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &attr); err != nil {
+	err = unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &attr)
+	switch {
+	case errors.Is(err, unix.EINVAL):
+		return -1, errs.E(errs.Conflict, "its file system cannot do that (idmapped mounts): ext4, xfs and btrfs can, tmpfs from Linux 6.3 on, "+
+			"overlayfs and NFS cannot; move the data directory, or the image if it is a directory, or do without userns")
+	case err != nil:
 		return -1, fmt.Errorf("mount_setattr: %w", err)
 	}
 	return tree, nil
+}
+
+// explain says why overlayfs may not take mapped layers.
+func (l *layers) explain(err error) error {
+	var u unix.Utsname
+	if l.userNS == nil || !errors.Is(err, unix.EINVAL) || unix.Uname(&u) != nil {
+		return err
+	}
+	release := unix.ByteSliceToString(u.Release[:])
+	if !olderThan(release, 6, 15) {
+		return err
+	}
+	return errs.E(errs.Conflict, "a user namespace needs Linux 6.15 or newer, and this is %s; do without userns, or upgrade the kernel", release)
+}
+
+// olderThan says whether a kernel's release, "6.12.3-amd64", is before major.minor.
+func olderThan(release string, major, minor int) bool {
+	var a, b int
+	if n, _ := fmt.Sscanf(release, "%d.%d", &a, &b); n != 2 {
+		return false
+	}
+	return a < major || a == major && b < minor
 }
 
 func (l *layers) close() {
@@ -118,7 +147,11 @@ func userNamespace(s *specs.Linux) (*os.File, error) {
 		Cloneflags: syscall.CLONE_NEWUSER, UidMappings: idMap(s.UIDMappings), GidMappings: idMap(s.GIDMappings),
 		Ptrace: true, Pdeathsig: syscall.SIGKILL,
 	}
-	if err := cmd.Start(); err != nil {
+	err := cmd.Start()
+	if errors.Is(err, unix.ENOSPC) {
+		return nil, errs.E(errs.Conflict, "this machine allows no further user namespaces: raise the sysctl user.max_user_namespaces")
+	}
+	if err != nil {
 		return nil, fmt.Errorf("make a user namespace: %w", err)
 	}
 	f, err := os.Open("/proc/" + strconv.Itoa(cmd.Process.Pid) + "/ns/user")

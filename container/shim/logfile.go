@@ -85,8 +85,12 @@ func (f *logFile) makeRoom(n int) {
 		return f.log.Path + "." + strconv.Itoa(i)
 	}
 	if f.log.Files == 1 {
+		f.drop()
 		f.cut(0)
 		return
+	}
+	if _, err := os.Lstat(name(f.log.Files - 1)); err == nil {
+		f.drop()
 	}
 	for i := f.log.Files - 2; i >= 0; i-- {
 		if err := os.Rename(name(i), name(i+1)); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -96,6 +100,17 @@ func (f *logFile) makeRoom(n int) {
 	old := f.fd
 	if f.open() == nil {
 		unix.Close(old)
+	}
+}
+
+// drop leaves word that something is lost, for whoever asked for it.
+func (f *logFile) drop() {
+	if f.log.Dropped == "" {
+		return
+	}
+	fd, err := unix.Open(f.log.Dropped, unix.O_WRONLY|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o640)
+	if err == nil {
+		unix.Close(fd)
 	}
 }
 
@@ -116,6 +131,7 @@ func (f *logFile) write(records []byte, lines int) {
 	}
 	if !f.append(records) {
 		f.lost += lines
+		f.drop()
 	}
 }
 

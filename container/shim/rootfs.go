@@ -73,7 +73,7 @@ func mountRoot(c *container, r shimapi.Rootfs, spec *specs.Spec) (*rootMount, er
 		return nil, errs.E(errs.Invalid, "the image has too many layers (%d)", len(r.Lower))
 	}
 	if err := unix.Mount("overlay", c.rootfs(), "overlay", 0, opts); err != nil {
-		return nil, fmt.Errorf("mount %d layers as the root: %w", len(r.Lower), err)
+		return nil, fmt.Errorf("mount %d layers as the root: %w", len(r.Lower), l.explain(err))
 	}
 	m := &rootMount{at: c.rootfs(), writable: r.Upper != "", linux: spec.Linux}
 	m.dir, err = os.OpenFile(m.at, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/buoy-edge/buoy/container/shimapi"
 	"github.com/buoy-edge/buoy/internal/errs"
+	"github.com/buoy-edge/buoy/internal/testroot"
 )
 
 func TestRun(t *testing.T) {
@@ -58,7 +59,9 @@ func TestRunFails(t *testing.T) {
 		{"directory", func(r *shimapi.RunRequest) { r.Spec.Process.Args = []string{"/tmp"} }, errs.Invalid, "is not executable"},
 		{"interpreter", func(r *shimapi.RunRequest) { r.Spec.Process.Args = []string{"nointerp"} }, errs.Invalid, "interpreter"},
 		{"init-missing", func(r *shimapi.RunRequest) { r.Spec.Process.Args = []string{"nope"}; r.Init = true }, errs.NotFound, "not found in the image"},
-		{"user", func(r *shimapi.RunRequest) { r.User = "bob" }, errs.Invalid, `"bob"`},
+		{"user", func(r *shimapi.RunRequest) { r.User = "bob" }, errs.Invalid, `user "bob" is not in the image's /etc/passwd`},
+		{"group", func(r *shimapi.RunRequest) { r.User = "alice:crew" }, errs.Invalid, `group "crew" is not in the image's /etc/group`},
+		{"uid", func(r *shimapi.RunRequest) { r.User = "2147483648" }, errs.Invalid, "ids are 0 to 2147483647"},
 		{"layer", func(r *shimapi.RunRequest) { r.Rootfs.Lower = []string{"nolayer"} }, errs.NotFound, "nolayer"},
 		{"mount", func(r *shimapi.RunRequest) {
 			r.Spec.Mounts = append(r.Spec.Mounts, specs.Mount{Destination: "/x", Type: "bind", Source: "/no/such", Options: []string{"rbind"}})
@@ -513,6 +516,26 @@ func TestUserNamespace(t *testing.T) {
 			t.Errorf("%s: new file belongs to %d on disk (%v), want %d", lower, st.Uid, err, want)
 		}
 	}
+}
+
+// TestUserNamespaceRefused has a layer on a file system that cannot map ids.
+func TestUserNamespaceRefused(t *testing.T) {
+	testroot.Require(t)
+	over := t.TempDir()
+	if err := syscall.Mount("overlay", over, "overlay", 0, "lowerdir="+t.TempDir()+":"+t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(over, syscall.MNT_DETACH) })
+	n := startNode(t)
+	r := n.request("ns-over", "true")
+	r.Rootfs.Lower = []string{over}
+	ids := []specs.LinuxIDMapping{{ContainerID: 0, HostID: 100000, Size: 65536}}
+	r.Spec.Linux.UIDMappings, r.Spec.Linux.GIDMappings = ids, ids
+	r.Spec.Linux.Namespaces = append(r.Spec.Linux.Namespaces, specs.LinuxNamespace{Type: "user"})
+	if _, err := n.Run(t.Context(), r); !errors.Is(err, errs.Conflict) || !strings.Contains(err.Error(), "idmapped mounts") {
+		t.Errorf("a layer that cannot be mapped: %v, want a Conflict that says so", err)
+	}
+	n.noTraces(t.Context())
 }
 
 // TestNamespacesAndLimits gives a network namespace by an open file of ours, the

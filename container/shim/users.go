@@ -39,7 +39,7 @@ func lookUp(root int, name string, p *specs.Process) error {
 	defer group.Close()
 	u, err := user.GetExecUser(name, &user.ExecUser{Home: "/"}, passwd, group)
 	if err != nil {
-		return errs.E(errs.Invalid, "user %q is not in the image: %w", name, err)
+		return refuseUser(name, err)
 	}
 	p.User.UID, p.User.GID = uint32(u.Uid), uint32(u.Gid)
 	for _, g := range u.Sgids {
@@ -51,6 +51,19 @@ func lookUp(root int, name string, p *specs.Process) error {
 		p.Env = append(p.Env, "HOME="+u.Home)
 	}
 	return nil
+}
+
+// refuseUser says what is wrong with a user.
+func refuseUser(name string, err error) error {
+	switch _, group, _ := strings.Cut(name, ":"); {
+	case errors.Is(err, user.ErrNoPasswdEntries):
+		return errs.E(errs.Invalid, "user %q is not in the image's /etc/passwd; a number needs no entry there", name)
+	case errors.Is(err, user.ErrNoGroupEntries):
+		return errs.E(errs.Invalid, "user %q: group %q is not in the image's /etc/group; a number needs no entry there", name, group)
+	case errors.Is(err, user.ErrRange):
+		return errs.E(errs.Invalid, "user %q: ids are 0 to 2147483647", name)
+	}
+	return errs.E(errs.Invalid, "user %q cannot be looked up in the image: %w", name, err)
 }
 
 // openDatabase is empty when the image has no such file. Anything but a file

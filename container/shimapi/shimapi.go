@@ -79,8 +79,9 @@ type Volume struct {
 // (the CRI log format), rotated to Path.1, Path.2 … at MaxBytes, Files files at most.
 type Log struct {
 	Path     string `json:"path"`
-	MaxBytes int64  `json:"maxBytes"` // 0: 10 MiB
-	Files    int    `json:"files"`    // 0: 3
+	MaxBytes int64  `json:"maxBytes"`          // 0: 10 MiB
+	Files    int    `json:"files"`             // 0: 3
+	Dropped  string `json:"dropped,omitempty"` // a file to make when something that was written is not kept any more
 }
 
 // RunRequest starts a container. The spec has no root path and no seccomp.
