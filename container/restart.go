@@ -15,7 +15,7 @@ type Policy string
 
 // The policies.
 const (
-	RestartNo            Policy = "no"             // never; the zero value means it too
+	RestartNo            Policy = "no"             // never; so the zero value, but for the boot: see node
 	RestartOnFailure     Policy = "on-failure"     // when it failed, MaxRetries times
 	RestartAlways        Policy = "always"         // and at boot even if a person stopped it
 	RestartUnlessStopped Policy = "unless-stopped" // and at boot unless a person stopped it
@@ -132,9 +132,9 @@ func (r Restart) Next(h History, exit ExitInfo, now time.Time) Decision {
 			return Decision{Reason: fmt.Sprintf("%s; gave up after %d retries", how, h.Retries)}
 		}
 	case RestartNo:
-		fallthrough
-	default:
 		return Decision{Reason: how + "; restart policy is no"}
+	default:
+		return Decision{Reason: how + "; there is no restart policy"}
 	}
 	then := h
 	if !h.Started.IsZero() && ended.Sub(h.Started) >= backoffReset {

@@ -64,9 +64,9 @@ func TestNext(t *testing.T) {
 		after   time.Duration
 		reason  string
 	}{
-		{"zero policy", no, History{}, fail, false, 0, "exited with code 1; restart policy is no"},
+		{"zero policy", no, History{}, fail, false, 0, "exited with code 1; there is no restart policy"},
 		{"no", Restart{Policy: RestartNo}, History{}, oom, false, 0, "ran out of memory; restart policy is no"},
-		{"unknown policy", Restart{Policy: "x"}, History{}, fail, false, 0, "exited with code 1; restart policy is no"},
+		{"unknown policy", Restart{Policy: "x"}, History{}, fail, false, 0, "exited with code 1; there is no restart policy"},
 		{"always, ends well", always, History{}, well, true, 100 * time.Millisecond, "exited with code 0; restart 1 after 100ms"},
 		{"always, fails", always, History{}, fail, true, 100 * time.Millisecond, "exited with code 1; restart 1 after 100ms"},
 		{"always, stopped", always, History{Stopped: true}, killed, false, 0, "killed by signal 9, stopped by request"},

@@ -42,6 +42,7 @@ func (n *Node) start(ctx context.Context, b *box, hold bool, stored <-chan error
 	var release func()
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return <-stored })
+	g.Go(func() error { return n.checkPorts(b.spec) }) // a process of the node may have taken one since the last run
 	g.Go(func() (err error) { ns, err = n.network(gctx, b); return err })
 	g.Go(func() (err error) { l, dirs, release, err = n.prepare(gctx, b); return err })
 	err = g.Wait()
@@ -72,18 +73,8 @@ func (n *Node) start(ctx context.Context, b *box, hold bool, stored <-chan error
 // prepare has the image, held, says what runs in it, and makes the directories
 // and files of the start.
 func (n *Node) prepare(ctx context.Context, b *box) (l launch, dirs layout, release func(), err error) {
-	for {
-		if l.Image, err = n.cfg.Images.Ensure(ctx, b.spec.Image); err != nil {
-			return l, dirs, nil, err
-		}
-		release = n.cfg.Images.Hold(l.Image)
-		if whole(l.Image) {
-			break
-		}
-		release() // it was removed before it was held; Ensure has it anew
-		if ctx.Err() != nil {
-			return l, dirs, nil, ctx.Err()
-		}
+	if l.Image, release, err = n.image(ctx, b); err != nil {
+		return l, dirs, nil, err
 	}
 	l.Run = resolve(b.spec, l.Image.Config)
 	var addr netip.Addr

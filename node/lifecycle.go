@@ -85,9 +85,6 @@ func (n *Node) Create(ctx context.Context, spec Spec) (err error) {
 // reserve gives the container its name, its address and its ports, and its
 // caller the box, locked.
 func (n *Node) reserve(ctx context.Context, spec Spec, raw []byte) (*box, error) {
-	if err := n.checkPorts(spec); err != nil {
-		return nil, err
-	}
 	if spec.Run.UserNS {
 		if err := passable(n.cfg.Run); err != nil {
 			return nil, err
@@ -134,6 +131,7 @@ func restore(rec state.Record) (*box, error) {
 func (n *Node) forget(b *box) error {
 	name := b.spec.Name
 	err := errors.Join(n.dropRun(name), os.RemoveAll(n.dataDir(name)))
+	n.dropKept(b)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	delete(n.boxes, name)

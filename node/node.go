@@ -48,6 +48,8 @@ type Node struct {
 	fs   inventory.FS
 	info Info
 
+	reboot func() error // a test has another one
+
 	mu       sync.Mutex // guards boxes, changed, lastAddr
 	boxes    map[string]*box
 	changed  chan struct{} // closed and replaced whenever something ended
@@ -83,7 +85,7 @@ func New(cfg Config) (*Node, error) {
 	n := &Node{
 		boxes: map[string]*box{}, changed: make(chan struct{}),
 		later: make(chan func(context.Context)), closed: make(chan struct{}), ready: make(chan struct{}),
-		slots: make(chan struct{}, startsAtOnce),
+		slots: make(chan struct{}, startsAtOnce), reboot: rebootMachine,
 	}
 	if cfg.ID == "" {
 		id, err := n.fs.NodeID()
@@ -167,6 +169,13 @@ func (n *Node) Load(ctx context.Context) (err error) {
 		}
 		if err := b.lock(ctx); err != nil { // until it has been looked after
 			return err
+		}
+		kept, have, err := n.keptImage(b)
+		if err != nil {
+			return fmt.Errorf("container %s: %w", r.Name, err)
+		}
+		if have {
+			n.holdKept(b, kept)
 		}
 		n.boxes[r.Name] = b
 		n.loaded = append(n.loaded, b)
@@ -255,7 +264,8 @@ type box struct {
 	exit    *shimapi.Exit // how the last run ended
 	digest  string
 	forward []netcfg.Forward
-	release func()      // of its image
+	release func()      // of the image of its run
+	kept    func()      // of the image that its kept layer was begun on
 	timer   *time.Timer // of its next restart
 	gone    bool        // deleted from the database, so not to be written there again
 }

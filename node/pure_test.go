@@ -361,19 +361,21 @@ func TestSpecValidate(t *testing.T) {
 		t.Error(err)
 	}
 	for want, change := range map[string]func(*Spec){
-		`name "a/b" is not of 1 to 63 letters`:             func(s *Spec) { s.Name = "a/b" },
-		`name ".." is not of 1 to 63 letters`:              func(s *Spec) { s.Name = ".." },
-		`the image (flist) is missing`:                     func(s *Spec) { s.Image = "" },
-		`working directory "x" is not absolute`:            func(s *Spec) { s.Run.Cwd = "x" },
-		`NIC type "vlan" is not supported by this version`: func(s *Spec) { s.NICs = []netcfg.NIC{{Type: "vlan"}} },
-		`a container has at most one NIC of type default`:  func(s *Spec) { s.NICs = append(s.NICs, nic) },
-		`ports need a NIC of type default`:                 func(s *Spec) { s.NICs = nil },
-		`port 0.0.0.0:80:80 is published twice`:            func(s *Spec) { s.Ports = append(s.Ports, p) },
-		`filesystem "p" is not "pool:filesystem"`:          func(s *Spec) { s.Filesystems = []string{"p"} },
-		`filesystem "p:../x" is not "pool:filesystem"`:     func(s *Spec) { s.Filesystems = []string{"p:../x"} },
-		`filesystem "..:x" is not "pool:filesystem"`:       func(s *Spec) { s.Filesystems = []string{"..:x"} },
-		`an init process has no name`:                      func(s *Spec) { s.InitProcesses = []InitProcess{{}} },
-		`environment entry "x" is not KEY=value`:           func(s *Spec) { s.InitProcesses = []InitProcess{{Args: []string{"a"}, Env: []string{"x"}}} },
+		`name "a/b" is not of 1 to 63 letters`:                                        func(s *Spec) { s.Name = "a/b" },
+		`name ".." is not of 1 to 63 letters`:                                         func(s *Spec) { s.Name = ".." },
+		`the image (flist) is missing`:                                                func(s *Spec) { s.Image = "" },
+		`working directory "x" is not absolute`:                                       func(s *Spec) { s.Run.Cwd = "x" },
+		`NIC type "vlan" is not supported by this version`:                            func(s *Spec) { s.NICs = []netcfg.NIC{{Type: "vlan"}} },
+		`a container has at most one NIC of type default`:                             func(s *Spec) { s.NICs = append(s.NICs, nic) },
+		`ports need a NIC of type default`:                                            func(s *Spec) { s.NICs = nil },
+		`port 0.0.0.0:80:80 is published twice`:                                       func(s *Spec) { s.Ports = append(s.Ports, p) },
+		`filesystem "p" is not "pool:filesystem"`:                                     func(s *Spec) { s.Filesystems = []string{"p"} },
+		`filesystem "p:../x" is not "pool:filesystem"`:                                func(s *Spec) { s.Filesystems = []string{"p:../x"} },
+		`filesystem "..:x" is not "pool:filesystem"`:                                  func(s *Spec) { s.Filesystems = []string{"..:x"} },
+		`storage "redis://h:1" is the chunk store of an flist, and image "i" is none`: func(s *Spec) { s.Storage = "redis://h:1" },
+		`image "http://h/x.flist": flists are not supported yet`:                      func(s *Spec) { s.Storage, s.Image = "redis://h:1", "http://h/x.flist" },
+		`an init process has no name`:                                                 func(s *Spec) { s.InitProcesses = []InitProcess{{}} },
+		`environment entry "x" is not KEY=value`:                                      func(s *Spec) { s.InitProcesses = []InitProcess{{Args: []string{"a"}, Env: []string{"x"}}} },
 	} {
 		s := good
 		s.NICs, s.Ports = slices.Clone(good.NICs), slices.Clone(good.Ports)

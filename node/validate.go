@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/buoy-edge/buoy/container"
+	"github.com/buoy-edge/buoy/images"
 	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/buoy-edge/buoy/netcfg"
 )
@@ -17,6 +18,9 @@ func (s Spec) Validate() error {
 	}
 	if s.Image == "" {
 		return errs.E(errs.Invalid, "the image (flist) is missing")
+	}
+	if err := s.validateStorage(); err != nil {
+		return err
 	}
 	if err := s.Run.Validate(); err != nil {
 		return err
@@ -46,6 +50,16 @@ func (s Spec) Validate() error {
 	return nil
 }
 
+func (s Spec) validateStorage() error {
+	if s.Storage == "" {
+		return nil
+	}
+	if _, err := images.ParseRef(s.Image); err != nil {
+		return err // of an flist it says that they are still to come
+	}
+	return errs.E(errs.Invalid, "storage %q is the chunk store of an flist, and image %q is none: leave it out", s.Storage, s.Image)
+}
+
 func (s Spec) validateNetwork() error {
 	for k := range s.Run.Sysctls {
 		if s.HostNetworking && strings.HasPrefix(k, "net.") {
@@ -55,19 +69,17 @@ func (s Spec) validateNetwork() error {
 	if s.HostNetworking {
 		return nil // NICs and ports have no meaning then, as in Zero-OS
 	}
-	defaults := 0
-	for _, nic := range s.NICs {
+	for i, nic := range s.NICs {
 		if err := nic.Validate(); err != nil {
 			return err
 		}
-		if nic.Type == netcfg.NICDefault {
-			defaults++
+		for _, other := range s.NICs[:i] {
+			if nic.Name != "" && nic.Name == other.Name {
+				return errs.E(errs.Invalid, "two NICs are called %q", nic.Name)
+			}
 		}
 	}
-	if defaults > 1 {
-		return errs.E(errs.Invalid, "a container has at most one NIC of type default")
-	}
-	if len(s.Ports) > 0 && defaults == 0 {
+	if _, ok := s.defaultNIC(); len(s.Ports) > 0 && !ok {
 		return errs.E(errs.Invalid, "ports need a NIC of type default")
 	}
 	seen := map[netcfg.Port]bool{}
