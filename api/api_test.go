@@ -53,7 +53,7 @@ func TestAnswers(t *testing.T) {
 		{"DELETE", "/things/a", 405, `{"error":"/things/a takes GET and PUT, not DELETE"}`, "GET, PUT"},
 		{"BREW", "/ok", 405, `{"error":`, "GET"},
 		{"POST", "/ok", 405, `{"error":"/ok takes GET, not POST"}`, "GET"},
-		{"GET", "/panic", 500, `{"error":"internal error; the log of buoyd has it under request_id `, ""},
+		{"GET", "/panic", 500, `{"error":"internal error; see the log of buoyd, request id `, ""},
 	} {
 		var seen []Observation
 		s := newServer(t, Config{Observe: func(o Observation) { seen = append(seen, o) }})

@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"net"
 	"net/http"
 	"regexp"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -96,13 +98,26 @@ func (s *Server) recover(next http.Handler) http.Handler {
 			if ww, ok := w.(middleware.WrapResponseWriter); ok && ww.Status() != 0 {
 				panic(http.ErrAbortHandler)
 			}
-			Error(w, http.StatusInternalServerError, Hidden(r.Context()))
+			Error(w, http.StatusInternalServerError, hidden(r.Context()))
 		}()
 		next.ServeHTTP(w, r)
 	})
 }
 
-// Hidden is what a client reads instead of an internal error.
-func Hidden(ctx context.Context) string {
-	return fmt.Sprintf("internal error; the log of buoyd has it under request_id %s", RequestID(ctx))
+// Internal is what a client reads of an internal error. Who may use the unix
+// socket is root on this machine and may know what went wrong; who came by TCP
+// is told where it stands.
+func Internal(r *http.Request, err error) string {
+	door, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if !ok || door.Network() != "unix" {
+		return hidden(r.Context())
+	}
+	return fmt.Sprintf("%s (internal error; request id %s in the log of buoyd)", Sentence(err), RequestID(r.Context()))
 }
+
+func hidden(ctx context.Context) string {
+	return fmt.Sprintf("internal error; see the log of buoyd, request id %s", RequestID(ctx))
+}
+
+// Sentence is an error's text in one line.
+func Sentence(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }

@@ -3,7 +3,6 @@ package nodes
 import (
 	"errors"
 	"net/http"
-	"strings"
 
 	"github.com/buoy-edge/buoy/api"
 	"github.com/buoy-edge/buoy/internal/errs"
@@ -30,21 +29,21 @@ func (d *Dialect) do(h handler) http.Handler {
 	})
 }
 
-// explain is the status and the sentence for the client. What the client may
-// not see it logs; so call it once for an error.
+// explain is the status and the sentence for the client. What is internal it
+// logs; so call it once for an error.
 func (d *Dialect) explain(r *http.Request, err error) (status int, sentence string) {
 	if _, ok := errors.AsType[*api.TooLargeError](err); ok {
 		return http.StatusRequestEntityTooLarge, err.Error()
 	}
 	if status, ok := statuses[errs.KindOf(err)]; ok {
-		return status, strings.ReplaceAll(err.Error(), "\n", "; ")
+		return status, api.Sentence(err)
 	}
 	if r.Context().Err() != nil { // cut by the server's end
 		return http.StatusServiceUnavailable, "buoyd is stopping"
 	}
 	d.log.ErrorContext(r.Context(), "request failed", "request_id", api.RequestID(r.Context()),
 		"method", r.Method, "path", r.URL.Path, "error", err)
-	return http.StatusInternalServerError, api.Hidden(r.Context())
+	return http.StatusInternalServerError, api.Internal(r, err)
 }
 
 // absentIsFine makes deleting what is not there a success.
@@ -59,7 +58,7 @@ func absentIsFine(err error) error {
 func (d *Dialect) thisNode(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if id := param(r, "nodeid"); id != d.id {
-			status, sentence := d.explain(r, errs.E(errs.NotFound, "node %q is not known here", id))
+			status, sentence := d.explain(r, errs.E(errs.NotFound, "node %q is not known here: this is node %q", id, d.id))
 			api.Error(w, status, sentence)
 			return
 		}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"mime/multipart"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -31,7 +32,7 @@ func TestRoutes(t *testing.T) {
 	}{
 		{"GET", "/nodes", "", 200, `"ipaddress":"10.0.0.2","version":"v1"`, ""},
 		{"GET", here, "", 200, `{"hostname":"core0node"`, ""},
-		{"GET", "/nodes/other", "", 404, `node \"other\"`, ""},
+		{"GET", "/nodes/other", "", 404, `node \"other\" is not known here: this is node \"525400123456\"`, ""},
 		{"GET", "/nodes/other/containers", "", 404, `node \"other\"`, ""},
 		{"DELETE", "/nodes/other/containers/x", "", 404, `node`, ""},
 		{"GET", here + "/mem", "", 200, `[{"active":`, ""},
@@ -184,7 +185,7 @@ func TestErrors(t *testing.T) {
 		{errs.E(errs.Unavailable, "away"), 503, "away"},
 		{fmt.Errorf("start x: %w", errs.E(errs.Conflict, "halted")), 409, "start x: halted"},
 		{errors.Join(errs.E(errs.Conflict, "one"), errors.New("two")), 409, "one; two"},
-		{errSecret, 500, "internal error; the log of buoyd has it under request_id r1"},
+		{errSecret, 500, "internal error; see the log of buoyd, request id r1"},
 		{errs.E(errs.Internal, "x: %w", errSecret), 500, "internal error"},
 	} {
 		var log bytes.Buffer
@@ -212,6 +213,29 @@ func TestErrors(t *testing.T) {
 		logged := strings.Count(log.String(), "secret")
 		if want := map[bool]int{true: 1}[tt.status == 500]; logged != want || want == 1 && !strings.Contains(log.String(), "request_id=r1") {
 			t.Errorf("%v is logged %d times, want %d: %s", tt.err, logged, want, log.String())
+		}
+	}
+}
+
+// TestInternalBySocket: who came by the unix socket reads what went wrong.
+func TestInternalBySocket(t *testing.T) {
+	for door, want := range map[net.Addr]string{
+		&net.UnixAddr{Name: "/x", Net: "unix"}: "one; open /secret/place: permission denied (internal error; request id r1 in the log of buoyd)",
+		&net.TCPAddr{}:                         "internal error; see the log of buoyd, request id r1",
+	} {
+		f, s := server(t)
+		f.fail = errors.Join(errors.New("one"), errSecret)
+		r := httptest.NewRequest("POST", here+"/containers/vfw_21/stop", nil)
+		r.Host = "localhost"
+		r.Header.Set("X-Request-Id", "r1")
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, door)))
+		var body struct{ Error string }
+		if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil {
+			t.Fatal(err)
+		}
+		if w.Code != 500 || body.Error != want {
+			t.Errorf("%s: %d %s, want %s", door.Network(), w.Code, body.Error, want)
 		}
 	}
 }
