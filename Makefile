@@ -50,6 +50,7 @@ bin/buoy-init: $(wildcard container/init/*.[ch]) Makefile
 	$(CC) $(INIT_FLAGS) -o $@ $(filter %.c,$^)
 
 run: ## start a one-machine system with a container in it, until Ctrl-C
+	@scripts/run --check
 	@scripts/setup run
 	@$(MAKE) --no-print-directory programs
 	@scripts/run

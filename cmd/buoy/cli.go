@@ -41,12 +41,7 @@ Exit codes: the container's own for run and exec; 125 when buoy itself fails,
 		Version:       version.Version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return fmt.Errorf("there is no command %q; see %q", args[0], "buoy --help")
-			}
-			return nil
-		},
+		Args:          noSuchVerb, SuggestionsMinimumDistance: 2,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(*cobra.Command, []string) error {
 			if c.output != "table" && c.output != "json" {
@@ -59,9 +54,7 @@ Exit codes: the container's own for run and exec; 125 when buoy itself fails,
 	root.SetIn(c.stdin)
 	root.SetOut(c.stdout)
 	root.SetErr(c.stderr)
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return fmt.Errorf("%w; see %q", err, cmd.CommandPath()+" --help")
-	})
+	root.SetFlagErrorFunc(flagError)
 	flags := root.PersistentFlags()
 	flags.StringVar(&c.addr, "addr", "", "`address` where buoyd listens: http://, https:// or unix:// (default $BUOY_ADDR or "+buoy.DefaultAddr+")")
 	flags.StringVar(&c.node, "node", "self", "`id` of the node, when buoyd knows several")
@@ -202,6 +195,9 @@ func about(kind, err error) error {
 		return err
 	}
 	text := err.Error()
+	if strings.HasPrefix(text, `node "`) {
+		return err // of another node nothing is known
+	}
 	said := func(words string) bool { return strings.Contains(strings.ToLower(text), words) }
 	if !said("not found") && !said("no such") && !said("no container") && !said("no image") && !said("not exist") {
 		text += " was not found"

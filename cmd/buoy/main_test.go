@@ -115,6 +115,43 @@ func TestRunInProcess(t *testing.T) {
 	}
 }
 
+// TestWrongCommandLine: what people mistype is answered in words of theirs.
+func TestWrongCommandLine(t *testing.T) {
+	const terminal = "buoy: there are no terminals yet: leave out -t and -i; \"buoy exec -i\" hands on standard input as text\n"
+	for args, want := range map[string]string{
+		"sttart web":           "buoy: there is no command \"sttart\"; did you mean \"start\"? See \"buoy --help\"\n",
+		"frobnicate":           "buoy: there is no command \"frobnicate\"; see \"buoy --help\"\n",
+		"run -it alpine sh":    terminal,
+		"run --tty alpine sh":  terminal,
+		"exec -it web sh":      terminal,
+		"logs -n x web":        "buoy: -n, --tail \"x\": want a whole number; see \"buoy logs --help\"\n",
+		"run --pids-limit y a": "buoy: --pids-limit \"y\": want a whole number; see \"buoy run --help\"\n",
+		"run --init=perhaps a": "buoy: --init \"perhaps\": want true or false; see \"buoy run --help\"\n",
+		"ps --tty":             "buoy: unknown flag: --tty; see \"buoy ps --help\"\n",
+		"logs -n":              "buoy: flag needs an argument: 'n' in -n; see \"buoy logs --help\"\n",
+	} {
+		var out, errs strings.Builder
+		code := run(context.Background(), append([]string{"buoy"}, strings.Fields(args)...), func(string) string { return "" }, strings.NewReader(""), &out, &errs)
+		if code != exitOurs || errs.String() != want || out.Len() > 0 {
+			t.Errorf("buoy %s = %d, %q, %q; want %q", args, code, out.String(), errs.String(), want)
+		}
+	}
+}
+
+// TestHelpOfRun shows only what works.
+func TestHelpOfRun(t *testing.T) {
+	var out, errs strings.Builder
+	code := run(context.Background(), []string{"buoy", "run", "--help"}, func(string) string { return "" }, strings.NewReader(""), &out, &errs)
+	for _, not := range []string{"--storage", "flist"} {
+		if strings.Contains(out.String(), not) {
+			t.Errorf("it speaks of %q: %s", not, out.String())
+		}
+	}
+	if code != 0 || !strings.Contains(out.String(), "--nic type=default") {
+		t.Errorf("%d, %s", code, out.String())
+	}
+}
+
 func TestNames(t *testing.T) {
 	seen := map[string]bool{}
 	for _, list := range [][]string{firstNames[:], lastNames[:]} {

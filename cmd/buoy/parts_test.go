@@ -126,3 +126,14 @@ func TestAgo(t *testing.T) {
 		}
 	}
 }
+
+// TestAboutNodes: what is said of a node is not taken for a container's absence.
+func TestAboutNodes(t *testing.T) {
+	node := &buoy.Error{Status: 404, Message: `node "zz" is not known here: this is node "525400123456"`}
+	if err := about(errNoContainer, node); errors.Is(err, errNoContainer) || err.Error() != node.Message {
+		t.Errorf("about = %v", err)
+	}
+	if err := about(errNoContainer, &buoy.Error{Status: 404, Message: `container "zz"`}); !errors.Is(err, errNoContainer) || err.Error() != `container "zz" was not found` {
+		t.Errorf("about = %v", err)
+	}
+}

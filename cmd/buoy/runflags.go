@@ -38,6 +38,7 @@ func (f *runFlags) register(flags *pflag.FlagSet) {
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "say nothing about pulling")
 	flags.StringVar(&f.pull, "pull", "missing", "`when` to pull the image: missing, always or never")
 	flags.StringVar(&f.storage, "storage", "", "chunk `store` of an flist, like redis://HOST:PORT")
+	_ = flags.MarkHidden("storage") // flists are still to come; it fails only for a flag that is not there
 
 	flags.StringVar(&f.name, "name", "", "`name` of the container (default: two words)")
 	flags.StringVar(&f.hostname, "hostname", "", "host `name` inside (default: the name)")
@@ -54,7 +55,7 @@ func (f *runFlags) register(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.keep, "keep", false, "what is written to the root file system survives a stop")
 
 	flags.StringVar(&f.network, "network", "default", "`network`: default, host or none")
-	flags.StringArrayVar(&f.nics, "nic", nil, "network `interface`, instead of --network: type=vlan,id=100,cidr=10.1.0.5/24,gateway=10.1.0.1,dns=1.1.1.1 (also dhcp, name, hwaddr)")
+	flags.StringArrayVar(&f.nics, "nic", nil, "network `interface`, instead of --network: type=default[,name=lan][,hwaddr=02:00:5e:10:00:01][,dns=1.1.1.1]")
 	flags.StringArrayVarP(&f.publish, "publish", "p", nil, "port: `[ADDRESS:]HOST:GUEST[/udp]`")
 	flags.StringArrayVar(&f.dns, "dns", nil, "`address` of a name server")
 
@@ -197,13 +198,13 @@ func addEnv(r *buoy.CreateRequest, pair string, at place) error {
 // limits reads the sizes and numbers.
 func (f *runFlags) limits(r *buoy.CreateRequest, _ place) (err error) {
 	if f.memory != "" {
-		if r.Limits.Memory, err = parseSize(f.memory); err != nil {
-			return fmt.Errorf("--memory: %w", err)
+		if r.Limits.Memory, err = flagSize("--memory", f.memory); err != nil {
+			return err
 		}
 	}
 	if f.shmSize != "" {
-		if r.ShmSize, err = parseSize(f.shmSize); err != nil {
-			return fmt.Errorf("--shm-size: %w", err)
+		if r.ShmSize, err = flagSize("--shm-size", f.shmSize); err != nil {
+			return err
 		}
 	}
 	if f.cpus != "" {

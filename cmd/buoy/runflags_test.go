@@ -117,6 +117,8 @@ func TestRequestRefuses(t *testing.T) {
 		{"--nic id=1 alpine", "want at least type="},
 		{"--nic type=vlan,vlan=1 alpine", `"vlan" is none of`},
 		{"-m 1q alpine", "--memory: size"},
+		{"-m 64 alpine", `--memory: size "64" is in bytes; the units are b, k, m and g, as in 64m`},
+		{"--tmpfs /t:size=64 alpine", `--tmpfs "/t:size=64": size "64" is in bytes`},
 		{"--cpus x alpine", "--cpus: cpus"},
 		{"--pids-limit -2 alpine", "--pids-limit -2"},
 		{"--ulimit nofile alpine", "want NAME=SOFT[:HARD]"},

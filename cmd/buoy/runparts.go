@@ -106,11 +106,10 @@ func parseTmpfs(text string) (buoy.Mount, error) {
 		case "ro":
 			m.ReadOnly = true
 		case "size":
-			size, err := parseSize(value)
-			if err != nil {
-				return m, fmt.Errorf("--tmpfs %q: %w", text, err)
+			var err error
+			if m.Size, err = flagSize(fmt.Sprintf("--tmpfs %q", text), value); err != nil {
+				return m, err
 			}
-			m.Size = size
 		default:
 			return m, fmt.Errorf("--tmpfs %q: option %q is none of size, ro and rw", text, name)
 		}

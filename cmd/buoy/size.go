@@ -30,6 +30,21 @@ func parseSize(text string) (int64, error) {
 	return whole(value, "size", text)
 }
 
+// leastSize is the fewest bytes that anybody means by a size: a page.
+const leastSize = 4096
+
+// flagSize is parseSize for a flag. A few bytes are a unit that was forgotten.
+func flagSize(flag, text string) (int64, error) {
+	n, err := parseSize(text)
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("%s: %w", flag, err)
+	case n > 0 && n < leastSize && isNumber(text):
+		return 0, fmt.Errorf("%s: size %q is in bytes; the units are b, k, m and g, as in %sm", flag, text, text)
+	}
+	return n, nil
+}
+
 // parseCPUs reads a number of CPUs, "0.5" or "500m", into thousandths.
 func parseCPUs(text string) (int64, error) {
 	number, milli := strings.CutSuffix(text, "m")

@@ -54,7 +54,7 @@ var idPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`)
 func parse(args []string, usage io.Writer) (config, error) {
 	c := config{mirrors: map[string][]string{}}
 	var listen, plain, mirrors list
-	var cidr, publish string
+	var cidr, publish, level string
 	f := flag.NewFlagSet("buoyd", flag.ContinueOnError)
 	f.SetOutput(io.Discard) // the caller says what is wrong
 	f.StringVar(&c.data, "data", defaultData, "`directory` of what lasts: images, writable layers, logs, desired state")
@@ -70,7 +70,7 @@ func parse(args []string, usage io.Writer) (config, error) {
 	f.StringVar(&c.authFile, "auth-file", "", "registry credentials, a docker config.json (default: the usual places)")
 	f.Var(&plain, "plain-http", "registry `host` to talk to without TLS; may be repeated (loopback always is)")
 	f.Var(&mirrors, "mirror", "`REGISTRY=HOST` to pull from first; may be repeated")
-	f.TextVar(&c.level, "log-level", slog.LevelInfo, "debug, info, warn or error")
+	f.StringVar(&level, "log-level", "info", "`level`: debug, info, warn or error")
 	err := f.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(usage, "Usage: buoyd [reset | version] [flags]")
@@ -96,7 +96,19 @@ func parse(args []string, usage io.Writer) (config, error) {
 		}
 		c.mirrors[registry] = append(c.mirrors[registry], host)
 	}
+	if c.level, err = levelOf(level); err != nil {
+		return c, err
+	}
 	return c, c.complete(listen, cidr, publish)
+}
+
+func levelOf(text string) (slog.Level, error) {
+	for _, l := range []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError} {
+		if strings.EqualFold(text, l.String()) {
+			return l, nil
+		}
+	}
+	return 0, fmt.Errorf("--log-level %q is not debug, info, warn or error", text)
 }
 
 func (c *config) complete(listen []string, cidr, publish string) (err error) {

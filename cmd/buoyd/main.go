@@ -28,7 +28,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if len(args) > 0 {
 		switch args[0] {
 		case "reset":
-			verb, args = reset, args[1:]
+			verb, args = func(ctx context.Context, cfg config, log *slog.Logger) error { return reset(ctx, cfg, log, stdout) }, args[1:]
 		case "version":
 			fmt.Fprintln(stdout, "buoyd", version.Version)
 			return 0

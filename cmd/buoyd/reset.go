@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/buoy-edge/buoy/internal/errs"
@@ -14,15 +16,20 @@ import (
 )
 
 // reset removes everything that an instance ever made on this machine:
-// containers, images, volumes, network, cgroups, directories.
-func reset(ctx context.Context, cfg config, log *slog.Logger) (err error) {
+// containers, images, volumes, network, cgroups, directories. It tells stdout
+// what it has found.
+func reset(ctx context.Context, cfg config, log *slog.Logger, stdout io.Writer) (err error) {
 	if !cfg.yes {
 		return fmt.Errorf("reset removes all containers, images and volumes below %s; say --yes if you mean it", cfg.data)
 	}
 	if os.Geteuid() != 0 {
 		return errs.E(errs.Invalid, "reset needs root")
 	}
-	unlock, err := lock(cfg)
+	there, absent, err := present(cfg.data, cfg.run)
+	if err != nil {
+		return err
+	}
+	unlock, err := lock(cfg) // which makes both
 	if err != nil {
 		return err
 	}
@@ -42,7 +49,39 @@ func reset(ctx context.Context, cfg config, log *slog.Logger) (err error) {
 		return err
 	}
 	// Last: while anything is left, what is known of it must stay.
-	return errors.Join(os.RemoveAll(cfg.run), removeData(cfg.data))
+	if err := errors.Join(os.RemoveAll(cfg.run), removeData(cfg.data)); err != nil {
+		return err
+	}
+	fmt.Fprintln(stdout, outcome(there, absent, cfg.instance()))
+	return nil
+}
+
+// present says which directories are there and which are not.
+func present(dirs ...string) (there, absent []string, err error) {
+	for _, dir := range dirs {
+		_, err := os.Stat(dir)
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			absent = append(absent, dir)
+		case err != nil:
+			return nil, nil, fmt.Errorf("reset: %w", err)
+		default:
+			there = append(there, dir)
+		}
+	}
+	return there, absent, nil
+}
+
+// outcome is what a reset has done, in a sentence.
+func outcome(there, absent []string, instance string) string {
+	rest := fmt.Sprintf("cgroups, links and rules of instance %s are gone, if there were any", instance)
+	switch {
+	case len(there) == 0:
+		return fmt.Sprintf("reset: there is no %s; %s", strings.Join(absent, " and no "), rest)
+	case len(absent) > 0:
+		return fmt.Sprintf("reset: removed %s, there was no %s; %s", strings.Join(there, " and "), strings.Join(absent, " and no "), rest)
+	}
+	return fmt.Sprintf("reset: removed %s; %s", strings.Join(there, " and "), rest)
 }
 
 // removeData removes what we keep in the data directory, and that if nothing

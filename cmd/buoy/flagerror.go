@@ -1,0 +1,56 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// noSuchVerb refuses what is no command, and names those that it may be meant for.
+func noSuchVerb(root *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if like := root.SuggestionsFor(args[0]); len(like) > 0 {
+		return fmt.Errorf("there is no command %q; did you mean %q? See %q", args[0], strings.Join(like, `" or "`), "buoy --help")
+	}
+	return fmt.Errorf("there is no command %q; see %q", args[0], "buoy --help")
+}
+
+// flagError says what is wrong with a flag, without the words of those who
+// convert its value.
+func flagError(cmd *cobra.Command, err error) error {
+	help := fmt.Sprintf("see %q", cmd.CommandPath()+" --help")
+	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok && wantsTerminal(cmd, unknown) {
+		return fmt.Errorf("there are no terminals yet: leave out -t and -i; %q hands on standard input as text", "buoy exec -i")
+	}
+	if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		name := "--" + bad.GetFlag().Name
+		if short := bad.GetFlag().Shorthand; short != "" {
+			name = "-" + short + ", " + name
+		}
+		return fmt.Errorf("%s %q: want %s; %s", name, bad.GetValue(), wanted(bad.GetFlag()), help)
+	}
+	return fmt.Errorf("%w; %s", err, help)
+}
+
+// wantsTerminal is true for docker's -it and what it stands for.
+func wantsTerminal(cmd *cobra.Command, unknown *pflag.NotExistError) bool {
+	verbs, names := []string{"run", "exec"}, []string{"t", "tty", "i", "interactive"}
+	return slices.Contains(verbs, cmd.Name()) && slices.Contains(names, unknown.GetSpecifiedName())
+}
+
+// wanted is what a flag takes, in words.
+func wanted(f *pflag.Flag) string {
+	switch f.Value.Type() {
+	case "bool":
+		return "true or false"
+	case "int", "int64":
+		return "a whole number"
+	}
+	return "a " + f.Value.Type()
+}
