@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"reflect"
 	"strings"
 	"time"
@@ -60,16 +61,23 @@ func DecodeOptional[T any](w http.ResponseWriter, r *http.Request) (T, error) {
 	return v, unmarshal(body, &v)
 }
 
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+func readBody(w http.ResponseWriter, r *http.Request) (body []byte, err error) {
 	rc := http.NewResponseController(w)
 	// Not all writers of tests can; then there is no slow client either.
 	if rc.SetReadDeadline(time.Now().Add(bodyTime)) == nil {
-		defer func() { _ = rc.SetReadDeadline(time.Time{}) }()
+		defer func() {
+			if err == nil { // else net/http waits for the rest of the body, before it answers
+				_ = rc.SetReadDeadline(time.Time{})
+			}
+		}()
 	}
 	if r.ContentLength > MaxBody && r.Header.Get("Expect") != "" {
 		return nil, &TooLargeError{MaxBody}
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, MaxBody+1))
+	body, err = io.ReadAll(io.LimitReader(r.Body, MaxBody+1))
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil, errs.E(errs.Invalid, "the body has not come within %v: %w", bodyTime, os.ErrDeadlineExceeded)
+	}
 	if err != nil {
 		return nil, errs.E(errs.Invalid, "read the body: %w", err)
 	}

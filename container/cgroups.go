@@ -23,9 +23,11 @@ const (
 
 // place moves the shim and its reaper to a cgroup of their own in every hierarchy.
 func (r *Runtime) place(shim int) error {
-	reaper, err := parent(shim)
-	if err != nil {
+	pids := []int{shim}
+	if reaper, err := r.reaperOf(shim); err != nil {
 		return err
+	} else if reaper != 0 {
+		pids = []int{reaper, shim}
 	}
 	roots, err := cgroupRoots()
 	if err != nil {
@@ -39,7 +41,7 @@ func (r *Runtime) place(shim int) error {
 		if err := inheritCpuset(root, dir); err != nil {
 			return err
 		}
-		for _, pid := range []int{reaper, shim} {
+		for _, pid := range pids {
 			if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), strconv.AppendInt(nil, int64(pid), 10), 0); err != nil {
 				return fmt.Errorf("move buoy-shim to its cgroup: %w", err)
 			}
@@ -93,6 +95,12 @@ func (r *Runtime) Sweep(ctx context.Context, live func(id string) bool) error {
 		}
 		return err
 	})
+}
+
+// Clean removes the cgroup of a container that the shim does not know, and what
+// runs in it: the shim cannot find it again when its record of it is damaged.
+func (r *Runtime) Clean(ctx context.Context, id string) error {
+	return r.eachCgroup(func(dir string) error { return removeCgroup(ctx, filepath.Join(dir, id+idMark)) })
 }
 
 // eachCgroup calls f with our directory in every hierarchy.

@@ -101,12 +101,21 @@ func (r *Runtime) launch(ctx context.Context) (shimapi.Hello, error) {
 	return r.await(ctx, ended)
 }
 
-// replace ends a shim; its reaper starts the program again.
+// replace ends a shim; its reaper, if it lives, starts the program again.
 func (r *Runtime) replace(ctx context.Context, pid int) (shimapi.Hello, error) {
+	reaper, err := r.reaperOf(pid)
+	if err != nil {
+		return shimapi.Hello{}, err
+	}
 	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
 		return shimapi.Hello{}, fmt.Errorf("end the old buoy-shim: %w", err)
 	}
 	r.shim.Close()
+	if reaper == 0 {
+		if h, err := r.launch(ctx); err != nil || h.PID != pid {
+			return h, err
+		}
+	}
 	for {
 		h, err := r.await(ctx, nil)
 		if err != nil || h.PID != pid {
@@ -159,6 +168,20 @@ func (r *Runtime) Clear(ctx context.Context) error {
 	}
 	r.shim.Close()
 	return r.eachCgroup(func(dir string) error { return removeCgroup(ctx, dir) })
+}
+
+// reaperOf is the reaper of a shim, 0 if it has died: then the shim's parent is
+// PID 1 or another process that is not ours to touch.
+func (r *Runtime) reaperOf(shim int) (int, error) {
+	pid, err := parent(shim)
+	if err != nil {
+		return 0, err
+	}
+	raw, err := os.ReadFile(filepath.Join(r.cfg.Run, "reaper.lock"))
+	if err != nil || strings.TrimSpace(string(raw)) != strconv.Itoa(pid) {
+		return 0, nil //nolint:nilerr // no lock, no reaper
+	}
+	return pid, nil
 }
 
 func parent(pid int) (int, error) {

@@ -38,6 +38,9 @@ func (s Spec) Validate() error {
 	return nil
 }
 
+// maxText is Linux's MAX_ARG_STRLEN.
+const maxText = 128 << 10
+
 func (s Spec) validateProcess() error {
 	if len(s.Args) > 0 && s.Args[0] == "" {
 		return errs.E(errs.Invalid, "the command is empty")
@@ -45,6 +48,9 @@ func (s Spec) validateProcess() error {
 	for _, text := range slices.Concat(s.Args, s.Env, []string{s.Cwd, s.User, s.Hostname}) {
 		if strings.ContainsRune(text, 0) {
 			return errs.E(errs.Invalid, "%q contains a NUL byte", text)
+		}
+		if len(text) >= maxText {
+			return errs.E(errs.Invalid, "%q… is longer than the %d bytes that the kernel takes as one argument or variable", text[:20], maxText-1)
 		}
 	}
 	for _, kv := range s.Env {

@@ -3,6 +3,7 @@ package nodes
 import (
 	"errors"
 	"net/http"
+	"os"
 
 	"github.com/buoy-edge/buoy/api"
 	"github.com/buoy-edge/buoy/internal/errs"
@@ -21,7 +22,8 @@ var statuses = map[errs.Kind]int{
 func (d *Dialect) do(h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		err := h(w, r)
-		if err == nil || api.Gone(r) {
+		// A client that is only slow looks gone to net/http once its time is up.
+		if err == nil || api.Gone(r) && !errors.Is(err, os.ErrDeadlineExceeded) {
 			return
 		}
 		status, sentence := d.explain(r, err)

@@ -207,10 +207,31 @@ static void become_shim(int end)
 	_exit(127);
 }
 
+// keep_journal makes sure that the shim can open the journal: one that somebody
+// has removed is made again, with what it had.
+static void keep_journal(void)
+{
+	struct stat a, b;
+	char buf[4096];
+	ssize_t n;
+
+	if (!fstat(journal, &a) && !fstatat(run_dir, "exits", &b, 0) && a.st_ino == b.st_ino && a.st_dev == b.st_dev)
+		return;
+	int fd = openat(run_dir, "exits", O_RDWR | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return say("make the journal again: %s", strerror(errno));
+	for (off_t at = 0; (n = pread(journal, buf, sizeof buf, at)) > 0; at += n)
+		if (write(fd, buf, (size_t)n) != n)
+			say("copy the journal: %s", strerror(errno));
+	close(journal);
+	journal = fd;
+}
+
 static void start_shim(void)
 {
 	int pair[2];
 
+	keep_journal();
 	shim_started = now_ms();
 	restart_at = shim_started + delay_ms;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))

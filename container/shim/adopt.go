@@ -40,7 +40,8 @@ func (s *Server) adopt(ctx context.Context, kept map[string]int) error {
 
 // adoptOne makes one container of the state directory ours, or removes it.
 func (s *Server) adoptOne(ctx context.Context, c *container, kept map[string]int) {
-	err := furthest(c.dir, &c.rec)
+	phase, err := furthest(c.dir, &c.rec)
+	c.rec.Phase = phase
 	switch {
 	case err != nil || c.rec.Phase == phaseMaking || c.rec.Phase == phaseDeleting:
 		s.undoLeft(c, err)
@@ -60,7 +61,7 @@ func (s *Server) adoptOne(ctx context.Context, c *container, kept map[string]int
 	}
 	for _, e := range jobs {
 		var rec jobRecord
-		if err := furthest(c.jobDir(e.Name()), &rec); err != nil || rec.Phase == phaseMaking {
+		if _, err := furthest(c.jobDir(e.Name()), &rec); err != nil || rec.Phase == phaseMaking {
 			// Its gate closed with the shim that was starting it.
 			_ = removeAll(c.jobDir(e.Name()))
 			continue
@@ -110,6 +111,9 @@ func (s *Server) adoptTask(ctx context.Context, c *container, job string, rec jo
 	fd, err := adoptable(rec.Process)
 	if err == nil {
 		t.pidfd = fd
+		if ppid, err := parentOf(rec.PID); err == nil {
+			t.stray = ppid != os.Getppid()
+		}
 		if err = s.exits.add(t, s.recordEnd); err == nil {
 			return t
 		}

@@ -10,7 +10,9 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/opencontainers/cgroups"
 	_ "github.com/opencontainers/cgroups/devices" // else device rules fail
+	devices "github.com/opencontainers/cgroups/devices/config"
 	"github.com/opencontainers/cgroups/manager"
 	"github.com/opencontainers/runc/libcontainer/configs"
 	"github.com/opencontainers/runc/libcontainer/specconv"
@@ -50,7 +52,21 @@ func (s *Server) newConfig(c *container, r *shimapi.RunRequest) (*configs.Config
 	if err != nil {
 		return nil, errs.E(errs.Invalid, "read the spec: %w", err)
 	}
+	dropTun(config.Cgroups.Resources)
 	return config, nil
+}
+
+// dropTun takes /dev/net/tun from what libcontainer lets every container use,
+// after all rules of the spec: with the host's network its devices without an
+// owner could be taken over, which docker's default does not allow either.
+func dropTun(r *cgroups.Resources) {
+	last := len(r.Devices) - 1
+	for ; last >= 0; last-- {
+		if d := r.Devices[last]; d.Type == devices.CharDevice && d.Major == 10 && d.Minor == 200 {
+			r.Devices = slices.Delete(r.Devices, last, last+1)
+			return
+		}
+	}
 }
 
 func mounted(spec *specs.Spec, dest string) bool {

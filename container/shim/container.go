@@ -39,6 +39,7 @@ type task struct {
 	rec   jobRecord
 	pidfd int
 	own   bool          // our child; else one adopted, which the reaper buries
+	stray bool          // adopted, and not the reaper's either: both its parents died
 	out   []*stream     // stdout and stderr
 	oom   uint64        // kills in the container when it started
 	done  chan struct{} // closed when exit is recorded

@@ -174,7 +174,7 @@ func (s *Server) remove(ctx context.Context, c *container) error {
 	g := c.gate
 	c.gate = nil
 	c.mu.Unlock()
-	if err := c.save(rec); err != nil {
+	if err := c.markDeleting(rec); err != nil {
 		return err
 	}
 	s.cfg.Fail("delete:marked")

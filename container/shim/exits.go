@@ -190,7 +190,11 @@ func (s *Server) endOf(ctx context.Context, t *task) (unix.WaitStatus, error) {
 	if t.own {
 		return waitPIDFD(t.pidfd, unix.WNOWAIT)
 	}
-	if st, ok := s.ends.find(ctx, t.rec.Process, lostLimit); ok {
+	limit := lostLimit
+	if t.stray {
+		limit = 0
+	}
+	if st, ok := s.ends.find(ctx, t.rec.Process, limit); ok {
 		return st, nil
 	}
 	return 0, fmt.Errorf("buoy-reaper has no record of process %d", t.rec.PID)

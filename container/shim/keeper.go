@@ -23,6 +23,10 @@ type keeper struct {
 	conn *net.UnixConn
 }
 
+// goneReaper says that buoy-reaper has died. Nobody keeps anything then, and
+// containers must still start, stop and go; hearReaper has told the log.
+func goneReaper(err error) bool { return errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) }
+
 // openKeeper returns what earlier shims stored, by name.
 func openKeeper(fd int) (*keeper, map[string]int, error) {
 	f := os.NewFile(uintptr(fd), "reaper")
@@ -80,12 +84,21 @@ func (k *keeper) receive() (text string, fd int, err error) {
 
 // store keeps a duplicate of fd under name. It is safe in the reaper's hands
 // when this returns, even if the shim dies at once: the message is in its queue.
+// Without a reaper it is not kept.
 func (k *keeper) store(name string, fd int) error {
-	return k.send("store "+name, unix.UnixRights(fd))
+	if err := k.send("store "+name, unix.UnixRights(fd)); !goneReaper(err) {
+		return err
+	}
+	return nil
 }
 
 // drop closes the duplicate. Dropping what is not stored is fine.
-func (k *keeper) drop(name string) error { return k.send("drop "+name, nil) }
+func (k *keeper) drop(name string) error {
+	if err := k.send("drop "+name, nil); !goneReaper(err) {
+		return err
+	}
+	return nil
+}
 
 // truncate asks for the journal to be emptied if it is still size long.
 func (k *keeper) truncate(size int64) error { return k.send(fmt.Sprintf("truncate %d", size), nil) }
@@ -111,7 +124,7 @@ func (s *Server) hearReaper(ctx context.Context) {
 		}
 		if err != nil {
 			if ctx.Err() == nil {
-				s.log.Error("buoy-reaper is gone; containers go on, but must be restarted to survive the next buoy-shim", "error", err)
+				s.log.Error("buoy-reaper is gone; containers go on, but what they write and their exit codes are lost if buoy-shim dies too", "error", err)
 			}
 			return
 		}

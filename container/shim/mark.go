@@ -4,6 +4,7 @@ package shim
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc64"
 	"os"
@@ -37,7 +38,13 @@ func openMark(path string) (*mark, error) {
 	if err := f.Truncate(markSize); err != nil {
 		return nil, err
 	}
-	page, err := unix.Mmap(int(f.Fd()), 0, markSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	fd, flags := int(f.Fd()), unix.MAP_SHARED
+	// To write into a hole of a file on a full disk kills: SIGBUS. A mark that
+	// does not last costs a batch that is logged twice, if this shim is killed.
+	if err := unix.Fallocate(fd, 0, 0, markSize); errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		fd, flags = -1, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS
+	}
+	page, err := unix.Mmap(fd, 0, markSize, unix.PROT_READ|unix.PROT_WRITE, flags)
 	if err != nil {
 		return nil, fmt.Errorf("map %s: %w", path, err)
 	}

@@ -116,16 +116,35 @@ func adoptable(p shimapi.Process) (pidfd int, err error) {
 
 // startTime is field 22 of /proc/PID/stat.
 func startTime(pid int) (uint64, error) {
-	raw, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	text, err := stat(pid, 22)
 	if err != nil {
 		return 0, err
 	}
+	return strconv.ParseUint(text, 10, 64)
+}
+
+// parentOf is field 4 of /proc/PID/stat.
+func parentOf(pid int) (int, error) {
+	text, err := stat(pid, 4)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(text)
+}
+
+// stat is a field of /proc/PID/stat after the name, which may hold anything but
+// is the last to hold a ")".
+func stat(pid, field int) (string, error) {
+	raw, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return "", err
+	}
 	i := strings.LastIndexByte(string(raw), ')')
 	fields := strings.Fields(string(raw[i+1:]))
-	if len(fields) < 20 {
-		return 0, fmt.Errorf("read the start time of process %d from %q", pid, raw)
+	if len(fields) <= field-3 {
+		return "", fmt.Errorf("read field %d of process %d from %q", field, pid, raw)
 	}
-	return strconv.ParseUint(fields[19], 10, 64)
+	return fields[field-3], nil
 }
 
 // trim takes the words of libcontainer that say nothing to a person.

@@ -65,6 +65,11 @@ var refusals = []struct {
 		anyCause: true,
 	},
 	{
+		said:     regexp.MustCompile(`filesystem "(proc|sysfs)" (must be mounted on ordinary directory)$`),
+		say:      "the image has no directory for %s: it %s",
+		anyCause: true,
+	},
+	{
 		said: regexp.MustCompile(`error mounting "(.*?)" to rootfs at "(.*?)": (?:.*: )?([^:]+)$`),
 		say:  "%q cannot be mounted on %q: %s",
 	},

@@ -10,6 +10,8 @@ import (
 	"os"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/buoy-edge/buoy/container/shimapi"
 	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/buoy-edge/buoy/internal/version"
@@ -80,7 +82,11 @@ func reply(body any, err error) shimapi.Reply {
 		err = jerr
 	}
 	if err != nil {
-		return shimapi.Reply{Error: err.Error(), Kind: errs.KindOf(err)}
+		kind := errs.KindOf(err)
+		if kind == errs.Internal && (errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)) {
+			kind = errs.Unavailable // a full disk is for its owner to see
+		}
+		return shimapi.Reply{Error: err.Error(), Kind: kind}
 	}
 	return shimapi.Reply{}
 }

@@ -85,14 +85,32 @@ func write(dir string, p phase, v any) error {
 	return os.Rename(tmp, filepath.Join(dir, string(p)+".json"))
 }
 
-// furthest reads the record of the furthest phase that dir has.
-func furthest(dir string, v any) (err error) {
-	for _, p := range []phase{phaseDeleting, phaseRunning, phaseHeld, phaseMaking} {
-		if err = load(filepath.Join(dir, string(p)+".json"), v); !errors.Is(err, fs.ErrNotExist) {
-			return err
+// markDeleting records that rec is being removed. On a full disk, where removing
+// is what helps, the file of the last phase is renamed instead. Without its
+// directory, which somebody has removed, no later shim knows the container.
+func (c *container) markDeleting(rec record) error {
+	rec.Phase = phaseDeleting
+	err := c.save(rec)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, p := range []phase{phaseRunning, phaseHeld, phaseMaking} {
+		if os.Rename(filepath.Join(c.dir, string(p)+".json"), filepath.Join(c.dir, string(phaseDeleting)+".json")) == nil {
+			return nil
 		}
 	}
 	return err
+}
+
+// furthest reads the record of the furthest phase that dir has, and says which
+// that is: a file's name counts, see markDeleting.
+func furthest(dir string, v any) (p phase, err error) {
+	for _, p = range []phase{phaseDeleting, phaseRunning, phaseHeld, phaseMaking} {
+		if err = load(filepath.Join(dir, string(p)+".json"), v); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	return p, err
 }
 
 // saveExit is durable: an exit code must outlive the machine.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -78,8 +79,14 @@ func (c *Client) Delete(ctx context.Context, id string) error {
 	return c.call(ctx, OpDelete, Ref{id}, nil)
 }
 
+// answerLimit is how long an answer from memory may take: a shim that hangs, or
+// that somebody has stopped, must not hang those who only look.
+const answerLimit = 10 * time.Second
+
 // List is all containers the shim knows.
 func (c *Client) List(ctx context.Context) (l []Container, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, answerLimit, errors.New("it does not answer"))
+	defer cancel()
 	return l, c.call(ctx, OpList, nil, &l)
 }
 
@@ -221,7 +228,7 @@ func (c *Client) call(ctx context.Context, op Op, body, reply any) error {
 // lost is the error of a call whose answer did not come: it may have happened.
 func lost(ctx context.Context, op Op, err error) error {
 	if ctx.Err() != nil {
-		err = ctx.Err()
+		err = context.Cause(ctx)
 	}
 	return errs.E(errs.Unavailable, "ask buoy-shim to %s: %w", op, err)
 }
