@@ -16,7 +16,10 @@ var allowed = []struct {
 	{"internal/...", []string{"internal/..."}}, // below everything
 
 	// Strangers to each other; node joins them.
-	{"netcfg/...", []string{"internal/..."}},
+	{"netcfg", []string{"internal/..."}},
+	{"netcfg/dns", []string{"internal/..."}},
+	{"netcfg/cni", []string{"internal/..."}},
+	{"netcfg/dhcp", []string{"internal/..."}},
 	{"images/...", []string{"internal/..."}},
 	{"flist/...", []string{"internal/..."}},
 	{"gpu/...", []string{"internal/..."}},
@@ -28,7 +31,7 @@ var allowed = []struct {
 
 	{"node/state", []string{"internal/..."}},
 	{"node/inventory", []string{"internal/..."}},
-	{"node", []string{"container", "container/shimapi", "netcfg", "images/...", "node/state", "node/inventory", "internal/..."}},
+	{"node", []string{"container", "container/shimapi", "netcfg/...", "images/...", "node/state", "node/inventory", "internal/..."}},
 
 	// Dialects know neither each other nor a store.
 	{"api", []string{"internal/..."}},
@@ -40,7 +43,7 @@ var allowed = []struct {
 	{"cmd/buoy-shim", []string{"container/shim", "internal/..."}},
 	{"cmd/buoyd", []string{"..."}}, // wires all of it
 
-	{"bench/...", []string{"sdk/go/...", "container/shimapi", "internal/..."}},
+	{"bench/...", []string{"sdk/go/...", "container/shimapi", "netcfg", "internal/..."}},
 	{"test/...", []string{"sdk/go/...", "container/shimapi", "internal/..."}},
 	{"scripts/...", nil},
 	{"examples/...", nil},
@@ -90,6 +93,9 @@ var linked = []struct {
 	{"github.com/NVIDIA/go-nvml", []string{"cmd/buoy-gpu"}, "it needs cgo and a dynamic C library"},
 	{"github.com/vishvananda/netlink", []string{"cmd/buoyd"}, "the CLI builds on any system"},
 	{"github.com/google/nftables", []string{"cmd/buoyd"}, "the CLI builds on any system"},
+	{"github.com/miekg/dns", []string{"cmd/buoyd"}, "only buoyd is asked for names"},
+	{"github.com/containernetworking/cni", []string{"cmd/buoyd"}, "only buoyd connects containers"},
+	{"github.com/insomniacslk/dhcp", []string{"cmd/buoyd"}, "only buoyd connects containers"},
 	{"modernc.org/sqlite", []string{"cmd/buoyd"}, "it is paid at every container start and every call of the CLI"},
 	{"github.com/go-chi/chi", []string{"cmd/buoyd"}, "only buoyd serves HTTP"},
 	{"github.com/prometheus/client_golang", []string{"cmd/buoyd"}, "only buoyd serves HTTP"},
