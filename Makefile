@@ -64,6 +64,13 @@ test-unit: ## run the tests that change nothing on this machine
 	@scripts/setup test
 	@scripts/test --unit
 
+test-vm: export BUOY_TEST_VM = 1
+test-vm: PKGS = ./test/vm/...
+test-vm: ## run the tests that start virtual machines; no root, no KVM
+	@scripts/setup test-vm
+	@$(MAKE) --no-print-directory programs
+	@scripts/test --unit
+
 check: ## look at formatting and lint
 	@scripts/setup build
 	@scripts/lint
@@ -89,4 +96,4 @@ help: ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
 
 .DEFAULT_GOAL := build
-.PHONY: build programs run test test-unit check bench install clean setup help
+.PHONY: build programs run test test-unit test-vm check bench install clean setup help
