@@ -38,16 +38,35 @@ type options struct {
 	only    []string
 }
 
+// section is a part of what is measured.
+type section struct {
+	name  string
+	run   func(context.Context, *bench) error
+	alone bool // without a buoyd and its peers
+}
+
 // sections in the order in which they are measured.
-var sections = []struct {
-	name string
-	run  func(context.Context, *bench) error
-}{
-	{"idle", idleEmpty},
-	{"start", startLatency},
-	{"standby", standby},
-	{"many", many},
-	{"memory", memory},
+var sections = []section{
+	{"network", network, true},
+	{"idle", idleEmpty, false},
+	{"start", startLatency, false},
+	{"standby", standby, false},
+	{"many", many, false},
+	{"memory", memory, false},
+}
+
+// chosen are those of the command line.
+func (o options) chosen() []section {
+	if len(o.only) == 0 {
+		return sections
+	}
+	var list []section
+	for _, s := range sections {
+		if slices.Contains(o.only, s.name) {
+			list = append(list, s)
+		}
+	}
+	return list
 }
 
 func parse(args []string, usage io.Writer) (options, error) {
@@ -59,7 +78,7 @@ func parse(args []string, usage io.Writer) (options, error) {
 	f.IntVar(&o.count, "count", 200, "containers at once")
 	f.DurationVar(&o.idle, "idle", 20*time.Second, "how long to watch an idle buoyd")
 	f.StringVar(&o.output, "o", "table", "table, markdown or json")
-	f.StringVar(&only, "only", "", "measure these sections only, with commas: idle start standby many memory")
+	f.StringVar(&only, "only", "", "measure these sections only, with commas: network idle start standby many memory")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
@@ -67,13 +86,7 @@ func parse(args []string, usage io.Writer) (options, error) {
 		o.only = strings.Split(only, ",")
 	}
 	for _, name := range o.only {
-		if !slices.ContainsFunc(sections, func(s struct {
-			name string
-			run  func(context.Context, *bench) error
-		},
-		) bool {
-			return s.name == name
-		}) {
+		if !slices.ContainsFunc(sections, func(s section) bool { return s.name == name }) {
 			return o, fmt.Errorf("there is no section %q", name)
 		}
 	}
@@ -142,17 +155,12 @@ func measure(ctx context.Context, o options, stderr io.Writer) (r *report, err e
 	if err := b.makeRoot(); err != nil {
 		return b.report, err
 	}
-	if b.inst, err = startInstance(ctx, b.dir); err != nil {
-		return b.report, err
-	}
-	undo.Push(func() error { return b.inst.end(context.WithoutCancel(ctx)) })
 	b.report.Machine = machine()
-	if err := b.findPeers(ctx); err != nil {
-		return b.report, err
-	}
-	for _, s := range sections {
-		if len(o.only) > 0 && !slices.Contains(o.only, s.name) {
-			continue
+	for _, s := range o.chosen() {
+		if !s.alone && b.inst == nil {
+			if err := b.meet(ctx, &undo); err != nil {
+				return b.report, err
+			}
 		}
 		b.say("%s (load %s)", s.name, loadavg())
 		if err := s.run(ctx, b); err != nil {
@@ -161,6 +169,15 @@ func measure(ctx context.Context, o options, stderr io.Writer) (r *report, err e
 	}
 	b.report.Machine.LoadAfter = loadavg()
 	return b.report, nil
+}
+
+// meet starts a buoyd and looks for its peers.
+func (b *bench) meet(ctx context.Context, undo *cleanup.Stack) (err error) {
+	if b.inst, err = startInstance(ctx, b.dir); err != nil {
+		return err
+	}
+	undo.Push(func() error { return b.inst.end(context.WithoutCancel(ctx)) })
+	return b.findPeers(ctx)
 }
 
 // write prints the report.

@@ -47,6 +47,16 @@ func (f figure) below(value, limit float64, bar string) figure {
 	return f
 }
 
+// above adds a bar that value should reach.
+func (f figure) above(value, limit float64, bar string) figure {
+	f.Bar = bar
+	f.Verdict = "met"
+	if value < limit {
+		f.Verdict = fmt.Sprintf("missed: %.3g × the bar", value/limit)
+	}
+	return f
+}
+
 // samples are durations of one kind.
 type samples []time.Duration
 

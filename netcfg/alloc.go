@@ -7,41 +7,51 @@ import (
 )
 
 // Allocate is the next address for a container after after, cyclically, that
-// is not taken: never prefix's network, gateway (the first) or broadcast
-// address. An after outside prefix means from the start.
+// is not taken, from start to end: zero for those of the whole prefix. It is
+// never prefix's network, broadcast or own address, which is the one that it is
+// written with, or the first if that is the network's (172.18.0.0/16). An after
+// outside means from the start.
 //
 // errs.Unavailable: all are taken.
-func Allocate(prefix netip.Prefix, taken map[netip.Addr]bool, after netip.Addr) (netip.Addr, error) {
-	prefix = prefix.Masked()
-	if !prefix.Addr().Is4() {
-		return netip.Addr{}, errs.E(errs.Invalid, "prefix %s: only IPv4 is supported by this version", prefix)
+func Allocate(prefix netip.Prefix, start, end netip.Addr, taken map[netip.Addr]bool, after netip.Addr) (netip.Addr, error) {
+	inside := func(a netip.Addr) bool {
+		return prefix.Contains(a) && (!start.IsValid() || !a.Less(start)) && (!end.IsValid() || !end.Less(a))
 	}
-	first := prefix.Addr().Next().Next()
-	if !hostAddr(prefix, first) {
+	first := prefix.Masked().Addr().Next()
+	if start.IsValid() {
+		first = start
+	}
+	for inside(first) && !hostAddr(prefix, first) {
+		first = first.Next()
+	}
+	if !inside(first) {
 		return netip.Addr{}, errs.E(errs.Unavailable, "prefix %s has no address for containers", prefix)
 	}
-	start := first
-	if next := after.Next(); hostAddr(prefix, next) {
-		start = next
+	from := first
+	if next := after.Next(); inside(next) && !next.Less(first) {
+		from = next
 	}
-	for a := start; ; {
-		if !taken[a] {
+	for a := from; ; {
+		if !taken[a] && hostAddr(prefix, a) {
 			return a, nil
 		}
-		if a = a.Next(); !hostAddr(prefix, a) {
+		if a = a.Next(); !inside(a) {
 			a = first
 		}
-		if a == start {
+		if a == from {
 			return netip.Addr{}, errs.E(errs.Unavailable, "no free address in %s", prefix)
 		}
 	}
 }
 
-// hostAddr says whether a is one that a container may have.
+// hostAddr says whether a is one that a container may have on a network of ours.
 func hostAddr(prefix netip.Prefix, a netip.Addr) bool {
-	gateway := prefix.Addr().Next()
-	// The broadcast address is the last: the one after it is outside.
-	return a.Is4() && prefix.Contains(a) && gateway.Less(a) && prefix.Contains(a.Next())
+	network := prefix.Masked().Addr()
+	own := prefix.Addr()
+	if own == network {
+		own = network.Next()
+	}
+	return prefix.Contains(a) && a != network && a != own && (!a.Is4() || a != lastAddr(prefix))
 }
 
 func (n *Net) usable(a netip.Addr) bool { return hostAddr(n.cfg.Prefix, a) }

@@ -23,6 +23,11 @@ func TestAttachFailureLeavesNothing(t *testing.T) {
 	first := start(t, n, "first", "172.18.0.2")
 	ns := newNS(t)
 	addr := netip.MustParseAddr
+	with := func(edit func(*Link)) Link {
+		l := defaultLink("x", addr("172.18.0.3"))
+		edit(&l)
+		return l
+	}
 	fill := "for i in $(seq 1023); do echo link add d$i group 77 master buoy0 type ifb; done | ip -force -batch - 2>/dev/null || true"
 	attempts := map[string]struct {
 		prepare, undo string
@@ -30,18 +35,18 @@ func TestAttachFailureLeavesNothing(t *testing.T) {
 		link          Link
 		kind          errs.Kind
 	}{
-		"duplicate address":  {link: Link{Container: "x", Addr: first.addr}, kind: errs.Conflict},
-		"bridge gone":        {prepare: "ip link set buoy0 name gone", undo: "ip link set gone name buoy0", link: Link{Container: "x", Addr: addr("172.18.0.3")}, kind: errs.Unavailable},
-		"bridge down, MTU":   {link: Link{Container: "x", Addr: addr("172.18.0.3"), MTU: 100}, kind: errs.Invalid},
-		"address elsewhere":  {link: Link{Container: "x", Addr: addr("10.0.0.2")}, kind: errs.Invalid},
-		"gateway":            {link: Link{Container: "x", Addr: addr("172.18.0.1")}, kind: errs.Invalid},
-		"no namespace":       {ns: "/proc/self/fd/99999", link: Link{Container: "x", Addr: addr("172.18.0.3")}, kind: errs.NotFound},
-		"host's namespace":   {ns: w.host, link: Link{Container: "x", Addr: addr("172.18.0.3")}, kind: errs.Invalid},
-		"not a namespace":    {ns: "/dev/null", link: Link{Container: "x", Addr: addr("172.18.0.3")}, kind: errs.Internal},
-		"bad name":           {link: Link{Container: "x", Name: "a/b", Addr: addr("172.18.0.3")}, kind: errs.Invalid},
-		"multicast MAC":      {link: Link{Container: "x", Addr: addr("172.18.0.3"), MAC: net.HardwareAddr{1, 2, 3, 4, 5, 6}}, kind: errs.Invalid},
-		"foreign link there": {link: Link{Container: "x", Name: "tap0", Addr: addr("172.18.0.3")}, kind: errs.Conflict},
-		"bridge full":        {prepare: fill, undo: "ip link del group 77", link: Link{Container: "x", Addr: addr("172.18.0.3")}, kind: errs.Internal},
+		"duplicate address":  {link: defaultLink("x", first.addr), kind: errs.Conflict},
+		"bridge gone":        {prepare: "ip link set buoy0 name gone", undo: "ip link set gone name buoy0", link: defaultLink("x", addr("172.18.0.3")), kind: errs.Conflict},
+		"bridge down, MTU":   {link: with(func(l *Link) { l.NIC.Config.MTU = 100 }), kind: errs.Invalid},
+		"address elsewhere":  {link: defaultLink("x", addr("10.0.0.2")), kind: errs.Invalid},
+		"gateway":            {link: defaultLink("x", addr("172.18.0.1")), kind: errs.Invalid},
+		"no namespace":       {ns: "/proc/self/fd/99999", link: defaultLink("x", addr("172.18.0.3")), kind: errs.NotFound},
+		"host's namespace":   {ns: w.host, link: defaultLink("x", addr("172.18.0.3")), kind: errs.Invalid},
+		"not a namespace":    {ns: "/dev/null", link: defaultLink("x", addr("172.18.0.3")), kind: errs.Internal},
+		"bad name":           {link: with(func(l *Link) { l.Name = "a/b" }), kind: errs.Invalid},
+		"multicast MAC":      {link: with(func(l *Link) { l.MAC = net.HardwareAddr{1, 2, 3, 4, 5, 6} }), kind: errs.Invalid},
+		"foreign link there": {link: with(func(l *Link) { l.Name = "tap0" }), kind: errs.Conflict},
+		"bridge full":        {prepare: fill, undo: "ip link del group 77", link: defaultLink("x", addr("172.18.0.3")), kind: errs.Internal},
 	}
 	w.sh(t, ns, "ip link add tap0 type ifb; ip addr add 172.18.0.1/16 dev tap0; ip link set tap0 up; ip rule add from all table 99; ip route add 172.18.0.1 dev lo table 99")
 	inside := func() string { return w.sh(t, ns, "ip -d link; ip addr; ip route show table all") }
@@ -69,8 +74,8 @@ func TestAttachFailureLeavesNothing(t *testing.T) {
 			}
 			n.claims.mu.Lock()
 			defer n.claims.mu.Unlock()
-			if len(n.claims.byAddr) != 1 {
-				t.Errorf("claims = %v", n.claims.byAddr)
+			if len(n.claims.by) != 2 { // first's address and MAC
+				t.Errorf("claims = %v", n.claims.by)
 			}
 		})
 	}
@@ -115,7 +120,8 @@ func TestAttachAsAsked(t *testing.T) {
 	}
 	defer ns.Close()
 	mac, _ := net.ParseMAC("02:00:00:aa:bb:cc")
-	l := Link{Container: "web", Name: "lan0", Addr: netip.MustParseAddr("172.18.3.4"), MAC: mac, MTU: 1400}
+	l := defaultLink("web", netip.MustParseAddr("172.18.3.4"))
+	l.Name, l.MAC, l.NIC.Config.MTU = "lan0", mac, 1400
 	if err := n.Attach(t.Context(), ns.Path(), l); err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +144,7 @@ func TestAttachAsAsked(t *testing.T) {
 			t.Errorf("counters: %+v, %v", again, err)
 		}
 	}
-	if link := w.sh(t, w.host, "ip link show dev "+n.portName("web")); !strings.Contains(link, "alias buoy:t1:web") || !strings.Contains(link, "mtu 1400") {
+	if link := w.sh(t, w.host, "ip link show dev "+n.portName("web", 0)); !strings.Contains(link, "alias buoy:t1:web") || !strings.Contains(link, "mtu 1400") {
 		t.Errorf("host end: %s", link)
 	}
 	if host, err := n.Interfaces(""); err != nil || len(host) < 3 {
@@ -149,7 +155,7 @@ func TestAttachAsAsked(t *testing.T) {
 		t.Error(err)
 	}
 	for range 2 {
-		if err := n.Detach(t.Context(), "web"); err != nil {
+		if err := n.Detach(t.Context(), ns.Path(), l); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -174,7 +180,7 @@ func TestAttachConcurrently(t *testing.T) {
 			}
 			spaces[i] = ns
 			addr := netip.AddrFrom4([4]byte{172, 18, 1, byte(i)})
-			if err := n.Attach(t.Context(), ns.Path(), Link{Container: fmt.Sprint("c", i), Addr: addr}); err != nil {
+			if err := n.Attach(t.Context(), ns.Path(), defaultLink(fmt.Sprint("c", i), addr)); err != nil {
 				t.Error(err)
 			}
 			if err := n.Setup(t.Context()); i%20 == 0 && err != nil {
@@ -226,7 +232,7 @@ func TestNetnsPool(t *testing.T) {
 		eventually(t, "refilled", func() bool {
 			n.pool.mu.Lock()
 			defer n.pool.mu.Unlock()
-			return len(n.pool.spare) == poolSize && !n.pool.filling
+			return len(n.pool.spare) == poolSize
 		})
 	}
 	if len(n.pool.made) != poolSize+10 {
@@ -323,7 +329,7 @@ func BenchmarkAttach(b *testing.B) {
 				}
 				mid := time.Now()
 				addr := netip.AddrFrom4([4]byte{172, 18, byte(i >> 7), byte(2 + i&127)})
-				if err := n.Attach(b.Context(), ns.Path(), Link{Container: fmt.Sprint("c", i), Addr: addr}); err != nil {
+				if err := n.Attach(b.Context(), ns.Path(), defaultLink(fmt.Sprint("c", i), addr)); err != nil {
 					b.Fatal(err)
 				}
 				end := time.Now()

@@ -1,180 +1,203 @@
 package netcfg
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
-
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
+	"slices"
 
 	"github.com/buoy-edge/buoy/internal/errs"
 )
 
-// setupBridge makes the bridge right and says what it changed.
-func (n *Net) setupBridge(s *sock) (changed []string, err error) {
-	link, err := linkByName(s.Handle, n.cfg.Bridge)
-	switch {
-	case isNotFound(err):
-		if err := n.checkOverlap(s, 0); err != nil {
-			return nil, err
-		}
-		if link, err = n.addBridge(s); err != nil {
-			return nil, err
-		}
-		changed = append(changed, "bridge")
-	case err != nil:
-		return nil, err
-	case !n.ownsBridge(link):
-		return nil, errs.E(errs.Conflict, "interface %s exists and is not the bridge of instance %s (alias %q); "+
-			"choose another bridge name or remove it", n.cfg.Bridge, n.cfg.Instance, link.Attrs().Alias)
+// BridgeMode says who gives addresses to what is on a bridge.
+type BridgeMode string
+
+// The modes, with the names of Zero-OS.
+const (
+	BridgeNone   BridgeMode = "none"    // nobody that we know of
+	BridgeStatic BridgeMode = "static"  // we do, when a container is made
+	BridgeDHCP   BridgeMode = "dnsmasq" // a DHCP server of ours
+)
+
+// Bridge is a bridge made through the API.
+type Bridge struct {
+	Name   string // required
+	HWAddr string // MAC; made from the name
+	Mode   BridgeMode
+	NAT    bool         // its containers go out by the machine's addresses
+	Prefix netip.Prefix // the bridge's address with the length of its network; zero in mode none
+	// Start and End bound the addresses that are given; the whole network.
+	Start, End netip.Addr
+}
+
+// bad is errs.Invalid about the bridge.
+func (b Bridge) bad(format string, args ...any) error {
+	return errs.E(errs.Invalid, "bridge %s: %w", b.Name, fmt.Errorf(format, args...)) //nolint:err113 // format is a constant of ours
+}
+
+// Validate says in a sentence what is wrong with the bridge; errs.Invalid.
+func (b Bridge) Validate() error {
+	if err := checkLinkName(b.Name); err != nil {
+		return fmt.Errorf("bridge: %w", err)
 	}
-	steps := []struct {
-		name string
-		set  func(*sock, netlink.Link) (bool, error)
-	}{
-		{"address", n.setBridgeAddr},
-		{"link", n.setBridgeLink},
-		{"route", n.setBridgeRoute},
-	}
-	for _, step := range steps {
-		did, err := step.set(s, link)
+	if b.HWAddr != "" {
+		mac, err := net.ParseMAC(b.HWAddr)
 		if err != nil {
-			return changed, fmt.Errorf("%s: %w", step.name, err)
+			return b.bad("hwaddr %q is not a MAC address like 02:00:5e:10:00:01", b.HWAddr)
 		}
-		if did {
-			changed = append(changed, step.name)
+		if err := checkMAC(mac); err != nil {
+			return b.bad("%w", err)
 		}
 	}
-	did, err := n.setSysctls(s, link)
-	return append(changed, did...), err
+	switch b.Mode {
+	case BridgeNone:
+		if b.Prefix.IsValid() || b.Start.IsValid() || b.End.IsValid() {
+			return b.bad("in mode none it has no cidr, start and end")
+		}
+		if b.NAT {
+			return b.bad("NAT needs an address of the bridge; use mode static or dnsmasq")
+		}
+		return nil
+	case BridgeStatic, BridgeDHCP:
+		return b.validateNetwork()
+	}
+	return b.bad("mode %q: use none, static or dnsmasq", b.Mode)
 }
 
-// addBridge makes the bridge, with a MAC of its own: one without would change
-// its MAC with every container that comes or goes.
-func (n *Net) addBridge(s *sock) (netlink.Link, error) {
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name = n.cfg.Bridge
-	attrs.HardwareAddr = n.bridgeMAC()
-	if err := s.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
-		return nil, fmt.Errorf("make it: %w", err)
+func (b Bridge) validateNetwork() error {
+	p, longest := b.Prefix, 30
+	if p.Addr().Is6() {
+		longest = 126
 	}
-	return linkByName(s.Handle, n.cfg.Bridge)
-}
-
-func (n *Net) gatewayAddr() netip.Prefix { return netip.PrefixFrom(n.gateway, n.cfg.Prefix.Bits()) }
-
-// setBridgeAddr leaves the gateway as the bridge's only IPv4 address.
-func (n *Net) setBridgeAddr(s *sock, link netlink.Link) (changed bool, err error) {
-	have, err := dumpAddrs(s.Handle, link, netlink.FAMILY_V4)
-	if err != nil {
-		return false, err
+	switch {
+	case !p.IsValid():
+		return b.bad("mode %s needs a cidr: the bridge's address and the length of its network, like 10.20.0.1/24", b.Mode)
+	case p.Addr().Is6() && b.Mode == BridgeDHCP:
+		return b.bad("its DHCP server gives IPv4 addresses; %s is not one", p)
+	case p.Bits() < 8 || p.Addr().Is6() && p.Bits() < 64 || p.Bits() > longest:
+		return b.bad("network %s: use a length of /8 to /30, or /64 to /126 for IPv6", p)
+	case p.Addr().IsLoopback() || p.Addr().IsMulticast() || p.Addr().IsLinkLocalUnicast() || p.Addr().Is4In6():
+		return b.bad("%s is not an address for a bridge", p)
+	case p.Addr() == p.Masked().Addr():
+		return b.bad("%s is the address of the network itself; give the bridge another, like %s", p, netip.PrefixFrom(p.Addr().Next(), p.Bits()))
+	case p.Addr().Is4() && p.Addr() == lastAddr(p):
+		return b.bad("%s is the network's broadcast address", p)
 	}
-	there := false
-	for _, a := range have {
-		if toPrefix(a.IPNet) == n.gatewayAddr() {
-			there = true
-			continue
-		}
-		if err := s.AddrDel(link, &a); err != nil {
-			return changed, fmt.Errorf("remove %s: %w", a.IPNet, err)
-		}
-		changed = true
-	}
-	if there {
-		return changed, nil
-	}
-	if err := n.checkOverlap(s, link.Attrs().Index); err != nil {
-		return changed, err
-	}
-	if err := s.AddrAdd(link, &netlink.Addr{IPNet: toIPNet(n.gatewayAddr())}); err != nil {
-		return changed, fmt.Errorf("add %s: %w", n.gatewayAddr(), err)
-	}
-	return true, nil
-}
-
-func (n *Net) setBridgeLink(s *sock, link netlink.Link) (changed bool, err error) {
-	a := link.Attrs()
-	if a.HardwareAddr.String() != n.bridgeMAC().String() {
-		if err := s.LinkSetHardwareAddr(link, n.bridgeMAC()); err != nil {
-			return false, err
-		}
-		changed = true
-	}
-	if a.Flags&net.FlagUp != 0 {
-		return changed, nil
-	}
-	return true, s.LinkSetUp(link)
-}
-
-// setBridgeRoute puts back the route that the kernel made with the address.
-func (n *Net) setBridgeRoute(s *sock, link netlink.Link) (bool, error) {
-	routes, err := dumpRoutes(s.Handle)
-	if err != nil {
-		return false, err
-	}
-	for _, r := range routes {
-		if r.LinkIndex == link.Attrs().Index && r.Table == unix.RT_TABLE_MAIN && toPrefix(r.Dst) == n.cfg.Prefix {
-			return false, nil
+	for _, a := range []netip.Addr{b.Start, b.End} {
+		if a.IsValid() && !hostAddr(p, a) {
+			return b.bad("%s is not an address for containers of %s", a, p.Masked())
 		}
 	}
-	return true, s.RouteReplace(&netlink.Route{
-		LinkIndex: link.Attrs().Index,
-		Dst:       toIPNet(n.cfg.Prefix),
-		Src:       n.gateway.AsSlice(),
-		Scope:     netlink.SCOPE_LINK,
-		Protocol:  unix.RTPROT_KERNEL,
-	})
-}
-
-// checkOverlap refuses a prefix that other links of the host (all but index)
-// use: containers would cut the host off from what is there, or never reach it.
-func (n *Net) checkOverlap(s *sock, index int) error {
-	addrs, err := dumpAddrs(s.Handle, nil, netlink.FAMILY_V4)
-	if err != nil {
-		return err
-	}
-	for _, a := range addrs {
-		if p := toPrefix(a.IPNet); a.LinkIndex != index && n.cfg.Prefix.Overlaps(p) {
-			return n.overlap(s, "address", p, a.LinkIndex)
-		}
-	}
-	routes, err := dumpRoutes(s.Handle)
-	if err != nil {
-		return err
-	}
-	for _, r := range routes {
-		p := toPrefix(r.Dst)
-		// Half of everything, as VPNs spell their default route, is no network.
-		if r.LinkIndex == 0 || r.LinkIndex == index || r.Table == unix.RT_TABLE_LOCAL || !p.IsValid() || p.Bits() <= 1 {
-			continue
-		}
-		if n.cfg.Prefix.Overlaps(p) {
-			return n.overlap(s, "route", p, r.LinkIndex)
-		}
+	if b.Start.IsValid() && b.End.IsValid() && b.End.Less(b.Start) {
+		return b.bad("start %s comes after end %s", b.Start, b.End)
 	}
 	return nil
 }
 
-func (n *Net) overlap(s *sock, what string, p netip.Prefix, index int) error {
-	name := fmt.Sprintf("interface %d", index)
-	if link, err := s.LinkByIndex(index); err == nil {
-		name = link.Attrs().Name
+// made is the bridge as a device.
+func (n *Net) made(b Bridge) device {
+	d := device{
+		name: b.Name, kind: "bridge", birth: n.birthMAC(b.Name).String(), alias: n.alias() + markBridge, up: true,
 	}
-	return errs.E(errs.Conflict, "container network %s overlaps the %s %s of %s; choose another prefix",
-		n.cfg.Prefix, what, p, name)
+	mac, _ := net.ParseMAC(b.HWAddr)
+	d.mac = cmp.Or(mac.String(), d.birth)
+	if b.Prefix.IsValid() {
+		d.addrs = []netip.Prefix{b.Prefix}
+	}
+	if b.NAT {
+		d.alias, d.noted = n.alias()+markNAT, true
+		d.sysctls = []sysctl{routeLocalnet(b.Name)}
+	}
+	return d
 }
 
-// toPrefix is the zero Prefix for nil.
-func toPrefix(n *net.IPNet) netip.Prefix {
-	if n == nil {
-		return netip.Prefix{}
+// SetBridges makes the bridges of the API these and no others: it asserts each,
+// and deletes those of this instance that are not in the list. The same list
+// again changes nothing.
+//
+// errs.Conflict: a network overlaps another, or a bridge that should go has a
+// container on it. errs.Exists: a link of that name is somebody else's. Then
+// everything stays as it was.
+func (n *Net) SetBridges(ctx context.Context, bridges []Bridge) error {
+	if err := n.setBridges(ctx, bridges); err != nil {
+		return fmt.Errorf("set bridges: %w", err)
 	}
-	a, _ := netip.AddrFromSlice(n.IP)
-	bits, _ := n.Mask.Size()
-	return netip.PrefixFrom(a.Unmap(), bits)
+	return nil
 }
 
-func toIPNet(p netip.Prefix) *net.IPNet {
-	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), 32)}
+func (n *Net) setBridges(ctx context.Context, bridges []Bridge) error {
+	for i, b := range bridges {
+		if err := b.Validate(); err != nil {
+			return err
+		}
+		if b.Name == n.cfg.Bridge {
+			return errs.E(errs.Exists, "bridge %s is the one of default NICs", b.Name)
+		}
+		if slices.ContainsFunc(bridges[:i], func(o Bridge) bool { return o.Name == b.Name }) {
+			return errs.E(errs.Exists, "bridge %s is there twice", b.Name)
+		}
+	}
+	n.life.Lock()
+	defer n.life.Unlock()
+	n.setMu.Lock()
+	defer n.setMu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s, err := n.host()
+	if err != nil {
+		return err
+	}
+	gone, err := n.checkBridges(s.slow, bridges)
+	if err != nil {
+		return err
+	}
+	had, knew := n.bridges, n.bridgesKnown
+	n.bridges, n.bridgesKnown = slices.Clone(bridges), true
+	if err := n.settleHost(s.slow, gone); err != nil {
+		n.bridges, n.bridgesKnown = had, knew
+		return err
+	}
+	return nil
+}
+
+// checkBridges says which bridges would go, unless a container is on one, or a
+// name is somebody else's.
+func (n *Net) checkBridges(s *sock, bridges []Bridge) (gone func(device) bool, err error) {
+	links, err := dumpLinks(s.Handle)
+	if err != nil {
+		return nil, err
+	}
+	keep := map[string]bool{}
+	for _, b := range bridges {
+		keep[b.Name] = true
+	}
+	going := map[string]bool{}
+	for _, l := range links {
+		a := l.Attrs()
+		if keep[a.Name] && !n.ownsMade(l) && (l.Type() != "bridge" || a.Alias != "" || a.HardwareAddr.String() != n.birthMAC(a.Name).String()) {
+			return nil, errs.E(errs.Exists, "the machine has a link %s that is not ours (%s); choose another name", a.Name, l.Type())
+		}
+		if !keep[a.Name] && n.ownsMade(l) {
+			going[a.Name] = true
+			for _, port := range links {
+				if of, ours := n.ownsPort(port); ours && port.Attrs().MasterIndex == a.Index {
+					return nil, errs.E(errs.Conflict, "container %s is on bridge %s", of.container, a.Name)
+				}
+			}
+		}
+	}
+	return func(d device) bool { return going[d.name] }, nil
+}
+
+// LinkUp says whether the machine has a link of that name, and it is up.
+func (n *Net) LinkUp(name string) bool {
+	s, err := n.host()
+	if err != nil {
+		return false
+	}
+	l, err := linkByName(s.fast.Handle, name)
+	return err == nil && l.Attrs().Flags&net.FlagUp != 0
 }

@@ -12,25 +12,28 @@ import (
 // away or came: as long as packets come it would send them where the first one
 // went. TCP connections end by themselves.
 func (n *Net) forgetFlows(gone, fresh portMap) error {
-	f := staleFlows{gone: map[flowEnd]bool{}, fresh: map[uint16]bool{}}
+	f := staleFlows{gone: map[flowEnd]bool{}, fresh: map[flowStart]bool{}}
+	families := map[netlink.InetFamily]bool{}
 	for k, guest := range gone {
-		if k.proto == UDP {
-			f.gone[flowEnd{k.host.Port(), guest}] = true
+		for i := 0; k.proto == UDP && i <= int(k.last-k.first); i++ {
+			families[inetFamily(k.host)] = true
+			f.gone[flowEnd{k.first + uint16(i), netip.AddrPortFrom(guest.Addr(), guest.Port()+uint16(i))}] = true
 		}
 	}
 	for k := range fresh {
-		if k.proto == UDP {
-			f.fresh[k.host.Port()] = true
+		for i := 0; k.proto == UDP && i <= int(k.last-k.first); i++ {
+			families[inetFamily(k.host)] = true
+			f.fresh[flowStart{k.host.Is4(), k.first + uint16(i)}] = true
 		}
 	}
-	if len(f.gone)+len(f.fresh) == 0 {
+	if len(families) == 0 {
 		return nil
 	}
 	s, err := n.host()
 	if err != nil {
 		return err
 	}
-	addrs, err := dumpAddrs(s.slow.Handle, nil, netlink.FAMILY_V4)
+	addrs, err := dumpAddrs(s.slow.Handle, nil)
 	if err != nil {
 		return err
 	}
@@ -38,15 +41,24 @@ func (n *Net) forgetFlows(gone, fresh portMap) error {
 	for _, a := range addrs {
 		f.local[toPrefix(a.IPNet).Addr()] = true
 	}
-	count, err := deleteFlows(s.slow.Handle, f)
-	if err != nil {
-		// The ports are right; a kernel without this interface only keeps a
-		// busy old flow longer.
-		n.cfg.Log.Warn("stale UDP flows not cleared", "error", err)
-		return nil
+	for family := range families {
+		count, err := deleteFlows(s.slow.Handle, family, f)
+		if err != nil {
+			// The ports are right; a kernel without this interface only keeps a
+			// busy old flow longer.
+			n.cfg.Log.Warn("stale UDP flows not cleared", "error", err)
+			continue
+		}
+		n.cfg.Log.Debug("stale UDP flows cleared", "flows", count)
 	}
-	n.cfg.Log.Debug("stale UDP flows cleared", "flows", count)
 	return nil
+}
+
+func inetFamily(a netip.Addr) netlink.InetFamily {
+	if a.Is4() {
+		return netlink.FAMILY_V4
+	}
+	return netlink.FAMILY_V6
 }
 
 // flowEnd is a forward as a flow shows it: the port asked for, who answers.
@@ -55,10 +67,16 @@ type flowEnd struct {
 	guest netip.AddrPort
 }
 
+// flowStart is a port of the machine.
+type flowStart struct {
+	four bool
+	port uint16
+}
+
 // staleFlows matches flows that a change of the UDP ports made wrong.
 type staleFlows struct {
 	gone  map[flowEnd]bool    // flows that a forward made that is gone
-	fresh map[uint16]bool     // flows to a local port that is published now
+	fresh map[flowStart]bool  // flows to a local port that is published now
 	local map[netip.Addr]bool // the host's addresses
 }
 
@@ -71,7 +89,7 @@ func (s staleFlows) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
 	if s.gone[flowEnd{f.Forward.DstPort, netip.AddrPortFrom(answers, f.Reverse.SrcPort)}] {
 		return true
 	}
-	return s.fresh[f.Forward.DstPort] && asked == answers && (s.local[asked] || asked.IsLoopback())
+	return s.fresh[flowStart{asked.Is4(), f.Forward.DstPort}] && asked == answers && (s.local[asked] || asked.IsLoopback())
 }
 
 func addrOf(ip net.IP) netip.Addr {

@@ -1,8 +1,10 @@
 package netcfg
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"net/netip"
 	"reflect"
 
 	"github.com/google/nftables"
@@ -43,22 +45,40 @@ func dumpLinks(h *netlink.Handle) ([]netlink.Link, error) {
 }
 
 // dumpAddrs lists the addresses of link, nil for all links.
-func dumpAddrs(h *netlink.Handle, link netlink.Link, family int) ([]netlink.Addr, error) {
-	return repeat("addresses", func() ([]netlink.Addr, error) { return h.AddrList(link, family) })
+func dumpAddrs(h *netlink.Handle, link netlink.Link) ([]netlink.Addr, error) {
+	return repeat("addresses", func() ([]netlink.Addr, error) { return h.AddrList(link, netlink.FAMILY_ALL) })
 }
 
-// dumpRoutes lists the IPv4 routes of all tables.
-func dumpRoutes(h *netlink.Handle) ([]netlink.Route, error) {
+// dumpRoutes lists a family's routes of all tables.
+func dumpRoutes(h *netlink.Handle, family int) ([]netlink.Route, error) {
 	return repeat("routes", func() ([]netlink.Route, error) {
 		all := &netlink.Route{Table: unix.RT_TABLE_UNSPEC}
-		return h.RouteListFiltered(netlink.FAMILY_V4, all, netlink.RT_FILTER_TABLE)
+		return h.RouteListFiltered(family, all, netlink.RT_FILTER_TABLE)
 	})
 }
 
-// deleteFlows forgets the IPv4 connections that f names.
-func deleteFlows(h *netlink.Handle, f netlink.CustomConntrackFilter) (uint, error) {
+// dumpPeers lists where a VXLAN device sends what is for nobody known.
+func dumpPeers(h *netlink.Handle, index int) (peers []netip.Addr, err error) {
+	entries, err := repeat("forwarding entries", func() ([]netlink.Neigh, error) {
+		return h.NeighList(index, unix.AF_BRIDGE)
+	})
+	for _, e := range entries {
+		if a, ok := netip.AddrFromSlice(e.IP); ok && bytes.Equal(e.HardwareAddr, make([]byte, 6)) {
+			peers = append(peers, a.Unmap())
+		}
+	}
+	return peers, err
+}
+
+// dumpQdiscs lists the queueing disciplines of link.
+func dumpQdiscs(h *netlink.Handle, link netlink.Link) ([]netlink.Qdisc, error) {
+	return repeat("queueing disciplines", func() ([]netlink.Qdisc, error) { return h.QdiscList(link) })
+}
+
+// deleteFlows forgets the connections of a family that f names.
+func deleteFlows(h *netlink.Handle, family netlink.InetFamily, f netlink.CustomConntrackFilter) (uint, error) {
 	return repeat("connections", func() (uint, error) {
-		return h.ConntrackDeleteFilters(netlink.ConntrackTable, netlink.FAMILY_V4, f)
+		return h.ConntrackDeleteFilters(netlink.ConntrackTable, family, f)
 	})
 }
 
@@ -125,4 +145,9 @@ func readTable(c *nftables.Conn, t *nftables.Table) (*tableDump, error) {
 		}
 	}
 	return d, nil
+}
+
+// dumpRules lists the rules of IPv4 routing.
+func dumpRules(h *netlink.Handle) ([]netlink.Rule, error) {
+	return repeat("rules of routing", func() ([]netlink.Rule, error) { return h.RuleList(netlink.FAMILY_V4) })
 }

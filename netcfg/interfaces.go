@@ -42,7 +42,7 @@ func interfaces(h *netlink.Handle) ([]Interface, error) {
 	if err != nil {
 		return nil, err
 	}
-	addrs, err := dumpAddrs(h, nil, netlink.FAMILY_ALL)
+	addrs, err := dumpAddrs(h, nil)
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}

@@ -7,10 +7,11 @@
 // "buoy:<instance>…"), so instances live side by side and Reset finds all of
 // its own and nothing else.
 //
-// Only IPv4 in this version: the bridge has no IPv6 prefix and ports are
-// published on IPv4 addresses. One NIC type, "default"; a further type (vlan,
-// vxlan, bridge, macvlan, cni) gets a file of its own beside default.go and a
-// line in nic.go.
+// Where a container's NIC leads is told by its type (nic.go): to a bridge that
+// we make (default, vlan, vxlan) or that is there (bridge), over a pair of
+// links; to a link that shares one of the machine's (macvlan, ipvlan); or it is
+// one of the machine's (passthrough). The host's side is a value, want; plan
+// compares it with what is there and says the steps in between.
 package netcfg
 
 import (
@@ -23,6 +24,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"sync"
+	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -39,6 +41,12 @@ type Config struct {
 	// Prefix is what containers get addresses from; 172.18.0.0/16. The bridge
 	// has its first address, which is the containers' gateway.
 	Prefix netip.Prefix
+	// Prefix6 is the default bridge's IPv6 prefix, /64 to /120; none. A
+	// container's IPv6 address is made from its IPv4 one: the same low bits.
+	Prefix6 netip.Prefix
+	// Uplink is the link that VLANs, VXLANs, macvlans and ipvlans are made on;
+	// the one with the default route.
+	Uplink string
 	// Publish is the address that published ports bind to when the port does
 	// not name one; 0.0.0.0, all addresses of the machine.
 	Publish netip.Addr
@@ -56,14 +64,30 @@ type Net struct {
 	cfg     Config
 	gateway netip.Addr
 
-	setMu  sync.Mutex // one Setup, SetPorts, Sweep or Reset at a time; guards ports
-	ports  portMap    // what the kernel's maps hold; nil: not known yet
+	// life is held for writing while links that containers hang on may be
+	// deleted, for reading while a container is hung on one; before setMu.
+	life sync.RWMutex
+
+	setMu    sync.Mutex // one Setup, SetBridges, SetPorts, Sweep or Reset at a time; guards the next six
+	nets     []natted   // the bridges that the table is for; nil: no Setup yet
+	forwards []Forward  // what SetPorts was given; nil: nothing yet
+	ports    portMap    // what the kernel's maps hold; nil: not known yet
+
+	useDefault   atomic.Bool // the default bridge is wanted; not: it stays if it is there
+	bridges      []Bridge    // of the API
+	bridgesKnown bool        // not yet: those of ours that are there stay
+
+	segMu sync.Mutex // one at a time makes a VLAN's or VXLAN's links; guards peers
+	peers map[string]map[holder][]netip.Addr
+
+	recordMu sync.Mutex // one at a time writes or removes a record, and their directory
+
 	pool   pool
 	claims claims
 
-	mu      sync.Mutex         // guards the fields below
-	owners  map[portKey]string // container of a published port
-	sockets *sockets           // opened by first use
+	mu      sync.Mutex // guards the fields below
+	owners  []owner    // of published ports
+	sockets *sockets   // opened by first use
 	closed  bool
 }
 
@@ -91,19 +115,25 @@ func New(cfg Config) (*Net, error) {
 		return nil, errs.E(errs.Invalid, "network instance %q: use 1 to 8 of a-z and 0-9", cfg.Instance)
 	case !filepath.IsAbs(cfg.StateDir):
 		return nil, errs.E(errs.Invalid, "network state directory %q: give an absolute path", cfg.StateDir)
-	case !cfg.Prefix.Addr().Is4() || cfg.Prefix.Bits() < 8 || cfg.Prefix.Bits() > 29:
-		return nil, errs.E(errs.Invalid, "network prefix %s: use an IPv4 prefix between /8 and /29", cfg.Prefix)
-	case !cfg.Publish.Is4():
-		return nil, errs.E(errs.Invalid, "publish address %s: only IPv4 is supported by this version", cfg.Publish)
+	}
+	if err := cfg.checkPrefixes(); err != nil {
+		return nil, err
+	}
+	if cfg.Uplink != "" {
+		if err := checkLinkName(cfg.Uplink); err != nil {
+			return nil, fmt.Errorf("uplink: %w", err)
+		}
+	}
+	if err := checkHostAddr(cfg.Publish); err != nil {
+		return nil, errs.E(errs.Invalid, "publish address %s: %w", cfg.Publish, err)
 	}
 	if err := checkLinkName(cfg.Bridge); err != nil {
 		return nil, fmt.Errorf("bridge: %w", err)
 	}
-	cfg.Prefix = cfg.Prefix.Masked()
+	cfg.Prefix, cfg.Prefix6 = cfg.Prefix.Masked(), cfg.Prefix6.Masked()
 	return &Net{
 		cfg:     cfg,
 		gateway: cfg.Prefix.Addr().Next(),
-		owners:  map[portKey]string{},
 	}, nil
 }
 
@@ -113,9 +143,10 @@ func (n *Net) Gateway() netip.Addr { return n.gateway }
 // Prefix is what containers get addresses from.
 func (n *Net) Prefix() netip.Prefix { return n.cfg.Prefix }
 
-// Setup makes the bridge, the nftables table and ip_forward as they have to
-// be, and changes nothing that is right already. Published ports that a former
-// process left in the kernel stay until SetPorts says otherwise.
+// Setup makes the default bridge, those of the API, the nftables table and the
+// machine's forwarding as they have to be, and changes nothing that is right
+// already. Published ports that a former process left in the kernel stay until
+// SetPorts says otherwise. An Attach of a default NIC does it, too.
 //
 // errs.Conflict: the prefix or the bridge's name belongs to somebody else.
 func (n *Net) Setup(ctx context.Context) error {
@@ -128,16 +159,10 @@ func (n *Net) Setup(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("set up network: %w", err)
 	}
-	changed, err := n.setupBridge(s.fast)
-	if err != nil {
-		return fmt.Errorf("set up bridge %s: %w", n.cfg.Bridge, err)
-	}
-	rules, err := n.applyTable(n.ports)
-	if err != nil {
-		return fmt.Errorf("set up nftables table %s: %w", n.table().Name, err)
-	}
-	if changed = append(changed, rules...); len(changed) > 0 {
-		n.cfg.Log.Info("network set up", "bridge", n.cfg.Bridge, "prefix", n.cfg.Prefix, "changed", changed)
+	had := n.useDefault.Swap(true)
+	if err := n.settleHost(s.fast, nothing); err != nil {
+		n.useDefault.Store(had)
+		return fmt.Errorf("set up network: %w", err)
 	}
 	return nil
 }

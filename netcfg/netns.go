@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"slices"
 	"sync"
-	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -88,121 +86,6 @@ func (n *Net) Netns(ctx context.Context) (*Netns, error) {
 	return n.pool.take()
 }
 
-// poolSize namespaces wait for containers: one is made in 0.7 ms.
-const poolSize = 2
-
-// refillDelay leaves the kernel's one lock for links to the container that has
-// just taken a namespace: its Attach is 0.4 ms faster (p50, busy machine, 2026-11).
-const refillDelay = 20 * time.Millisecond
-
-// pool keeps namespaces ready. Its first use fills it, so a daemon without
-// containers pays nothing.
-type pool struct {
-	wg sync.WaitGroup // the goroutine that fills
-
-	mu      sync.Mutex // guards the fields below
-	spare   []*Netns
-	made    map[string]*Netns // by path, open ones
-	filling bool
-	closed  bool
-	quit    chan struct{} // closed by close; made by the first take
-}
-
-func (p *pool) take() (*Netns, error) {
-	p.mu.Lock()
-	if p.closed {
-		p.mu.Unlock()
-		return nil, errs.E(errs.Unavailable, "make netns: the network is closed")
-	}
-	var ns *Netns
-	if len(p.spare) > 0 {
-		ns = p.spare[0]
-		p.spare = slices.Delete(p.spare, 0, 1)
-	}
-	if !p.filling {
-		if p.quit == nil {
-			p.quit = make(chan struct{})
-		}
-		quit := p.quit
-		p.filling = true
-		p.wg.Go(func() { p.fill(quit) }) // close waits for it
-	}
-	p.mu.Unlock()
-	if ns != nil {
-		return ns, nil
-	}
-	return p.add()
-}
-
-// fill makes namespaces until there are enough, or none can be made: then the
-// one who takes next sees why.
-func (p *pool) fill(quit <-chan struct{}) {
-	select {
-	case <-quit:
-	case <-time.After(refillDelay):
-	}
-	for {
-		p.mu.Lock()
-		if p.closed || len(p.spare) >= poolSize {
-			p.filling = false
-			p.mu.Unlock()
-			return
-		}
-		p.mu.Unlock()
-		ns, err := p.add()
-		p.mu.Lock()
-		if err != nil {
-			p.filling = false
-			p.mu.Unlock()
-			return
-		}
-		p.spare = append(p.spare, ns)
-		p.mu.Unlock()
-	}
-}
-
-func (p *pool) add() (*Netns, error) {
-	ns, err := makeNetns()
-	if err != nil {
-		return nil, fmt.Errorf("make netns: %w", err)
-	}
-	ns.pool = p
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.made == nil {
-		p.made = map[string]*Netns{}
-	}
-	p.made[ns.path] = ns
-	return ns, nil
-}
-
-func (p *pool) forget(path string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.made, path)
-}
-
-// close ends the pool. Namespaces that were taken are their takers'.
-func (p *pool) close() error {
-	p.mu.Lock()
-	if p.quit != nil && !p.closed {
-		close(p.quit)
-	}
-	p.closed = true
-	p.mu.Unlock()
-	p.wg.Wait()
-	p.mu.Lock()
-	spare := p.spare
-	p.spare = nil
-	p.mu.Unlock()
-	for _, ns := range spare {
-		if err := ns.Close(); err != nil {
-			return fmt.Errorf("close netns: %w", err)
-		}
-	}
-	return nil
-}
-
 // lo is the loopback link, which has the same index in every namespace.
 func lo() netlink.Link {
 	return &netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "lo", Index: 1}}
@@ -243,6 +126,39 @@ type space struct {
 	h       *netlink.Handle
 	fresh   bool // made by this process: lo is up
 	release func()
+}
+
+// do runs f on a thread that is inside the namespace, as InNS does.
+func (sp *space) do(f func() error) error {
+	return onThread(func() error {
+		if err := unix.Setns(sp.fd, unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("enter netns: %w", err)
+		}
+		return f()
+	})
+}
+
+// sock opens sockets of our own in the namespace.
+func (sp *space) sock() (s *sock, err error) {
+	err = sp.do(func() (err error) {
+		s, err = openSock(unix.NETLINK_ROUTE)
+		return err
+	})
+	return s, err
+}
+
+// withHostNS runs f with a descriptor of the host's namespace.
+func (n *Net) withHostNS(f func(fd int) error) error {
+	var host *os.File
+	err := n.onHost(func() (err error) {
+		host, err = os.Open("/proc/thread-self/ns/net")
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("open the host's netns: %w", err)
+	}
+	defer host.Close()
+	return f(int(host.Fd()))
 }
 
 // open gets at the namespace at path: through the socket that is open already

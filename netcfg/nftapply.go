@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -25,6 +26,25 @@ func (n *Net) onTable(f func(*nftables.Conn) error) error {
 	})
 }
 
+// setTable makes the table right for these bridges and says what it changed.
+// Ports are those that SetPorts was given, at the addresses that the machine
+// has now; before the first SetPorts they are those that the table has.
+func (n *Net) setTable(nets []natted) (changed []string, err error) {
+	n.nets = append([]natted{}, nets...)
+	if n.forwards == nil {
+		return n.applyTable(nil)
+	}
+	want, owners, err := n.resolve(n.forwards, n.forwards)
+	if err != nil {
+		return nil, err
+	}
+	if changed, err = n.applyTable(want); err != nil {
+		return nil, err
+	}
+	n.setOwners(owners)
+	return changed, nil
+}
+
 // applyTable makes the table right: want are the ports it has to have, nil
 // those that it has. It says what it changed, and sets n.ports.
 func (n *Net) applyTable(want portMap) (changed []string, err error) {
@@ -34,14 +54,18 @@ func (n *Net) applyTable(want portMap) (changed []string, err error) {
 		if err != nil {
 			return err
 		}
+		former, err := hasTable(c, n.formerTable())
+		if err != nil {
+			return err
+		}
 		var whole bool
 		before, whole = n.readPorts(have)
 		if want == nil {
 			want = before
 		}
-		if !whole || !n.sameChains(have) {
+		if !whole || former || !sameChains(have, chains(n.nets)) {
 			changed = append(changed, "nftables table")
-			return n.rebuild(c, want)
+			return n.rebuild(c, want, former)
 		}
 		gone, fresh := before.without(want), want.without(before)
 		if len(gone)+len(fresh) == 0 {
@@ -74,34 +98,40 @@ func (n *Net) replacePorts(want portMap) error {
 
 // update takes elements away and adds others, in one transaction.
 func (n *Net) update(c *nftables.Conn, gone, fresh portMap) error {
-	addr, anyAddr := n.portSets()
-	goneAddr, goneAny := gone.elements()
-	freshAddr, freshAny := fresh.elements()
-	err := errors.Join(
-		change(c.SetDeleteElements, addr, goneAddr),
-		change(c.SetDeleteElements, anyAddr, goneAny),
-		change(c.SetAddElements, addr, freshAddr),
-		change(c.SetAddElements, anyAddr, freshAny))
-	if err != nil {
-		return err
+	away, add := gone.elements(), fresh.elements()
+	for _, s := range n.portSets() {
+		for chunk := range slices.Chunk(away[s.Name], elemsPerMsg) {
+			if err := c.SetDeleteElements(s, chunk); err != nil {
+				return err
+			}
+		}
+		for chunk := range slices.Chunk(add[s.Name], elemsPerMsg) {
+			if err := c.SetAddElements(s, chunk); err != nil {
+				return err
+			}
+		}
 	}
 	return c.Flush()
 }
 
 // rebuild replaces the table, in one transaction: no packet sees it half done.
-func (n *Net) rebuild(c *nftables.Conn, ports portMap) error {
+func (n *Net) rebuild(c *nftables.Conn, ports portMap, former bool) error {
+	if former {
+		c.DelTable(n.formerTable())
+	}
 	t := c.AddTable(n.table()) // there must be one to delete
 	c.DelTable(t)
 	c.AddTable(t)
-	addr, anyAddr := n.portSets()
-	if err := errors.Join(c.AddSet(addr, nil), c.AddSet(anyAddr, nil)); err != nil {
-		return err
+	for _, s := range n.portSets() {
+		if err := c.AddSet(s, nil); err != nil {
+			return err
+		}
 	}
-	chains := n.chains()
-	for _, ch := range chains {
+	want := chains(n.nets)
+	for _, ch := range want {
 		c.AddChain(&nftables.Chain{Table: t, Name: ch.name, Type: ch.kind, Hooknum: ch.hook, Priority: ch.prio})
 	}
-	for _, ch := range chains {
+	for _, ch := range want {
 		for _, exprs := range ch.rules {
 			c.AddRule(&nftables.Rule{Table: t, Chain: &nftables.Chain{Table: t, Name: ch.name}, Exprs: exprs})
 		}
@@ -109,31 +139,51 @@ func (n *Net) rebuild(c *nftables.Conn, ports portMap) error {
 	return n.update(c, nil, ports)
 }
 
-// deleteTable is fine with a table that is not there.
+// deleteTable is fine with a table that is not there. What is published is
+// forgotten with it.
 func (n *Net) deleteTable() error {
-	return n.onTable(func(c *nftables.Conn) error {
-		c.DelTable(c.AddTable(n.table()))
+	err := n.onTable(func(c *nftables.Conn) error {
+		for _, t := range []*nftables.Table{n.table(), n.formerTable()} {
+			c.DelTable(c.AddTable(t))
+		}
 		return c.Flush()
 	})
+	if err != nil {
+		return err
+	}
+	n.nets, n.ports, n.forwards = nil, nil, nil
+	n.setOwners(nil)
+	return nil
 }
 
-// readPorts is what the maps of the table hold, and whether both are there and
+func hasTable(c *nftables.Conn, t *nftables.Table) (bool, error) {
+	tables, err := c.ListTablesOfFamily(t.Family)
+	if err != nil {
+		return false, fmt.Errorf("list tables: %w", err)
+	}
+	return slices.ContainsFunc(tables, func(have *nftables.Table) bool { return have.Name == t.Name }), nil
+}
+
+// readPorts is what the maps of the table hold, and whether all are there and
 // readable.
-func (n *Net) readPorts(have *tableDump) (portMap, bool) {
-	ports := portMap{}
+func (n *Net) readPorts(have *tableDump) (ports portMap, whole bool) {
+	ports = portMap{}
 	if have == nil {
 		return ports, false
 	}
-	addr, okAddr := have.maps[mapAddr]
-	anyAddr, okAny := have.maps[mapAny]
-	readAddr, readAny := ports.readElements(addr, true), ports.readElements(anyAddr, false)
-	return ports, okAddr && okAny && readAddr && readAny && len(have.maps) == 2
+	sets := n.portSets()
+	whole = len(have.maps) == len(sets)
+	for _, s := range sets {
+		elems, there := have.maps[s.Name]
+		readable := ports.readElements(s.Name, elems)
+		whole = whole && there && readable
+	}
+	return ports, whole
 }
 
 // sameChains compares the table's chains and rules with ours. A kernel that
 // spells a rule in another way costs a rebuild at Setup, nothing more.
-func (n *Net) sameChains(have *tableDump) bool {
-	want := n.chains()
+func sameChains(have *tableDump, want []chain) bool {
 	if len(have.chains) != len(want) {
 		return false
 	}
@@ -145,29 +195,17 @@ func (n *Net) sameChains(have *tableDump) bool {
 		if w.hook != nil && (ch.Policy == nil || *ch.Policy != nftables.ChainPolicyAccept) {
 			return false
 		}
-		rules := have.rules[w.name]
-		if len(rules) != len(w.rules) {
+		if !slices.EqualFunc(have.rules[w.name], w.rules, func(r *nftables.Rule, w []expr.Any) bool { return sameRule(r.Exprs, w) }) {
 			return false
-		}
-		for i, r := range rules {
-			if !sameRule(r.Exprs, w.rules[i]) {
-				return false
-			}
 		}
 	}
 	return true
 }
 
 func sameRule(a, b []expr.Any) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		x, errX := expr.Marshal(unix.NFPROTO_IPV4, a[i])
-		y, errY := expr.Marshal(unix.NFPROTO_IPV4, b[i])
-		if errX != nil || errY != nil || string(x) != string(y) {
-			return false
-		}
-	}
-	return true
+	return slices.EqualFunc(a, b, func(a, b expr.Any) bool {
+		x, errX := expr.Marshal(unix.NFPROTO_INET, a)
+		y, errY := expr.Marshal(unix.NFPROTO_INET, b)
+		return errX == nil && errY == nil && string(x) == string(y)
+	})
 }

@@ -113,12 +113,12 @@ func TestLocalhostIsNotReachableFromOutside(t *testing.T) {
 	}
 	check(false)
 	// The same without our guards: the attacks above are real.
-	w.sh(t, w.host, "nft flush chain ip buoy-t1 guard; nft flush chain ip buoy-t1 forward")
+	w.sh(t, w.host, "nft flush chain inet buoy-t1 guard; nft flush chain inet buoy-t1 forward")
 	check(true)
 	if err := n.Setup(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w.sh(t, w.host, "nft list chain ip buoy-t1 guard | grep -q drop")
+	w.sh(t, w.host, "nft list chain inet buoy-t1 guard | grep -q drop")
 }
 
 func TestUDPFlowsFollowThePorts(t *testing.T) {

@@ -1,6 +1,7 @@
 package netcfg
 
 import (
+	"errors"
 	"net"
 
 	"github.com/vishvananda/netlink"
@@ -75,14 +76,83 @@ func (s *sock) addVeth(v veth) error {
 	return s.do(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, nl.NewIfInfomsg(unix.AF_UNSPEC), attrs...)
 }
 
-// setPort names the link, puts it on the bridge and sets it up.
+// setPort names the link, puts it on the bridge and sets it up. IPv6 is first
+// told to make no address for it: nobody would use that, and each costs the
+// machine a route, some packets and a fifth of a start's time when many start
+// (2026-11).
 func (s *sock) setPort(name, alias string, bridge int) error {
-	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
-	return s.do(unix.RTM_NEWLINK, 0, msg,
+	af := nl.NewRtAttr(unix.IFLA_AF_SPEC, nil)
+	af.AddRtAttr(unix.AF_INET6, nil).AddRtAttr(unix.IFLA_INET6_ADDR_GEN_MODE, nl.Uint8Attr(addrGenNone))
+	attrs := []*nl.RtAttr{
 		nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)),
 		nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(alias)),
-		nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(bridge))))
+		nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(bridge))),
+	}
+	err := s.do(unix.RTM_NEWLINK, 0, nl.NewIfInfomsg(unix.AF_UNSPEC), append(attrs, af)...)
+	if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) { // without IPv6 there is nothing to tell
+		return err
+	}
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
+	if err == nil {
+		attrs = attrs[:1]
+	}
+	return s.do(unix.RTM_NEWLINK, 0, msg, attrs...)
+}
+
+const addrGenNone = 1 // IN6_ADDR_GEN_MODE_NONE
+
+// childLink is a link that shares parent, made inside the namespace ns.
+type childLink struct {
+	kind   string // "macvlan", "ipvlan"
+	parent int
+	mode   uint32
+	name   string
+	mac    net.HardwareAddr // none: parent's
+	mtu    int              // 0: parent's
+	ns     int              // file descriptor
+}
+
+func (s *sock) addChild(c childLink) error {
+	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
+	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated(c.kind))
+	data := info.AddRtAttr(nl.IFLA_INFO_DATA, nil)
+	if c.kind == "macvlan" {
+		data.AddRtAttr(nl.IFLA_MACVLAN_MODE, nl.Uint32Attr(c.mode))
+	} else {
+		data.AddRtAttr(nl.IFLA_IPVLAN_MODE, nl.Uint16Attr(uint16(c.mode)))
+	}
+	attrs := []*nl.RtAttr{
+		nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(c.name)),
+		nl.NewRtAttr(unix.IFLA_LINK, nl.Uint32Attr(uint32(c.parent))),
+		nl.NewRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(c.ns))),
+		info,
+	}
+	if len(c.mac) > 0 {
+		attrs = append(attrs, nl.NewRtAttr(unix.IFLA_ADDRESS, c.mac))
+	}
+	if c.mtu > 0 {
+		attrs = append(attrs, nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(c.mtu))))
+	}
+	return s.do(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, nl.NewIfInfomsg(unix.AF_UNSPEC), attrs...)
+}
+
+// probe asks for a link of the kind without what it takes. It is never made:
+// a kernel that knows the kind, or can load it, answers EINVAL, another one
+// EOPNOTSUPP.
+func (s *sock) probe(kind string) error {
+	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
+	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated(kind))
+	return s.do(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, nl.NewIfInfomsg(unix.AF_UNSPEC), info)
+}
+
+// moveLink moves a link into the namespace ns and names it there.
+func (s *sock) moveLink(index, ns int, name string) error {
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index = int32(index)
+	return s.do(unix.RTM_NEWLINK, 0, msg,
+		nl.NewRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(ns))),
+		nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
 }
 
 // deleteGroup deletes all links of a group at once.

@@ -2,137 +2,214 @@ package netcfg
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
-
-	"github.com/vishvananda/netlink"
 
 	"github.com/buoy-edge/buoy/internal/atomicfile"
 )
 
+// The switches that let the machine forward packets. IPv6 has one more a link:
+// one that learns routes from routers (accept_ra 1) stops doing so while the
+// machine forwards, unless it is told to go on (2).
 const (
-	ipForward = "/proc/sys/net/ipv4/ip_forward"
-	bootID    = "/proc/sys/kernel/random/boot_id"
+	forward4 = "net/ipv4/ip_forward"
+	forward6 = "net/ipv6/conf/all/forwarding"
+	bootID   = "/proc/sys/kernel/random/boot_id"
 )
 
-// setSysctls turns forwarding on, and lets the host reach containers from
-// 127.0.0.1 over our bridge (the chain "guard" pays for that).
-func (n *Net) setSysctls(s *sock, bridge netlink.Link) (changed []string, err error) {
-	local := filepath.Join("/proc/sys/net/ipv4/conf", n.cfg.Bridge, "route_localnet")
-	if on, err := n.sysctlOn(local); err != nil {
-		return nil, err
-	} else if !on {
-		if err := n.writeSysctl(local, "1"); err != nil {
-			return nil, err
-		}
-		changed = append(changed, "route_localnet")
-	}
-	on, err := n.sysctlOn(ipForward)
-	if err != nil {
-		return changed, err
-	}
-	remembered, err := n.rememberForward(s, on)
-	if err != nil {
-		return changed, fmt.Errorf("remember ip_forward: %w", err)
-	}
-	if alias := n.bridgeAlias(remembered); bridge.Attrs().Alias != alias {
-		if err := s.LinkSetAlias(bridge, alias); err != nil {
-			return changed, err
-		}
-		changed = append(changed, "alias")
-	}
-	if on {
-		return changed, nil
-	}
-	return append(changed, "ip_forward"), n.writeSysctl(ipForward, "1")
+func acceptRA(link string) string { return "net/ipv6/conf/" + link + "/accept_ra" }
+
+// note is what the machine was like before the instances on it turned
+// forwarding on. It is in a file, for Reset, and on the aliases of bridges, for
+// an instance that starts while another's are there: who leaves last puts back
+// what was.
+type note struct {
+	v4, v6 bool     // IPv4, IPv6 was not forwarded
+	ra     []string // links whose accept_ra was 1
 }
 
-// rememberForward writes down that ip_forward was 0 before us, so that Reset
-// can put it back: on disk before it is changed. One that finds it on because
-// of another instance takes over what that one remembers, for whoever leaves
-// last has to put it back.
-func (n *Net) rememberForward(s *sock, on bool) (wasOffBefore bool, err error) {
-	if off, err := n.forwardWasOff(); err != nil || off {
-		return off, err
+const (
+	noteV4 = "ip_forward was 0"
+	noteV6 = "ipv6 forwarding was 0"
+	noteRA = "accept_ra was 1: "
+)
+
+// maxAlias is the longest alias, less some room for what comes before a note.
+const maxAlias = 255 - 40
+
+// String is the end of an alias; "" if there is nothing to say. Links that do
+// not fit in are left out.
+func (n note) String() string {
+	var parts []string
+	if n.v4 {
+		parts = append(parts, noteV4)
 	}
-	if on {
-		links, err := dumpLinks(s.Handle)
-		if err != nil {
-			return false, err
+	if n.v6 {
+		parts = append(parts, noteV6)
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	s, sep := " ("+strings.Join(parts, "; "), "; "+noteRA
+	for _, l := range n.ra {
+		if len(s)+len(sep)+len(l) < maxAlias {
+			s, sep = s+sep+l, " "
 		}
-		for _, l := range links {
-			wasOffBefore = wasOffBefore || n.otherBridge(l) && strings.HasSuffix(l.Attrs().Alias, wasOff)
-		}
-		if !wasOffBefore {
-			return false, nil
-		}
 	}
-	boot, err := os.ReadFile(bootID)
-	if err != nil {
-		return false, err
-	}
-	if err := os.MkdirAll(n.cfg.StateDir, 0o755); err != nil {
-		return false, err
-	}
-	return true, atomicfile.Write(n.forwardFile(), boot, 0o644)
+	return s + ")"
 }
 
-func (n *Net) forwardFile() string { return filepath.Join(n.cfg.StateDir, "ip_forward_was_0") }
-
-// forwardWasOff reads what rememberForward wrote. After a reboot it says
-// nothing: the sysctl is whatever the machine starts with.
-func (n *Net) forwardWasOff() (bool, error) {
-	noted, err := os.ReadFile(n.forwardFile())
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+// cutNote is an alias without its note, and the note.
+func cutNote(alias string) (base string, n note) {
+	base, text, _ := strings.Cut(alias, " (")
+	for part := range strings.SplitSeq(strings.TrimSuffix(text, ")"), "; ") {
+		switch links, isRA := strings.CutPrefix(part, noteRA); {
+		case isRA:
+			n.ra = strings.Fields(links)
+		case part == noteV4:
+			n.v4 = true
+		case part == noteV6:
+			n.v6 = true
+		}
 	}
-	if err != nil {
-		return false, err
-	}
-	boot, err := os.ReadFile(bootID)
-	return bytes.Equal(noted, boot), err
+	return base, n
 }
 
-// restoreForward undoes setSysctls, unless another instance needs it.
-func (n *Net) restoreForward(s *sock) error {
-	off, err := n.forwardWasOff()
-	if err != nil {
-		return err
+func (n note) with(o note) note {
+	ra := slices.Concat(n.ra, o.ra)
+	slices.Sort(ra)
+	return note{n.v4 || o.v4, n.v6 || o.v6, slices.Compact(ra)}
+}
+
+func (n note) equal(o note) bool { return n.v4 == o.v4 && n.v6 == o.v6 && slices.Equal(n.ra, o.ra) }
+
+// noteOf is what has to be remembered with the forwarding that is wanted.
+// Another instance's note is taken over where forwarding is on already.
+func (p *planner) noteOf() note {
+	n := p.have.noted.with(note{})
+	v4, v6 := p.have.sysctls[forward4] == "0", p.have.sysctls[forward6] == "0"
+	n.v4 = p.want.v4 && (n.v4 || v4 || p.have.others.v4)
+	if n.v6 = p.want.v6 && (n.v6 || v6 || p.have.others.v6); !n.v6 {
+		n.ra = nil
+		return n
 	}
-	if off {
-		links, err := dumpLinks(s.Handle)
-		if err != nil {
-			return err
-		}
-		needed := false
-		for _, l := range links {
-			needed = needed || n.otherBridge(l)
-		}
-		if !needed {
-			if err := n.writeSysctl(ipForward, "0"); err != nil {
-				return err
+	return n.with(note{ra: slices.Concat(p.have.learns, p.have.others.ra)})
+}
+
+// forward plans the switches: remembered before they are turned on, turned off
+// before they are forgotten.
+func (p *planner) forward() {
+	had := p.have.noted
+	if had.v4 && !p.note.v4 && !p.have.inUse[0] {
+		p.sysctl(forward4, "0")
+	}
+	if had.v6 && !p.note.v6 && !p.have.inUse[1] {
+		p.sysctl(forward6, "0")
+		for _, l := range had.ra {
+			if p.have.sysctls[acceptRA(l)] == "2" {
+				p.sysctl(acceptRA(l), "1")
 			}
 		}
 	}
-	if err := os.Remove(n.forwardFile()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if !p.note.equal(had) {
+		n := p.note
+		p.do(func(h *hand) error { return h.n.writeNote(n) }, "remember%s", cmp.Or(n.String(), " nothing"))
+	}
+	if p.note.v6 {
+		for _, l := range p.have.learns {
+			p.sysctl(acceptRA(l), "2")
+		}
+	}
+	for _, f := range []struct {
+		name string
+		want bool
+	}{{forward6, p.want.v6}, {forward4, p.want.v4}} {
+		if f.want && p.have.sysctls[f.name] != "1" {
+			p.sysctl(f.name, "1")
+		}
+	}
+}
+
+// The notes, each with the boot it is about: after a reboot the switches are
+// whatever the machine starts with.
+func (n *Net) noteFiles() (v4, v6 string) {
+	return filepath.Join(n.cfg.StateDir, "ip_forward_was_0"), filepath.Join(n.cfg.StateDir, "ipv6_forwarding_was_0")
+}
+
+func (n *Net) writeNote(what note) error {
+	boot, err := os.ReadFile(bootID)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(n.cfg.StateDir, 0o755); err != nil {
+		return err
+	}
+	v4, v6 := n.noteFiles()
+	links := strings.Join(append(what.ra, ""), "\n")
+	return errors.Join(writeOrRemove(v4, what.v4, boot), writeOrRemove(v6, what.v6, append(boot, links...)))
+}
+
+func writeOrRemove(file string, keep bool, content []byte) error {
+	if keep {
+		return atomicfile.Write(file, content, 0o644)
+	}
+	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
 }
 
-func (n *Net) sysctlOn(path string) (on bool, err error) {
-	err = n.onHost(func() error {
-		b, err := os.ReadFile(path)
-		on = strings.TrimSpace(string(b)) == "1"
-		return err
-	})
-	return on, err
+func (n *Net) readNote() (what note, err error) {
+	v4, v6 := n.noteFiles()
+	if _, what.v4, err = readNoteFile(v4); err != nil {
+		return what, err
+	}
+	what.ra, what.v6, err = readNoteFile(v6)
+	return what, err
 }
 
-func (n *Net) writeSysctl(path, value string) error {
-	return n.onHost(func() error { return os.WriteFile(path, []byte(value), 0) })
+func readNoteFile(file string) (links []string, valid bool, err error) {
+	noted, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, false, nil
+	}
+	boot, errBoot := os.ReadFile(bootID)
+	rest, valid := bytes.CutPrefix(noted, boot)
+	return strings.Fields(string(rest)), valid, errors.Join(err, errBoot)
+}
+
+// sysctls reads files below /proc/sys of the host. One that does not exist has
+// no entry.
+func (n *Net) sysctls(names ...string) (map[string]string, error) {
+	values := map[string]string{}
+	err := n.onHost(func() error {
+		for _, name := range names {
+			b, err := os.ReadFile("/proc/sys/" + name)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("read sysctl %s: %w", name, err)
+			}
+			if err == nil {
+				values[name] = strings.TrimSpace(string(b))
+			}
+		}
+		return nil
+	})
+	return values, err
+}
+
+// writeSysctl does nothing about IPv6 on a kernel without it.
+func (n *Net) writeSysctl(name, value string) error {
+	return n.onHost(func() error {
+		err := os.WriteFile("/proc/sys/"+name, []byte(value), 0)
+		if errors.Is(err, fs.ErrNotExist) && strings.HasPrefix(name, "net/ipv6/") {
+			return nil
+		}
+		return err
+	})
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -84,16 +85,29 @@ func (w *world) state(t testing.TB) string {
 	return strings.Join(still, "")
 }
 
-// diff is the lines that only one of them has.
+// diff is the lines that one of them has more often, and where the first is
+// that moved.
 func diff(got, want string) string {
 	var out strings.Builder
-	for i, pair := range [][2]string{{got, want}, {want, got}} {
-		other := strings.Split(pair[1], "\n")
-		for l := range strings.SplitSeq(pair[0], "\n") {
-			if !slices.Contains(other, l) {
-				out.WriteString("+-"[i:i+1] + l + "\n")
-			}
+	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
+	count := map[string]int{}
+	for _, l := range g {
+		count[l]++
+	}
+	for _, l := range w {
+		count[l]--
+	}
+	for _, l := range slices.Sorted(maps.Keys(count)) {
+		if k := count[l]; k != 0 {
+			fmt.Fprintf(&out, "%+d %s\n", k, l)
 		}
+	}
+	if out.Len() == 0 && got != want {
+		i := 0
+		for g[i] == w[i] {
+			i++
+		}
+		fmt.Fprintf(&out, "line %d is %q, not %q\n", i+1, g[i], w[i])
 	}
 	return out.String()
 }
@@ -155,10 +169,15 @@ func start(t testing.TB, n *Net, id, addr string) *container {
 	return c
 }
 
-func (c *container) link() Link { return Link{Container: c.id, Addr: c.addr} }
+func (c *container) link() Link { return defaultLink(c.id, c.addr) }
+
+// defaultLink is the default NIC of a container on the bridge of n.setup.
+func defaultLink(id string, addr netip.Addr) Link {
+	return Link{Container: id, NIC: NIC{Type: NICDefault}, Addrs: []netip.Prefix{netip.PrefixFrom(addr, 16)}}
+}
 
 func (c *container) forward(proto Proto, host string, port uint16) Forward {
-	return Forward{c.id, proto, netip.MustParseAddrPort(host), netip.AddrPortFrom(c.addr, port)}
+	return Forward{Container: c.id, Proto: proto, Host: netip.MustParseAddrPort(host), Guest: netip.AddrPortFrom(c.addr, port)}
 }
 
 func setPorts(t testing.TB, n *Net, f ...Forward) {

@@ -137,7 +137,12 @@ func (n *Node) takeOver(ctx context.Context, b *box, c shimapi.Container) {
 		b.unlock()
 	case err != nil:
 		n.cfg.Log.Warn("container is restarted: it cannot be adopted", "container", b.spec.Name, "error", err)
-		b.set(func() { b.launch, b.status = c.Launch, Running })
+		b.set(func() {
+			b.launch, b.status, b.process = c.Launch, Running, c.Process
+			if b.ended == nil { // its end is waited for, not its grace
+				b.ended = make(chan struct{})
+			}
+		})
 		n.soon(b, func(ctx context.Context) { n.again(ctx, b, fmt.Errorf("it could not be adopted: %w", err)) })
 	case get(b, func() state.Wanted { return b.rec.Wanted }) == state.Halt:
 		n.soon(b, func(ctx context.Context) {
@@ -162,7 +167,7 @@ func (n *Node) again(ctx context.Context, b *box, why error) {
 // boot starts a container that should run and does not: the machine was off, or
 // its last end was not seen to the end.
 func (n *Node) boot(ctx context.Context, b *box) {
-	if err := n.cleanRun(b); err != nil {
+	if err := errors.Join(n.cfg.Runtime.Clean(ctx, b.spec.Name), n.cleanRun(b), n.detachCNI(ctx, b)); err != nil {
 		n.cfg.Log.Error("leftovers not removed", "container", b.spec.Name, "error", err)
 	}
 	rec := get(b, func() state.Record { return b.rec })
@@ -353,18 +358,12 @@ func (n *Node) sweep(ctx context.Context) error {
 			}
 		}
 	}
-	networked := false
-	for _, b := range n.all() {
-		_, nic := b.spec.defaultNIC()
-		networked = networked || nic
-	}
 	live := func(name string) bool {
 		_, err := n.find(name)
 		return err == nil
 	}
-	all = errors.Join(all, n.cfg.Runtime.Sweep(ctx, live), n.cfg.Net.Sweep(ctx, live))
-	if networked {
-		all = errors.Join(all, n.setUpNet(ctx), n.setPorts(ctx))
-	}
+	all = errors.Join(all, n.cfg.Runtime.Sweep(ctx, live), n.cfg.Net.Sweep(ctx, live), n.sweepCNI(ctx, live))
+	all = errors.Join(all, n.assertHost(ctx), n.setPorts(ctx))
+	n.tidy()
 	return all
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/buoy-edge/buoy/images"
 	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/buoy-edge/buoy/netcfg"
+	"github.com/buoy-edge/buoy/netcfg/cni"
 	"github.com/buoy-edge/buoy/node/state"
 )
 
@@ -157,7 +158,7 @@ func newNode(t *testing.T) (*Node, *fakeShim) {
 		shim.mu.Unlock()
 		shim.wg.Wait()
 	})
-	n, err := New(Config{ID: "n1", Data: data, Run: run, DB: db, Images: store, Net: network, Runtime: rt, Dev: true, Log: log})
+	n, err := New(Config{ID: "n1", Data: data, Run: run, DB: db, Images: store, Net: network, CNI: cni.New(cni.Config{ConfDir: run, CacheDir: filepath.Join(data, "cni")}), Runtime: rt, Dev: true, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"path"
 	"path/filepath"
@@ -27,7 +26,8 @@ type layout struct {
 
 // layOut makes the directories and files of a container's start. The writable
 // layer is new at each start unless the spec keeps it.
-func (n *Node) layOut(s Spec, run container.Spec, imageVolumes []string, hosts []byte, dns []byte) (layout, error) {
+func (n *Node) layOut(b *box, run container.Spec, imageVolumes []string) (layout, error) {
+	s := b.spec
 	data, runDir := n.dataDir(s.Name), n.runDir(s.Name)
 	l := layout{upper: filepath.Join(data, "upper"), work: filepath.Join(data, "work")}
 	if !s.Keep {
@@ -35,17 +35,13 @@ func (n *Node) layOut(s Spec, run container.Spec, imageVolumes []string, hosts [
 			return l, fmt.Errorf("drop the old writable layer: %w", err)
 		}
 	}
-	for _, dir := range []string{runDir, l.upper, l.work, filepath.Dir(n.logFile(s.Name)), filepath.Dir(n.jobLog(s.Name, "x"))} {
+	for _, dir := range []string{runDir, n.namesDir(s.Name), l.upper, l.work, filepath.Dir(n.logFile(s.Name)), filepath.Dir(n.jobLog(s.Name, "x"))} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return l, noSpace(err)
 		}
 	}
-	for name, text := range map[string][]byte{"hosts": hosts, "resolv.conf": dns, "hostname": []byte(run.Hostname + "\n")} {
-		file := filepath.Join(runDir, name)
-		if err := os.WriteFile(file, text, 0o644); err != nil {
-			return l, noSpace(err)
-		}
-		l.mounts = append(l.mounts, container.Mount{Type: container.Bind, Source: file, Target: "/etc/" + name})
+	for _, name := range []string{"hosts", "resolv.conf", "hostname"} {
+		l.mounts = append(l.mounts, container.Mount{Type: container.Bind, Source: filepath.Join(n.namesDir(s.Name), name), Target: "/etc/" + name})
 	}
 	for _, f := range s.Filesystems {
 		pool, fs, _ := strings.Cut(f, ":")
@@ -131,53 +127,3 @@ func own(all []container.Mount) ([]container.Mount, error) {
 
 // noSpace gives a full disk its kind.
 func noSpace(err error) error { return errs.E(errs.Unavailable, "prepare the container: %w", err) }
-
-// hostsFile is /etc/hosts of a container.
-func hostsFile(hostname string, addr netip.Addr) []byte {
-	text := "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-	if !addr.IsValid() {
-		addr = netip.MustParseAddr("127.0.1.1")
-	}
-	return fmt.Appendf([]byte(text), "%s\t%s\n", addr, hostname)
-}
-
-// resolvConf is /etc/resolv.conf of a container: the servers asked for, or
-// those of the host. A server on the host's loopback is no use in a network
-// namespace of one's own, unless own is false.
-func resolvConf(host []byte, asked []string, own bool) []byte {
-	var out strings.Builder
-	for line := range strings.Lines(string(host)) {
-		f := strings.Fields(line)
-		if len(f) < 2 {
-			continue
-		}
-		if f[0] == "nameserver" {
-			addr, err := netip.ParseAddr(f[1])
-			if len(asked) > 0 || err != nil || own && addr.IsLoopback() {
-				continue
-			}
-		}
-		if f[0] == "nameserver" || f[0] == "search" || f[0] == "options" {
-			out.WriteString(strings.Join(f, " ") + "\n")
-		}
-	}
-	for _, server := range asked {
-		out.WriteString("nameserver " + server + "\n")
-	}
-	return []byte(out.String())
-}
-
-// hostResolv reads the host's resolver configuration. Where systemd-resolved
-// listens on loopback the real servers are in a file of its own.
-func hostResolv() []byte {
-	raw, err := os.ReadFile("/etc/resolv.conf")
-	if err != nil {
-		return nil // a host without resolver gives none to its containers
-	}
-	if strings.Contains(string(raw), "127.0.0.53") {
-		if real, err := os.ReadFile("/run/systemd/resolve/resolv.conf"); err == nil {
-			return real
-		}
-	}
-	return raw
-}

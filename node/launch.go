@@ -7,10 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -63,6 +61,9 @@ func (n *Node) start(ctx context.Context, b *box, hold bool, stored <-chan error
 	if err != nil {
 		return err
 	}
+	if err := n.writeNames(b, l.Run.Hostname); err != nil {
+		return err
+	}
 	if err := n.run(ctx, b, hold, l, dirs, ns); err != nil {
 		return err
 	}
@@ -77,12 +78,8 @@ func (n *Node) prepare(ctx context.Context, b *box) (l launch, dirs layout, rele
 		return l, dirs, nil, err
 	}
 	l.Run = resolve(b.spec, l.Image.Config)
-	var addr netip.Addr
-	if p, err := netip.ParsePrefix(b.rec.Address); err == nil {
-		addr = p.Addr()
-	}
 	s := b.spec
-	dirs, err = n.layOut(s, l.Run, l.Image.Config.Volumes, hostsFile(l.Run.Hostname, addr), resolvConf(hostResolv(), n.dns(s), !s.HostNetworking))
+	dirs, err = n.layOut(b, l.Run, l.Image.Config.Volumes)
 	if err != nil {
 		return l, dirs, release, err
 	}
@@ -137,6 +134,7 @@ func (n *Node) run(ctx context.Context, b *box, hold bool, l launch, dirs layout
 			b.status = Standby
 		}
 	})
+	n.keepLeases(b)
 	if len(b.spec.Ports) > 0 {
 		if err := n.setPorts(ctx); err != nil {
 			return fmt.Errorf("publish ports: %w", err)
@@ -173,12 +171,6 @@ func (n *Node) request(b *box, l launch, dirs layout, ns *netcfg.Netns) (shimapi
 		Volumes: dirs.volumes,
 		Log:     shimapi.Log{Path: n.logFile(s.Name)},
 	}, nil
-}
-
-// dns are the name servers asked for, in general and for the NIC.
-func (n *Node) dns(s Spec) []string {
-	nic, _ := s.defaultNIC()
-	return slices.Concat(s.DNS, nic.Config.DNS)
 }
 
 // startInitProcesses starts the jobs that come with each start.
@@ -225,23 +217,7 @@ func (n *Node) adopt(ctx context.Context, b *box, c shimapi.Container) error {
 			b.rec.Started = c.Started
 		}
 	})
-	nic, ok := b.spec.defaultNIC()
-	if !ok {
-		return nil
-	}
-	if err := n.setUpNet(ctx); err != nil {
-		return err
-	}
-	link, err := n.link(b, nic)
-	if err != nil {
-		return err
-	}
-	ns, err := container.OpenProc(c.Process, "ns/net")
-	if err != nil {
-		return err
-	}
-	defer ns.Close()
-	return n.cfg.Net.Attach(ctx, fdPath(ns), link)
+	return n.assert(ctx, b)
 }
 
 // fdPath names an open file for those who want a path.

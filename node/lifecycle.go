@@ -95,20 +95,15 @@ func (n *Node) reserve(ctx context.Context, spec Spec, raw []byte) (*box, error)
 	if _, taken := n.boxes[spec.Name]; taken {
 		return nil, errs.E(errs.Exists, "container %q exists already on this node", spec.Name)
 	}
-	for name, other := range n.boxes {
-		if p, ok := clash(spec, get(other, func() Spec { return other.spec })); ok {
-			return nil, errs.E(errs.Conflict, "port %s is published by container %q", p, name)
-		}
+	if err := n.checkClash(spec); err != nil {
+		return nil, err
 	}
-	rec := state.Record{Name: spec.Name, Spec: raw, Wanted: state.Run, Person: true, Created: time.Now()}
-	if _, ok := spec.defaultNIC(); ok {
-		addr, err := n.allocate()
-		if err != nil {
-			return nil, err
-		}
-		rec.Address = addr
+	had, err := n.give(spec, nil)
+	if err != nil {
+		return nil, err
 	}
-	b := newBox(spec, rec)
+	b := newBox(spec, state.Record{Name: spec.Name, Spec: raw, Wanted: state.Run, Person: true, Created: time.Now()})
+	b.setGiven(had)
 	b.status = Creating
 	if err := b.lock(ctx); err != nil {
 		return nil, err
@@ -123,7 +118,11 @@ func restore(rec state.Record) (*box, error) {
 	if err := json.Unmarshal(rec.Spec, &spec); err != nil {
 		return nil, fmt.Errorf("read its spec: %w", err)
 	}
-	return newBox(spec, rec), nil
+	b := newBox(spec, rec)
+	if err := json.Unmarshal(rec.NICs, &b.given); err != nil {
+		return nil, fmt.Errorf("read what its NICs were given: %w", err)
+	}
+	return b, nil
 }
 
 // forget removes what is left of a container that does not run and that the
@@ -258,7 +257,9 @@ func (n *Node) Delete(ctx context.Context, name string) error {
 		return fmt.Errorf("delete container %s: %w", name, err)
 	}
 	b.set(func() { b.status = Deleting })
-	return n.forget(b)
+	err = n.forget(b)
+	n.tidy()
+	return err
 }
 
 // halt ends what runs of a container, gracefully as long as the grace lasts and
@@ -355,10 +356,11 @@ func (n *Node) takeDown(ctx context.Context, b *box) error {
 	if release != nil {
 		release()
 	}
-	var err error
+	err := n.unplug(ctx, b)
 	if len(had) > 0 {
-		if err = n.setPorts(ctx); err != nil {
+		if perr := n.setPorts(ctx); perr != nil {
 			b.set(func() { b.forward = had }) // for the next attempt
+			err = errors.Join(err, perr)
 		}
 	}
 	return errors.Join(err, n.dropRun(name))
@@ -369,11 +371,15 @@ func (n *Node) dropRun(name string) error {
 	return errors.Join(os.RemoveAll(n.runDir(name)), os.RemoveAll(filepath.Dir(n.jobLog(name, ""))))
 }
 
-// shimDelete removes a container from the shim. One that its reaper is just
-// starting again is waited for: to delete twice is fine.
+// shimDelete removes a container from the shim, and what the shim has lost sight
+// of. One that its reaper is just starting again is waited for: to delete twice
+// is fine.
 func (n *Node) shimDelete(ctx context.Context, name string) error {
 	for {
 		err := n.cfg.Runtime.Shim().Delete(ctx, name)
+		if err == nil {
+			return n.cfg.Runtime.Clean(ctx, name)
+		}
 		if !errors.Is(err, errs.Unavailable) {
 			return err
 		}

@@ -22,6 +22,9 @@ import (
 	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/buoy-edge/buoy/internal/version"
 	"github.com/buoy-edge/buoy/netcfg"
+	"github.com/buoy-edge/buoy/netcfg/cni"
+	"github.com/buoy-edge/buoy/netcfg/dhcp"
+	"github.com/buoy-edge/buoy/netcfg/dns"
 	"github.com/buoy-edge/buoy/node/inventory"
 	"github.com/buoy-edge/buoy/node/state"
 )
@@ -35,6 +38,7 @@ type Config struct {
 	DB      *state.DB          // required
 	Images  *images.Store      // required
 	Net     *netcfg.Net        // required
+	CNI     *cni.CNI           // required
 	Runtime *container.Runtime // required
 
 	Dev         bool // not the only thing on this machine: Reboot is refused
@@ -48,22 +52,27 @@ type Node struct {
 	fs   inventory.FS
 	info Info
 
-	reboot func() error // a test has another one
+	reboot  func() error // a test has another one
+	dns     *dns.Server
+	servers map[string]*dhcp.Server // by bridge; guarded by netOnce
 
-	mu       sync.Mutex // guards boxes, changed, lastAddr
-	boxes    map[string]*box
-	changed  chan struct{} // closed and replaced whenever something ended
-	lastAddr netip.Addr    // given last
+	mu        sync.Mutex // guards boxes, changed, lastAddr
+	boxes     map[string]*box
+	bridges   map[string]netcfg.Bridge // by name; written with netOnce held too
+	resolving map[netip.Addr]bool      // addresses of bridges that dns answers at
+	changed   chan struct{}            // closed and replaced whenever something ended
+	lastAddr  map[string]netip.Addr    // given last, by pool
 
 	rebooted bool          // since the last daemon on this data; set by Load
 	loaded   []*box        // what Load found, locked until the first converge has looked after it
 	slots    chan struct{} // one for each container that is looked after at a time
 
-	netOnce  sync.Mutex // held while the network is set up; guards netReady
-	netReady bool
-	ports    sync.Mutex // held while the port rules are set
+	netOnce   sync.Mutex // held while the network is set up; guards defaultUp
+	defaultUp bool       // there is a default bridge; written with mu held too
+	ports     sync.Mutex // held while the port rules are set
 
 	later  chan func(context.Context) // work for Run's goroutines
+	untidy chan struct{}              // a token when the network may have what nobody needs
 	closed chan struct{}              // closed when Run has ended
 	ready  chan struct{}              // see Ready
 }
@@ -79,13 +88,13 @@ type Info struct {
 
 // New checks cfg. Nothing happens before Run.
 func New(cfg Config) (*Node, error) {
-	if cfg.Data == "" || cfg.Run == "" || cfg.DB == nil || cfg.Images == nil || cfg.Net == nil || cfg.Runtime == nil || cfg.Log == nil {
-		return nil, errors.New("node: Data, Run, DB, Images, Net, Runtime and Log are required")
+	if cfg.Data == "" || cfg.Run == "" || cfg.DB == nil || cfg.Images == nil || cfg.Net == nil || cfg.CNI == nil || cfg.Runtime == nil || cfg.Log == nil {
+		return nil, errors.New("node: Data, Run, DB, Images, Net, CNI, Runtime and Log are required")
 	}
 	n := &Node{
-		boxes: map[string]*box{}, changed: make(chan struct{}),
+		boxes: map[string]*box{}, bridges: map[string]netcfg.Bridge{}, changed: make(chan struct{}), lastAddr: map[string]netip.Addr{},
 		later: make(chan func(context.Context)), closed: make(chan struct{}), ready: make(chan struct{}),
-		slots: make(chan struct{}, startsAtOnce), reboot: rebootMachine,
+		slots: make(chan struct{}, startsAtOnce), untidy: make(chan struct{}, 1), servers: map[string]*dhcp.Server{}, reboot: rebootMachine,
 	}
 	if cfg.ID == "" {
 		id, err := n.fs.NodeID()
@@ -99,6 +108,7 @@ func New(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n.cfg = cfg
+	n.dns = dns.New(dns.Config{Names: names{n}, Upstream: hostServers, Allow: n.mayAsk, Log: cfg.Log})
 	n.info = Info{ID: cfg.ID, Hostname: host, Version: version.Version, Dev: cfg.Dev}
 	return n, nil
 }
@@ -118,15 +128,18 @@ func (n *Node) Inventory() inventory.FS { return n.fs }
 func (n *Node) Ready() <-chan struct{} { return n.ready }
 
 // Run looks after the containers until ctx ends; they run on.
-func (n *Node) Run(ctx context.Context) error {
+func (n *Node) Run(ctx context.Context) (err error) {
 	defer close(n.closed)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer n.stopTimers()
+	defer func() { err = errors.Join(err, n.closeServers()) }()
 	events := make(chan error, 1)
 	wg.Go(func() { events <- n.follow(ctx) })
+	wg.Go(func() { n.watchNet(ctx) })
+	wg.Go(func() { n.tidyUp(ctx) })
 	for {
 		select {
 		case f := <-n.later:
@@ -135,6 +148,18 @@ func (n *Node) Run(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// closeServers ends what answers containers by itself.
+func (n *Node) closeServers() error {
+	n.netOnce.Lock()
+	defer n.netOnce.Unlock()
+	err := n.dns.Close()
+	for name, s := range n.servers {
+		err = errors.Join(err, s.Close())
+		delete(n.servers, name)
+	}
+	return err
 }
 
 // background runs f in a goroutine of Run's. Without Run there is nobody left
@@ -152,20 +177,26 @@ func (n *Node) Load(ctx context.Context) (err error) {
 	if n.rebooted, err = newBoot(filepath.Join(n.cfg.Run, "boot")); err != nil {
 		return err
 	}
+	if err := n.checkFresh(); err != nil {
+		return err
+	}
 	records, err := n.cfg.DB.Containers(ctx)
 	if err != nil {
 		return err
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if err := n.loadBridges(ctx); err != nil {
+		return err
+	}
 	for _, r := range records {
 		b, err := restore(r)
 		if err != nil {
 			return fmt.Errorf("container %s: %w", r.Name, err)
 		}
-		if p, err := netip.ParsePrefix(r.Address); err == nil && !n.cfg.Net.Prefix().Contains(p.Addr()) {
+		if addr, ok := b.published(); ok && !n.cfg.Net.Prefix().Contains(addr) {
 			return errs.E(errs.Conflict, "container %s has the address %s, which is not in %s: start buoyd with the --cidr it had, or delete the containers first",
-				r.Name, p.Addr(), n.cfg.Net.Prefix())
+				r.Name, addr, n.cfg.Net.Prefix())
 		}
 		if err := b.lock(ctx); err != nil { // until it has been looked after
 			return err
@@ -179,6 +210,20 @@ func (n *Node) Load(ctx context.Context) (err error) {
 		}
 		n.boxes[r.Name] = b
 		n.loaded = append(n.loaded, b)
+	}
+	return nil
+}
+
+// checkFresh refuses a database that knows nothing beside containers that were
+// there: what it does not know would be removed.
+func (n *Node) checkFresh() error {
+	dir := filepath.Join(n.cfg.Data, "containers")
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("look for containers: %w", err)
+	}
+	if n.cfg.DB.Fresh() && len(entries) > 0 {
+		return errs.E(errs.Conflict, "node.db is new or empty, but there are containers in %s: bring the database back, or give them up with \"buoyd reset\"", dir)
 	}
 	return nil
 }
@@ -256,6 +301,7 @@ type box struct {
 	mu      sync.Mutex // guards all below
 	rec     state.Record
 	spec    Spec
+	given   []given // what its NICs have, as in rec
 	status  Status
 	run     container.Spec // what runs: the spec with what the image adds
 	launch  string         // of the run, empty when none
@@ -263,6 +309,9 @@ type box struct {
 	ended   chan struct{} // closed when the run has ended
 	exit    *shimapi.Exit // how the last run ended
 	digest  string
+	plugs   []plug        // the NICs of the run
+	keeping chan struct{} // closed to end the renewal of its leases
+	netns   *os.File      // of the run, where a NIC has to be taken out of it
 	forward []netcfg.Forward
 	release func()      // of the image of its run
 	kept    func()      // of the image that its kept layer was begun on
@@ -293,7 +342,7 @@ func (b *box) view() Container {
 	defer b.mu.Unlock()
 	return Container{
 		Spec: b.spec, Status: b.status, Reason: b.rec.Reason, Message: b.rec.Message,
-		Digest: b.digest, PID: b.process.PID, Address: b.rec.Address,
+		Digest: b.digest, PID: b.process.PID, NICs: b.nics(),
 		Created: b.rec.Created, Started: b.rec.Started, Finished: b.rec.Finished,
 		ExitCode: b.rec.ExitCode, OOM: b.rec.OOM, Restarts: b.rec.Restarts,
 	}

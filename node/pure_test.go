@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/buoy-edge/buoy/container"
 	"github.com/buoy-edge/buoy/container/shimapi"
@@ -94,10 +95,10 @@ func TestMergeEnv(t *testing.T) {
 
 func TestHostsFile(t *testing.T) {
 	const head = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-	if got, want := string(hostsFile("web", netip.MustParseAddr("10.0.0.5"))), head+"10.0.0.5\tweb\n"; got != want {
+	if got, want := string(hostsFile("web", []netip.Addr{netip.MustParseAddr("10.0.0.5"), netip.MustParseAddr("fd00::5")})), head+"10.0.0.5\tweb\nfd00::5\tweb\n"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if got, want := string(hostsFile("web", netip.Addr{})), head+"127.0.1.1\tweb\n"; got != want {
+	if got, want := string(hostsFile("web", nil)), head+"127.0.1.1\tweb\n"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
@@ -105,19 +106,25 @@ func TestHostsFile(t *testing.T) {
 func TestResolvConf(t *testing.T) {
 	const host = "# made by hand\nnameserver 127.0.0.53\n nameserver\t9.9.9.9 \nnameserver ::1\nnameserver nonsense\nsearch a b\noptions ndots:2\nsortlist x\nnameserver\n"
 	for _, c := range []struct {
-		name  string
-		host  string
-		asked []string
-		own   bool
-		want  string
+		name string
+		host string
+		r    resolving
+		want string
 	}{
-		{"own namespace", host, nil, true, "nameserver 9.9.9.9\nsearch a b\noptions ndots:2\n"},
-		{"the host's", host, nil, false, "nameserver 127.0.0.53\nnameserver 9.9.9.9\nnameserver ::1\nsearch a b\noptions ndots:2\n"},
-		{"asked for", host, []string{"1.1.1.1", "8.8.8.8"}, true, "search a b\noptions ndots:2\nnameserver 1.1.1.1\nnameserver 8.8.8.8\n"},
-		{"no resolver", "", nil, true, ""},
-		{"no newline at the end", "nameserver 9.9.9.9", nil, true, "nameserver 9.9.9.9\n"},
+		{"own namespace", host, resolving{own: true}, "nameserver 9.9.9.9\nsearch a b\noptions ndots:2\n"},
+		{"the host's", host, resolving{}, "nameserver 127.0.0.53\nnameserver 9.9.9.9\nnameserver ::1\nsearch a b\noptions ndots:2\n"},
+		{"asked for", host, resolving{asked: []string{"1.1.1.1", "8.8.8.8"}, ours: "10.0.0.1", own: true}, "nameserver 1.1.1.1\nnameserver 8.8.8.8\nsearch a b\noptions ndots:2\n"},
+		{"on a bridge of ours", host, resolving{ours: "10.0.0.1", own: true}, "nameserver 10.0.0.1\nnameserver 9.9.9.9\nsearch a b\noptions ndots:2\n"},
+		{
+			"told by DHCP", host,
+			resolving{ours: "10.0.0.1", told: []string{"10.7.0.1", "10.7.0.2"}, search: []string{"shop.example"}, own: true},
+			"nameserver 10.0.0.1\nnameserver 10.7.0.1\nnameserver 10.7.0.2\noptions ndots:2\nsearch shop.example\n",
+		},
+		{"once each", host, resolving{ours: "9.9.9.9", own: true}, "nameserver 9.9.9.9\nsearch a b\noptions ndots:2\n"},
+		{"no resolver", "", resolving{own: true}, ""},
+		{"no newline at the end", "nameserver 9.9.9.9", resolving{own: true}, "nameserver 9.9.9.9\n"},
 	} {
-		if got := string(resolvConf([]byte(c.host), c.asked, c.own)); got != c.want {
+		if got := string(resolvConf([]byte(c.host), c.r)); got != c.want {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
 	}
@@ -207,54 +214,18 @@ func TestHistoryAndReasons(t *testing.T) {
 	}
 }
 
-func TestAllocate(t *testing.T) {
-	network, err := netcfg.New(netcfg.Config{Instance: "t", Prefix: netip.MustParsePrefix("10.9.0.0/29"), StateDir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := &Node{cfg: Config{Net: network}, boxes: map[string]*box{}}
-	give := func(name string) string {
-		addr, err := n.allocate()
-		if err != nil {
-			t.Fatal(err)
-		}
-		n.boxes[name] = &box{rec: state.Record{Address: addr, Created: time.Now()}}
-		return addr
-	}
-	var got []string
-	for _, name := range []string{"a", "b", "c"} {
-		got = append(got, give(name))
-	}
-	n.boxes["none"] = &box{}
-	delete(n.boxes, "b") // 10.9.0.3 rests until the others have been given
-	for _, name := range []string{"d", "e", "f"} {
-		got = append(got, give(name))
-	}
-	if want := "10.9.0.2/29 10.9.0.3/29 10.9.0.4/29 10.9.0.5/29 10.9.0.6/29 10.9.0.3/29"; strings.Join(got, " ") != want {
-		t.Errorf("%s, want %s", got, want)
-	}
-	if addr, err := n.allocate(); !errors.Is(err, errs.Unavailable) {
-		t.Errorf("one more: %s, %v", addr, err)
-	}
-	// The next daemon goes on after the newest.
-	n = &Node{cfg: Config{Net: network}, boxes: map[string]*box{
-		"old": {rec: state.Record{Address: "10.9.0.5/29", Created: time.Unix(1, 0)}}, "new": {rec: state.Record{Address: "10.9.0.2/29", Created: time.Unix(2, 0)}},
-	}}
-	if addr := give("x"); addr != "10.9.0.3/29" {
-		t.Errorf("after a restart: %s", addr)
-	}
-}
-
 func TestLayOut(t *testing.T) {
 	dir := t.TempDir()
 	n := &Node{cfg: Config{Data: dir + "/data", Run: dir + "/run"}}
-	s := Spec{Name: "web", Filesystems: []string{"pool:fs.1"}}
+	s := Spec{Name: "web", DNS: []string{"192.0.2.53"}, Filesystems: []string{"pool:fs.1"}}
 	run := container.Spec{Hostname: "h", Mounts: []container.Mount{
 		{Type: container.Volume, Source: "v", Target: "/v/", ReadOnly: true}, {Type: container.Tmpfs, Target: "/img/tmp"}, {Type: container.Bind, Source: "/", Target: "/host"},
 	}}
 	image := []string{"/img/data", "/v", "img/tmp/", "/", "rel/../up"}
+	b := newBox(s, state.Record{})
 	lay := func(s Spec) layout {
-		l, err := n.layOut(s, run, image, []byte("HOSTS"), []byte("DNS"))
+		b.spec = s
+		l, err := n.layOut(b, run, image)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -273,10 +244,13 @@ func TestLayOut(t *testing.T) {
 	if !slices.Equal(got, want) || len(l.volumes) != len(want) {
 		t.Errorf("mounts %q, want %q", got, want)
 	}
-	for name, text := range map[string]string{"hosts": "HOSTS", "resolv.conf": "DNS", "hostname": "h\n"} {
-		file := filepath.Join(dir, "run/containers/web", name)
+	if err := n.writeNames(b, run.Hostname); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"hosts": "127.0.1.1\th\n", "resolv.conf": "nameserver 192.0.2.53\n", "hostname": "h\n"} {
+		file := filepath.Join(dir, "data/containers/web/etc", name)
 		raw, err := os.ReadFile(file)
-		if err != nil || string(raw) != text {
+		if err != nil || !strings.HasSuffix(string(raw), text) {
 			t.Errorf("%s: %q, %v", name, raw, err)
 		}
 		if !slices.ContainsFunc(l.mounts[:3], func(m container.Mount) bool { return m.Source == file && m.Target == "/etc/"+name }) {
@@ -320,7 +294,7 @@ func TestLayOut(t *testing.T) {
 	}
 	// What cannot be made has the kind of a full disk.
 	n.cfg.Run = "/dev/null"
-	if _, err := n.layOut(s, run, nil, nil, nil); !errors.Is(err, errs.Unavailable) {
+	if _, err := n.layOut(b, run, nil); !errors.Is(err, errs.Unavailable) {
 		t.Errorf("no directory to write to: %v", err)
 	}
 }
@@ -361,12 +335,15 @@ func TestSpecValidate(t *testing.T) {
 		t.Error(err)
 	}
 	for want, change := range map[string]func(*Spec){
-		`name "a/b" is not of 1 to 63 letters`:                                        func(s *Spec) { s.Name = "a/b" },
-		`name ".." is not of 1 to 63 letters`:                                         func(s *Spec) { s.Name = ".." },
-		`the image (flist) is missing`:                                                func(s *Spec) { s.Image = "" },
-		`working directory "x" is not absolute`:                                       func(s *Spec) { s.Run.Cwd = "x" },
-		`NIC type "vlan" is not supported by this version`:                            func(s *Spec) { s.NICs = []netcfg.NIC{{Type: "vlan"}} },
-		`a container has at most one NIC of type default`:                             func(s *Spec) { s.NICs = append(s.NICs, nic) },
+		`name "a/b" is not of 1 to 63 letters`:       func(s *Spec) { s.Name = "a/b" },
+		`name ".." is not of 1 to 63 letters`:        func(s *Spec) { s.Name = ".." },
+		`the image (flist) is missing`:               func(s *Spec) { s.Image = "" },
+		`working directory "x" is not absolute`:      func(s *Spec) { s.Run.Cwd = "x" },
+		`NIC type "zerotier" is not supported`:       func(s *Spec) { s.NICs = []netcfg.NIC{{Type: "zerotier", ID: "x"}} },
+		`NIC default: the container has one already`: func(s *Spec) { s.NICs = append(s.NICs, nic) },
+		`two NICs are called "lan"`: func(s *Spec) {
+			s.NICs = []netcfg.NIC{{Type: "default", Name: "lan"}, {Type: "vlan", ID: "1", Name: "lan"}}
+		},
 		`ports need a NIC of type default`:                                            func(s *Spec) { s.NICs = nil },
 		`port 0.0.0.0:80:80 is published twice`:                                       func(s *Spec) { s.Ports = append(s.Ports, p) },
 		`filesystem "p" is not "pool:filesystem"`:                                     func(s *Spec) { s.Filesystems = []string{"p"} },
@@ -388,7 +365,7 @@ func TestSpecValidate(t *testing.T) {
 	if err := host.Validate(); err != nil {
 		t.Errorf("on the host's network NICs and ports mean nothing: %v", err)
 	}
-	if _, ok := host.defaultNIC(); ok {
+	if host.hasDefaultNIC() {
 		t.Error("it has a default NIC on the host's network")
 	}
 }
@@ -397,7 +374,7 @@ func TestSpecValidate(t *testing.T) {
 func TestSpecSurvivesTheDatabase(t *testing.T) {
 	want := Spec{
 		Name: "a", Image: "i", Entrypoint: []string{"e"}, Run: container.Spec{Args: []string{"x"}, Limits: container.Limits{Memory: 1 << 30}},
-		NICs:    []netcfg.NIC{{Type: netcfg.NICDefault, Config: netcfg.NICConfig{DNS: []string{"1.1.1.1"}}}},
+		NICs:    []netcfg.NIC{{Type: netcfg.NICDefault, Config: netcfg.NICConfig{DNS: []netip.Addr{netip.MustParseAddr("1.1.1.1")}, CIDRs: []netip.Prefix{netip.MustParsePrefix("172.18.0.9/16")}}}},
 		Ports:   []netcfg.Port{{Proto: netcfg.UDP, Host: netip.MustParseAddrPort("127.0.0.1:53"), Guest: 53}},
 		Restart: container.Restart{Policy: container.RestartOnFailure, MaxRetries: 3}, Keep: true, Labels: map[string]string{"a": "b"},
 	}
@@ -405,18 +382,23 @@ func TestSpecSurvivesTheDatabase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := restore(state.Record{Name: "a", Spec: raw})
+	b, err := restore(state.Record{Name: "a", Spec: raw, NICs: []byte(`[{"key":"default","index":2,"addrs":["10.0.0.2/24"]}]`)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want, b.spec, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
+	if diff := cmp.Diff(want, b.spec, cmpopts.EquateComparable(netip.AddrPort{}, netip.Addr{}, netip.Prefix{})); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 	if b.status != Halted {
 		t.Errorf("status %s", b.status)
 	}
-	if _, err := restore(state.Record{Spec: []byte("{")}); err == nil {
-		t.Error("garbage is a spec")
+	if diff := cmp.Diff([]given{{Key: "default", Index: 2, Addrs: []netip.Prefix{netip.MustParsePrefix("10.0.0.2/24")}}}, b.given, cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
+		t.Errorf("given (-want +got)\n%s", diff)
+	}
+	for _, garbage := range []state.Record{{Spec: []byte("{"), NICs: []byte("[]")}, {Spec: raw, NICs: []byte("{")}} {
+		if _, err := restore(garbage); err == nil {
+			t.Errorf("%s with %s is a container", garbage.Spec, garbage.NICs)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/buoy-edge/buoy/container"
@@ -61,11 +62,29 @@ type Container struct {
 
 	Digest   string // of the image it runs
 	PID      int
-	Address  string // of its default NIC, "172.18.0.5/16"
+	NICs     []NICState // in the order of the spec
 	Created  time.Time
 	Started  time.Time
 	Finished time.Time
 	ExitCode int
 	OOM      bool
 	Restarts int
+}
+
+// NICState is a NIC as the container has it.
+type NICState struct {
+	Name  string // of the interface
+	Addrs []netip.Prefix
+	Up    bool // the container runs with it
+}
+
+// Address is that of the NIC that ports lead to, the first with one otherwise.
+func (c Container) Address() string {
+	address := ""
+	for i, nic := range c.NICs {
+		if len(nic.Addrs) > 0 && (address == "" || c.Spec.NICs[i].Type == netcfg.NICDefault) {
+			address = nic.Addrs[0].String()
+		}
+	}
+	return address
 }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/buoy-edge/buoy/container"
@@ -77,9 +78,12 @@ func (s Spec) validateNetwork() error {
 			if nic.Name != "" && nic.Name == other.Name {
 				return errs.E(errs.Invalid, "two NICs are called %q", nic.Name)
 			}
+			if nic.Key() == other.Key() {
+				return errs.E(errs.Invalid, "%s: the container has one already", nic)
+			}
 		}
 	}
-	if _, ok := s.defaultNIC(); len(s.Ports) > 0 && !ok {
+	if len(s.Ports) > 0 && !s.hasDefaultNIC() {
 		return errs.E(errs.Invalid, "ports need a NIC of type default")
 	}
 	seen := map[netcfg.Port]bool{}
@@ -92,15 +96,7 @@ func (s Spec) validateNetwork() error {
 	return nil
 }
 
-// defaultNIC is the NIC on the node's own bridge, if s has one.
-func (s Spec) defaultNIC() (netcfg.NIC, bool) {
-	if s.HostNetworking {
-		return netcfg.NIC{}, false
-	}
-	for _, nic := range s.NICs {
-		if nic.Type == netcfg.NICDefault {
-			return nic, true
-		}
-	}
-	return netcfg.NIC{}, false
+// hasDefaultNIC says whether s has a NIC on the node's own bridge.
+func (s Spec) hasDefaultNIC() bool {
+	return !s.HostNetworking && slices.ContainsFunc(s.NICs, func(nic netcfg.NIC) bool { return nic.Type == netcfg.NICDefault })
 }

@@ -6,7 +6,6 @@ import (
 	"net/url"
 
 	"github.com/buoy-edge/buoy/api"
-	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/buoy-edge/buoy/node"
 )
 
@@ -53,29 +52,6 @@ func (d *Dialect) getContainer(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	api.JSON(w, http.StatusOK, containerOut(c))
-	return nil
-}
-
-func (d *Dialect) updateContainer(w http.ResponseWriter, r *http.Request) error {
-	name, err := containerName(r)
-	if err != nil {
-		return err
-	}
-	req, err := api.Decode[containerUpdate](w, r)
-	if err != nil {
-		return err
-	}
-	if req.NICs == nil {
-		return errs.E(errs.Invalid, "field \"nics\" is missing; an empty list takes all NICs away")
-	}
-	nics, err := nicsIn(*req.NICs)
-	if err != nil {
-		return err
-	}
-	if err := d.node.UpdateNICs(r.Context(), name, nics); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 

@@ -8,7 +8,6 @@ import (
 
 	"github.com/buoy-edge/buoy/container"
 	"github.com/buoy-edge/buoy/internal/errs"
-	"github.com/buoy-edge/buoy/netcfg"
 	"github.com/buoy-edge/buoy/node"
 )
 
@@ -45,12 +44,8 @@ func specIn(c createContainer, publish netip.Addr) (node.Spec, error) {
 	if s.NICs, err = nicsIn(c.NICs); err != nil {
 		return s, err
 	}
-	for _, text := range c.Ports {
-		p, err := netcfg.ParsePort(text, publish)
-		if err != nil {
-			return s, err
-		}
-		s.Ports = append(s.Ports, p)
+	if s.Ports, err = portsIn(c.Ports, publish); err != nil {
+		return s, err
 	}
 	if c.Restart != "" { // left out is not "no": see the restart policies in docs/containers.md
 		if s.Restart, err = container.ParseRestart(c.Restart); err != nil {
@@ -122,24 +117,4 @@ func initProcessIn(p coreSystem) (node.InitProcess, error) {
 		return node.InitProcess{}, errs.E(errs.Invalid, "field \"initProcesses.user\" is not supported; they run as the container's user")
 	}
 	return node.InitProcess{Args: cmd.Args, Env: cmd.Env, Cwd: cmd.Cwd, Stdin: p.Stdin}, nil
-}
-
-func nicsIn(list []nic) ([]netcfg.NIC, error) {
-	var nics []netcfg.NIC
-	for i, n := range list {
-		if n.Type == "" {
-			return nil, errs.E(errs.Invalid, "field \"nics.type\" of NIC %d is missing; \"default\" is the node's own bridge", i)
-		}
-		if n.ID == "" && n.Type != string(netcfg.NICDefault) {
-			return nil, errs.E(errs.Invalid, "field \"nics.id\" of NIC %d is missing; type %s needs it", i, n.Type)
-		}
-		if n.Token != "" && n.Type != "zerotier" {
-			return nil, errs.E(errs.Invalid, "field \"nics.token\" of NIC %d is for type zerotier only", i)
-		}
-		nics = append(nics, netcfg.NIC{
-			Type: netcfg.NICType(n.Type), ID: string(n.ID), Name: n.Name, HWAddr: n.HWAddr,
-			Config: netcfg.NICConfig(n.Config),
-		})
-	}
-	return nics, nil
 }

@@ -51,7 +51,7 @@ func TestSpecIn(t *testing.T) {
 		}),
 		`{"name":"a","image":"i","nics":[{"type":"vlan","id":0,"config":{"cidr":"1.2.3.4/24","dns":["8.8.8.8"]}},{"type":"default"}]}`: with(func(s *node.Spec) {
 			s.NICs = []netcfg.NIC{
-				{Type: "vlan", ID: "0", Config: netcfg.NICConfig{CIDR: "1.2.3.4/24", DNS: []string{"8.8.8.8"}}}, {Type: "default"},
+				{Type: "vlan", ID: "0", Config: netcfg.NICConfig{CIDRs: []netip.Prefix{netip.MustParsePrefix("1.2.3.4/24")}, DNS: []netip.Addr{netip.MustParseAddr("8.8.8.8")}}}, {Type: "default"},
 			}
 		}),
 		`{"name":"a","image":"i","command":["c"],"entrypoint":["e"],"limits":{"memory":"64Mi","milliCPU":500,"swap":-1},"restart":"on-failure:3","stopGrace":1.5,"shmSize":"1m"}`: with(func(s *node.Spec) {
@@ -73,7 +73,7 @@ func TestSpecIn(t *testing.T) {
 			t.Errorf("%s: %v", body, err)
 			continue
 		}
-		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.AddrPort{})); diff != "" {
+		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.AddrPort{}, netip.Addr{}, netip.Prefix{})); diff != "" {
 			t.Errorf("%s:\n%s", body, diff)
 		}
 	}

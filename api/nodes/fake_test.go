@@ -142,9 +142,44 @@ func (f *fakeNode) on(verb, name string) error {
 	return f.note("%s %s", verb, name)
 }
 
-func (f *fakeNode) UpdateNICs(_ context.Context, name string, nics []netcfg.NIC) error {
-	return f.on(fmt.Sprintf("nics %d", len(nics)), name)
+func (f *fakeNode) Update(_ context.Context, name string, c node.Change) error {
+	what := ""
+	if c.NICs != nil {
+		what += fmt.Sprintf("nics %d ", len(*c.NICs))
+	}
+	if c.Ports != nil {
+		what += fmt.Sprintf("ports %d ", len(*c.Ports))
+	}
+	return f.on(strings.TrimSpace(what), name)
 }
+
+func (f *fakeNode) Bridges() []node.Bridge {
+	return []node.Bridge{{Bridge: lan0, Up: true}}
+}
+
+func (f *fakeNode) Bridge(name string) (node.Bridge, error) {
+	if name != lan0.Name {
+		return node.Bridge{}, errs.E(errs.NotFound, "no bridge %q on this node", name)
+	}
+	return node.Bridge{Bridge: lan0, Up: true}, nil
+}
+
+func (f *fakeNode) CreateBridge(_ context.Context, b netcfg.Bridge) error {
+	if b.Name == lan0.Name {
+		return errs.E(errs.Exists, "bridge %q exists already on this node", b.Name)
+	}
+	return f.note("create bridge %s %s nat=%t %s %s-%s", b.Name, b.Mode, b.NAT, b.Prefix, b.Start, b.End)
+}
+
+func (f *fakeNode) DeleteBridge(_ context.Context, name string) error {
+	if name != lan0.Name {
+		return errs.E(errs.NotFound, "no bridge %q on this node", name)
+	}
+	return f.note("delete bridge %s", name)
+}
+
+var lan0 = netcfg.Bridge{Name: "lan0", Mode: netcfg.BridgeDHCP, NAT: true, Prefix: netip.MustParsePrefix("192.168.7.1/24"), Start: netip.MustParseAddr("192.168.7.10")}
+
 func (f *fakeNode) Start(_ context.Context, name string) error   { return f.on("start", name) }
 func (f *fakeNode) Stop(_ context.Context, name string) error    { return f.on("stop", name) }
 func (f *fakeNode) Restart(_ context.Context, name string) error { return f.on("restart", name) }

@@ -61,6 +61,21 @@ type nicInfo struct {
 	Flags        []string `json:"flags"`
 	HardwareAddr string   `json:"hardwareaddr"`
 	MTU          int      `json:"mtu"`
+
+	Kind       string   `json:"kind"` // ours, as is the rest: "bridge", "veth", …; "" for hardware
+	Statistics nicStats `json:"statistics"`
+}
+
+// nicStats counts since the interface was made.
+type nicStats struct {
+	RXBytes   uint64 `json:"rxBytes"`
+	RXPackets uint64 `json:"rxPackets"`
+	RXErrors  uint64 `json:"rxErrors"`
+	RXDropped uint64 `json:"rxDropped"`
+	TXBytes   uint64 `json:"txBytes"`
+	TXPackets uint64 `json:"txPackets"`
+	TXErrors  uint64 `json:"txErrors"`
+	TXDropped uint64 `json:"txDropped"`
 }
 
 type nodeMount struct {
@@ -153,7 +168,11 @@ func diskOut(d inventory.Disk) diskInfo {
 
 func nicInfoOut(n inventory.NIC) nicInfo {
 	return nicInfo{
-		Name: n.Name, Addrs: some(n.Addrs), Flags: some(n.Flags), HardwareAddr: n.HardwareAddr, MTU: n.MTU,
+		Name: n.Name, Addrs: some(n.Addrs), Flags: some(n.Flags), HardwareAddr: n.HardwareAddr, MTU: n.MTU, Kind: n.Kind,
+		Statistics: nicStats{
+			RXBytes: n.RXBytes, RXPackets: n.RXPackets, RXErrors: n.RXErrors, RXDropped: n.RXDropped,
+			TXBytes: n.TXBytes, TXPackets: n.TXPackets, TXErrors: n.TXErrors, TXDropped: n.TXDropped,
+		},
 	}
 }
 

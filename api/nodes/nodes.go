@@ -22,6 +22,7 @@ import (
 // kind of errs, and texts that the client may read unless they are Internal.
 type Node interface {
 	Machine
+	Bridges
 	Containers
 	Jobs
 	Processes
@@ -37,13 +38,21 @@ type Machine interface {
 	Reboot(ctx context.Context, force bool) error
 }
 
+// Bridges are the bridges that were made through the API.
+type Bridges interface {
+	Bridges() []node.Bridge
+	Bridge(name string) (node.Bridge, error)
+	CreateBridge(ctx context.Context, b netcfg.Bridge) error
+	DeleteBridge(ctx context.Context, name string) error
+}
+
 // Containers are the containers of the node.
 type Containers interface {
 	Warm(ctx context.Context) // must return at once
 	Create(ctx context.Context, s node.Spec) error
 	Containers() []node.Container
 	Container(name string) (node.Container, error)
-	UpdateNICs(ctx context.Context, name string, nics []netcfg.NIC) error
+	Update(ctx context.Context, name string, c node.Change) error
 	Start(ctx context.Context, name string) error
 	Stop(ctx context.Context, name string) error
 	Restart(ctx context.Context, name string) error

@@ -33,7 +33,8 @@ func TestSchemas(t *testing.T) {
 		"Stat": metric{}, "Window": window{}, "Process": process{}, "CPUTimes": cpuTimes{}, "NodeReboot": nodeReboot{},
 		"ProcessSignal": processSignal{}, "JobListItem": jobItem{}, "JobResult": jobResult{}, "CoreSystem": coreSystem{},
 		"ContainerListItem": containerItem{}, "Container": containerObject{}, "ContainerUpdate": containerUpdate{},
-		"ContainerNIC": nic{}, "CreateContainer": createContainer{}, "Limits": limits{}, "DeleteFile": deleteFile{},
+		"ContainerNIC": nic{}, "ContainerNICConfig": nicConfig{}, "Bridge": bridge{}, "BridgeCreate": bridge{}, "BridgeSetting": bridgeSetting{},
+		"CreateContainer": createContainer{}, "Limits": limits{}, "DeleteFile": deleteFile{},
 		"Image": imageObject{}, "PullImage": pullImage{}, "PullProgress": pullProgress{}, "PullEnd": pullEnd{},
 	} {
 		var fields, described []string

@@ -32,13 +32,13 @@ func hostname(c node.Container) string { return cmp.Or(c.Spec.Run.Hostname, c.Sp
 
 func containerOut(c node.Container) containerObject {
 	o := containerObject{
-		NICs: each(c.Spec.NICs, nicOut), Filesystems: some(c.Spec.Filesystems), Flist: c.Spec.Image,
+		NICs: nicsOut(c), Filesystems: some(c.Spec.Filesystems), Flist: c.Spec.Image,
 		HostNetworking: c.Spec.HostNetworking, Hostname: hostname(c),
 		InitProcesses: each(c.Spec.InitProcesses, initProcessOut), Ports: each(c.Spec.Ports, portOut),
 		Status: statusOut(c.Status), Storage: c.Spec.Storage, ID: c.Spec.Name, Name: c.Spec.Name,
 
 		State: string(c.Status), Reason: c.Reason, Message: c.Message, Image: c.Spec.Image, Digest: c.Digest,
-		PID: c.PID, Address: c.Address, Created: c.Created.UTC(), Started: c.Started.UTC(), Finished: c.Finished.UTC(),
+		PID: c.PID, Address: c.Address(), Created: c.Created.UTC(), Started: c.Started.UTC(), Finished: c.Finished.UTC(),
 		OOMKilled: c.OOM, Restarts: c.Restarts, Restart: restartOut(c.Spec.Restart), Labels: c.Spec.Labels,
 		Command: some(c.Spec.Run.Args), Limits: limitsOut(c.Spec),
 	}
@@ -59,12 +59,6 @@ func limitsOut(s node.Spec) limits {
 		MilliCPU: l.MilliCPU, CPUShares: l.CPUShares, CPUSet: l.CPUSet,
 		Memory: size(l.Memory), Swap: size(l.Swap), PIDs: l.PIDs,
 	}
-}
-
-func nicOut(n netcfg.NIC) nic {
-	c := nicConfig(n.Config)
-	c.DNS = some(c.DNS)
-	return nic{Config: c, ID: nicID(n.ID), Type: string(n.Type), Name: n.Name, HWAddr: n.HWAddr}
 }
 
 // portOut is the port as it is asked for, "8080:80", "127.0.0.1:53:53/udp".

@@ -48,10 +48,6 @@ type createContainer struct {
 	ShmSize       size              `json:"shmSize"`
 }
 
-type containerUpdate struct {
-	NICs *[]nic `json:"nics"`
-}
-
 // containerItem is a line of the list of containers.
 type containerItem struct {
 	Flist    string    `json:"flist"`
@@ -99,24 +95,6 @@ type containerObject struct {
 	Labels    map[string]string `json:"labels"`
 	Command   []string          `json:"command"`
 	Limits    limits            `json:"limits"`
-}
-
-// nic is a network interface of a container.
-type nic struct {
-	Config nicConfig `json:"config"`
-	ID     nicID     `json:"id"`
-	Type   string    `json:"type"`
-	Name   string    `json:"name,omitempty"`
-	HWAddr string    `json:"hwaddr,omitempty"`
-	Token  string    `json:"token,omitempty"`
-	Status string    `json:"status,omitempty"` // taken and dropped, so that what was read can be sent back
-}
-
-type nicConfig struct {
-	DHCP    bool     `json:"dhcp"`
-	CIDR    string   `json:"cidr"`
-	Gateway string   `json:"gateway"`
-	DNS     []string `json:"dns"`
 }
 
 type mount struct {

@@ -78,7 +78,7 @@ func TestContainerOut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `{"nics":[{"config":{"dhcp":false,"cidr":"","gateway":"","dns":[]},"id":"7","type":"default"}],` +
+	want := `{"nics":[{"config":{"dhcp":false,"cidr":"","gateway":"","dns":[]},"id":"7","type":"default","status":"down"}],` +
 		`"filesystems":[],"flist":"nginx","hostNetworking":false,"hostname":"web",` +
 		`"initprocesses":[{"name":"/bin/a","args":["b"],"environment":["K=V=W"]}],"ports":["10022:22"],` +
 		`"status":"halted","storage":"","id":"web","name":"web",` +

@@ -27,7 +27,7 @@ In the foreground its output is yours, SIGINT and SIGTERM stop it, a second one
 kills it, and its exit code becomes that of buoy. It runs on if buoy is killed.`,
 		Example: `  buoy run -d --name web -p 8080:80 nginx:1.27
   buoy run --rm --memory 64Mi --cpus 0.5 alpine:3 sh -c 'echo $HOSTNAME'
-  buoy run -d --nic type=default,name=lan,hwaddr=02:00:5e:10:00:01 ./rootfs.tar.gz`,
+  buoy run -d --nic type=default --nic type=vlan,id=100,cidr=10.1.0.5/24 ./rootfs.tar.gz`,
 		Args: takes(1, -1, "an image, and perhaps a command"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f.given(cmd.Flags())

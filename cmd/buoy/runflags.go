@@ -55,7 +55,7 @@ func (f *runFlags) register(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.keep, "keep", false, "what is written to the root file system survives a stop")
 
 	flags.StringVar(&f.network, "network", "default", "`network`: default, host or none")
-	flags.StringArrayVar(&f.nics, "nic", nil, "network `interface`, instead of --network: type=default[,name=lan][,hwaddr=02:00:5e:10:00:01][,dns=1.1.1.1]")
+	flags.StringArrayVar(&f.nics, "nic", nil, nicHelp+"; instead of --network")
 	flags.StringArrayVarP(&f.publish, "publish", "p", nil, "port: `[ADDRESS:]HOST:GUEST[/udp]`")
 	flags.StringArrayVar(&f.dns, "dns", nil, "`address` of a name server")
 

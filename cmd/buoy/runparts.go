@@ -213,10 +213,16 @@ func parsePort(text string) (string, error) {
 		return "", bad
 	}
 	host, guest := ports[:cut], ports[cut+1:]
-	if !isPort(guest) || !isPort(host[strings.LastIndexByte(host, ':')+1:]) {
+	if !isRange(guest) || !isRange(host[strings.LastIndexByte(host, ':')+1:]) {
 		return "", bad
 	}
 	return text, nil
+}
+
+// isRange says whether text is a port, or FIRST-LAST.
+func isRange(text string) bool {
+	first, last, ok := strings.Cut(text, "-")
+	return isPort(first) && (!ok || isPort(last))
 }
 
 func isPort(text string) bool {
@@ -227,43 +233,4 @@ func isPort(text string) bool {
 func isNumber(text string) bool {
 	_, err := strconv.ParseUint(text, 10, 31)
 	return err == nil
-}
-
-func parseNIC(text string) (buoy.NIC, error) {
-	var nic buoy.NIC
-	var config buoy.NICConfig
-	configured := false
-	for field := range strings.SplitSeq(text, ",") {
-		name, value, _ := strings.Cut(field, "=")
-		switch name {
-		case "type":
-			nic.Type = value
-		case "id":
-			nic.ID = value
-		case "name":
-			nic.Name = value
-		case "hwaddr":
-			nic.HWAddr = value
-		case "dhcp":
-			config.DHCP, configured = value == "" || value == "true", true
-		case "cidr":
-			config.CIDR, configured = value, true
-		case "gateway":
-			config.Gateway, configured = value, true
-		case "dns":
-			config.DNS, configured = append(config.DNS, value), true
-		default:
-			return nic, fmt.Errorf("--nic %q: %q is none of type, id, name, hwaddr, dhcp, cidr, gateway and dns", text, name)
-		}
-	}
-	if nic.Type == "" {
-		return nic, fmt.Errorf("--nic %q: want at least type=", text)
-	}
-	if configured {
-		if config.DNS == nil {
-			config.DNS = []string{}
-		}
-		nic.Config = &config
-	}
-	return nic, nil
 }

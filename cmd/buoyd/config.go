@@ -29,6 +29,10 @@ type config struct {
 	nodeID      string
 	bridge      string
 	prefix      netip.Prefix
+	prefix6     netip.Prefix
+	uplink      string
+	cniConf     string
+	cniPlugins  []string
 	publish     netip.Addr
 	dev         bool
 	allowReboot bool
@@ -53,8 +57,8 @@ var idPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`)
 // parse reads the command line and fills in what it leaves open.
 func parse(args []string, usage io.Writer) (config, error) {
 	c := config{mirrors: map[string][]string{}}
-	var listen, plain, mirrors list
-	var cidr, publish, level string
+	var listen, plain, mirrors, plugins list
+	var cidr, cidr6, publish, level string
 	f := flag.NewFlagSet("buoyd", flag.ContinueOnError)
 	f.SetOutput(io.Discard) // the caller says what is wrong
 	f.StringVar(&c.data, "data", defaultData, "`directory` of what lasts: images, writable layers, logs, desired state")
@@ -63,6 +67,10 @@ func parse(args []string, usage io.Writer) (config, error) {
 	f.StringVar(&c.nodeID, "node-id", "", "`id` of this node (default: the MAC of the NIC with the default route)")
 	f.StringVar(&c.bridge, "bridge", "", "`name` of the bridge of containers' default NICs (default: buoy0)")
 	f.StringVar(&cidr, "cidr", "", "IPv4 `prefix` of that bridge (default: 172.18.0.0/16)")
+	f.StringVar(&cidr6, "cidr6", "", "IPv6 `prefix` of that bridge, /64 to /112 (default: none)")
+	f.StringVar(&c.uplink, "uplink", "", "`link` of the machine that VLANs, VXLANs and macvlans are made on (default: the one with the default route)")
+	f.StringVar(&c.cniConf, "cni-conf", "/etc/cni/net.d", "`directory` of the CNI networks")
+	f.Var(&plugins, "cni-plugins", "`directory` of CNI plugins; may be repeated (default: /opt/cni/bin, /usr/lib/cni, /usr/libexec/cni)")
 	f.StringVar(&publish, "publish", "", "`address` that ports are published at unless they name one (default: all; with --dev 127.0.0.1)")
 	f.BoolVar(&c.dev, "dev", false, "a developer's machine: answer on loopback without token, refuse to reboot")
 	f.BoolVar(&c.allowReboot, "allow-reboot", false, "reboot this machine through the API in spite of --dev")
@@ -88,7 +96,7 @@ func parse(args []string, usage io.Writer) (config, error) {
 	if given["data"] != given["run"] {
 		return c, errors.New("--data and --run belong together: give both, or neither for " + defaultData + " and " + defaultRun)
 	}
-	c.plainHTTP = plain
+	c.plainHTTP, c.cniPlugins = plain, plugins
 	for _, m := range mirrors {
 		registry, host, ok := strings.Cut(m, "=")
 		if !ok || registry == "" || host == "" {
@@ -99,7 +107,7 @@ func parse(args []string, usage io.Writer) (config, error) {
 	if c.level, err = levelOf(level); err != nil {
 		return c, err
 	}
-	return c, c.complete(listen, cidr, publish)
+	return c, c.complete(listen, cidr, cidr6, publish)
 }
 
 func levelOf(text string) (slog.Level, error) {
@@ -111,7 +119,7 @@ func levelOf(text string) (slog.Level, error) {
 	return 0, fmt.Errorf("--log-level %q is not debug, info, warn or error", text)
 }
 
-func (c *config) complete(listen []string, cidr, publish string) (err error) {
+func (c *config) complete(listen []string, cidr, cidr6, publish string) (err error) {
 	for _, dir := range []*string{&c.data, &c.run} {
 		if *dir, err = filepath.Abs(*dir); err != nil {
 			return err
@@ -141,13 +149,18 @@ func (c *config) complete(listen []string, cidr, publish string) (err error) {
 			return fmt.Errorf("--cidr %q is not a prefix like 172.18.0.0/16", cidr)
 		}
 	}
+	if cidr6 != "" {
+		if c.prefix6, err = netip.ParsePrefix(cidr6); err != nil {
+			return fmt.Errorf("--cidr6 %q is not a prefix like fd12:3456:789a::/64", cidr6)
+		}
+	}
 	c.publish = netip.IPv4Unspecified()
 	if c.dev {
 		c.publish = netip.MustParseAddr("127.0.0.1")
 	}
 	if publish != "" {
-		if c.publish, err = netip.ParseAddr(publish); err != nil || !c.publish.Is4() {
-			return fmt.Errorf("--publish %q is not an IPv4 address", publish)
+		if c.publish, err = netip.ParseAddr(publish); err != nil {
+			return fmt.Errorf("--publish %q is not an IP address", publish)
 		}
 	}
 	return nil

@@ -67,18 +67,18 @@ func TestParseAll(t *testing.T) {
 
 func TestParseRefuses(t *testing.T) {
 	for want, args := range map[string]string{
-		"flag provided but not defined: -x":       "--x",
-		"flag needs an argument: -data":           "--data",
-		`"reset" is out of place`:                 "--yes reset",
-		`--mirror "a" is not REGISTRY=HOST`:       "--mirror a",
-		`--mirror "=a" is not REGISTRY=HOST`:      "--mirror =a",
-		`--mirror "a=" is not REGISTRY=HOST`:      "--mirror a=",
-		"--listen needs --dev":                    "--listen 127.0.0.1:1",
-		`--node-id "a/b" is not of 1 to 63`:       "--node-id a/b",
-		`--cidr "10.1.0.0" is not a prefix like`:  "--cidr 10.1.0.0",
-		`--publish "::1" is not an IPv4 address`:  "--publish ::1",
-		`--publish "host" is not an IPv4 address`: "--publish host",
-		`--log-level "loud" is not debug, info`:   "--log-level loud",
+		"flag provided but not defined: -x":      "--x",
+		"flag needs an argument: -data":          "--data",
+		`"reset" is out of place`:                "--yes reset",
+		`--mirror "a" is not REGISTRY=HOST`:      "--mirror a",
+		`--mirror "=a" is not REGISTRY=HOST`:     "--mirror =a",
+		`--mirror "a=" is not REGISTRY=HOST`:     "--mirror a=",
+		"--listen needs --dev":                   "--listen 127.0.0.1:1",
+		`--node-id "a/b" is not of 1 to 63`:      "--node-id a/b",
+		`--cidr "10.1.0.0" is not a prefix like`: "--cidr 10.1.0.0",
+		`--cidr6 "fd00::1" is not a prefix like`: "--cidr6 fd00::1",
+		`--publish "host" is not an IP address`:  "--publish host",
+		`--log-level "loud" is not debug, info`:  "--log-level loud",
 	} {
 		if _, err := parse(strings.Fields(args), io.Discard); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", args, err, want)

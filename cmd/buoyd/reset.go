@@ -13,6 +13,7 @@ import (
 
 	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/buoy-edge/buoy/netcfg"
+	"github.com/buoy-edge/buoy/netcfg/cni"
 )
 
 // reset removes everything that an instance ever made on this machine:
@@ -41,6 +42,9 @@ func reset(ctx context.Context, cfg config, log *slog.Logger, stdout io.Writer) 
 	if err := rt.Clear(ctx); err != nil {
 		return err
 	}
+	if err := detachCNI(ctx, networks(cfg)); err != nil {
+		return err
+	}
 	n, err := netcfg.New(netcfg.Config{Instance: cfg.instance(), Bridge: cfg.bridge, Prefix: cfg.prefix, StateDir: cfg.run, Log: log})
 	if err != nil {
 		return err
@@ -54,6 +58,16 @@ func reset(ctx context.Context, cfg config, log *slog.Logger, stdout io.Writer) 
 	}
 	fmt.Fprintln(stdout, outcome(there, absent, cfg.instance()))
 	return nil
+}
+
+// detachCNI detaches all that containers had on CNI networks.
+func detachCNI(ctx context.Context, c *cni.CNI) error {
+	have, err := c.Attachments()
+	for _, a := range have {
+		a.Netns = "" // it has ended
+		err = errors.Join(err, c.Del(ctx, a))
+	}
+	return err
 }
 
 // present says which directories are there and which are not.
@@ -88,7 +102,7 @@ func outcome(there, absent []string, instance string) string {
 // else is in it: were it somebody's home by mistake, the home would stay.
 func removeData(dir string) error {
 	var all error
-	for _, name := range []string{"containers", "filesystems", "images", "volumes", "node.db", "node.db-journal", "node.db-shm", "node.db-wal"} {
+	for _, name := range []string{"cni", "containers", "filesystems", "images", "volumes", "node.db", "node.db-journal", "node.db-shm", "node.db-wal"} {
 		all = errors.Join(all, os.RemoveAll(filepath.Join(dir, name)))
 	}
 	if all != nil {

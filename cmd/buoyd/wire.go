@@ -21,6 +21,7 @@ import (
 	"github.com/buoy-edge/buoy/internal/programs"
 	"github.com/buoy-edge/buoy/internal/version"
 	"github.com/buoy-edge/buoy/netcfg"
+	"github.com/buoy-edge/buoy/netcfg/cni"
 	"github.com/buoy-edge/buoy/node"
 	"github.com/buoy-edge/buoy/node/state"
 )
@@ -65,7 +66,8 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger) (*parts, error)
 		return nil, err
 	}
 	p.net, err = netcfg.New(netcfg.Config{
-		Instance: cfg.instance(), Bridge: cfg.bridge, Prefix: cfg.prefix, Publish: cfg.publish, StateDir: cfg.run, Log: log,
+		Instance: cfg.instance(), Bridge: cfg.bridge, Prefix: cfg.prefix, Prefix6: cfg.prefix6, Uplink: cfg.uplink,
+		Publish: cfg.publish, StateDir: cfg.run, Log: log,
 	})
 	if err != nil {
 		return nil, err
@@ -81,12 +83,18 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger) (*parts, error)
 	}
 	p.node, err = node.New(node.Config{
 		ID: cfg.nodeID, Data: cfg.data, Run: cfg.run, DB: p.db, Images: p.images, Net: p.net, Runtime: p.runtime,
+		CNI: networks(cfg),
 		Dev: cfg.dev, AllowReboot: cfg.allowReboot, Log: log,
 	})
 	if err != nil {
 		return nil, errors.Join(err, p.db.Close())
 	}
 	return &p, nil
+}
+
+// networks are those of CNI.
+func networks(cfg config) *cni.CNI {
+	return cni.New(cni.Config{ConfDir: cfg.cniConf, PluginDirs: cfg.cniPlugins, CacheDir: filepath.Join(cfg.data, "cni")})
 }
 
 func runtime(cfg config, log *slog.Logger) (*container.Runtime, error) {

@@ -23,7 +23,7 @@ type Record struct {
 	Spec    []byte // JSON; opaque here
 	Wanted  Wanted
 	Person  bool   // Wanted is what a person asked for, not what a restart policy decided
-	Address string // of its default NIC: given once, kept as long as the container exists
+	NICs    []byte // JSON; opaque here: what the node gave each NIC, kept as long as the container has it
 	Created time.Time
 
 	// The last run, for restart policies and for people. Started without
@@ -47,8 +47,11 @@ const (
 	Halt Wanted = "halt"
 )
 
-// schema is version 1. A newer one is added as a step to migrations.
-const schema = `
+// migrations lead from an empty file to what this buoyd knows; a newer version
+// of the file is a further step.
+var migrations = []string{containersTable, nicsColumn, bridgesTables}
+
+const containersTable = `
 CREATE TABLE containers (
 	name     TEXT PRIMARY KEY,
 	spec     TEXT NOT NULL,
@@ -67,11 +70,16 @@ CREATE TABLE containers (
 ) STRICT;
 `
 
-var migrations = []string{schema}
+// nicsColumn replaces the one address by what each NIC was given.
+const nicsColumn = `
+UPDATE containers SET address = CASE address WHEN '' THEN '[]' ELSE json_array(json_object('key', 'default', 'addrs', json_array(address))) END;
+ALTER TABLE containers RENAME COLUMN address TO nics;
+`
 
 // DB is the open file. One buoyd at a time has it open.
 type DB struct {
-	db *sql.DB
+	db    *sql.DB
+	fresh bool
 
 	mu      sync.Mutex // guards waiting
 	waiting []*change
@@ -125,6 +133,7 @@ func (d *DB) migrate(ctx context.Context, path string) error {
 	if version > len(migrations) {
 		return errs.E(errs.Conflict, "%s is from a newer buoyd (version %d, this one knows %d); install that one or run \"buoy reset\"", path, version, len(migrations))
 	}
+	d.fresh = version == 0
 	for _, step := range migrations[version:] {
 		if _, err := tx.ExecContext(ctx, step); err != nil {
 			return fmt.Errorf("upgrade %s: %w", path, err)
@@ -139,6 +148,9 @@ func (d *DB) migrate(ctx context.Context, path string) error {
 	return tx.Commit()
 }
 
+// Fresh says that the file was made by Open, or was empty.
+func (d *DB) Fresh() bool { return d.fresh }
+
 // Close closes the file.
 func (d *DB) Close() error { return d.db.Close() }
 
@@ -146,9 +158,9 @@ func (d *DB) Close() error { return d.db.Close() }
 func (d *DB) Put(ctx context.Context, r Record) error {
 	return d.apply(ctx, `INSERT INTO containers VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)
 		ON CONFLICT (name) DO UPDATE SET spec=excluded.spec, wanted=excluded.wanted, person=excluded.person,
-		address=excluded.address, created=excluded.created, started=excluded.started, finished=excluded.finished,
+		nics=excluded.nics, created=excluded.created, started=excluded.started, finished=excluded.finished,
 		exit=excluded.exit, oom=excluded.oom, restarts=excluded.restarts, quick=excluded.quick, reason=excluded.reason, message=excluded.message`,
-		r.Name, string(r.Spec), string(r.Wanted), r.Person, r.Address, stamp(r.Created), stamp(r.Started), stamp(r.Finished),
+		r.Name, string(r.Spec), string(r.Wanted), r.Person, string(r.NICs), stamp(r.Created), stamp(r.Started), stamp(r.Finished),
 		r.ExitCode, r.OOM, r.Restarts, r.Quick, r.Reason, r.Message)
 }
 
@@ -204,7 +216,7 @@ func failed(err error) error {
 
 // Containers are all records, in the order of their creation.
 func (d *DB) Containers(ctx context.Context) (all []Record, err error) {
-	rows, err := d.db.QueryContext(ctx, `SELECT name, spec, wanted, person, address, created, started, finished,
+	rows, err := d.db.QueryContext(ctx, `SELECT name, spec, wanted, person, nics, created, started, finished,
 		exit, oom, restarts, quick, reason, message FROM containers ORDER BY created, name`)
 	if err != nil {
 		return nil, fmt.Errorf("read the node's state: %w", err)
@@ -213,12 +225,12 @@ func (d *DB) Containers(ctx context.Context) (all []Record, err error) {
 	for rows.Next() {
 		var r Record
 		var created, started, finished int64
-		var spec, wanted string
-		if err := rows.Scan(&r.Name, &spec, &wanted, &r.Person, &r.Address, &created, &started, &finished,
+		var spec, wanted, nics string
+		if err := rows.Scan(&r.Name, &spec, &wanted, &r.Person, &nics, &created, &started, &finished,
 			&r.ExitCode, &r.OOM, &r.Restarts, &r.Quick, &r.Reason, &r.Message); err != nil {
 			return nil, fmt.Errorf("read the node's state: %w", err)
 		}
-		r.Spec, r.Wanted = []byte(spec), Wanted(wanted)
+		r.Spec, r.Wanted, r.NICs = []byte(spec), Wanted(wanted), []byte(nics)
 		r.Created, r.Started, r.Finished = moment(created), moment(started), moment(finished)
 		all = append(all, r)
 	}

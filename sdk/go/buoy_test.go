@@ -84,7 +84,16 @@ func TestRequests(t *testing.T) {
 		{"POST " + n + "/containers/a/stop", ``, func(c *buoy.Client) error { return c.Stop(ctx, "a") }},
 		{"POST " + n + "/containers/a/restart", ``, func(c *buoy.Client) error { return c.Restart(ctx, "a") }},
 		{"DELETE " + n + "/containers/a", ``, func(c *buoy.Client) error { return c.Delete(ctx, "a") }},
-		{"PUT " + n + `/containers/a {"nics":[]}`, ``, func(c *buoy.Client) error { return c.UpdateNICs(ctx, "a", nil) }},
+		{"PUT " + n + `/containers/a {"nics":[]}`, ``, func(c *buoy.Client) error { return c.Update(ctx, "a", buoy.ContainerUpdate{NICs: &[]buoy.NIC{}}) }},
+		{"PUT " + n + `/containers/a {"ports":["80:80"]}`, ``, func(c *buoy.Client) error {
+			return c.Update(ctx, "a", buoy.ContainerUpdate{Ports: &[]string{"80:80"}})
+		}},
+		{"GET " + n + "/bridges", `[]`, func(c *buoy.Client) error { _, err := c.Bridges(ctx); return err }},
+		{"GET " + n + "/bridges/a%2Fb", `{}`, func(c *buoy.Client) error { _, err := c.Bridge(ctx, "a/b"); return err }},
+		{"POST " + n + `/bridges {"name":"a","networkMode":"static","nat":true,"setting":{"cidr":"10.0.0.1/24"}}`, ``, func(c *buoy.Client) error {
+			return c.CreateBridge(ctx, buoy.Bridge{Name: "a", NetworkMode: "static", NAT: true, Setting: buoy.BridgeSetting{CIDR: "10.0.0.1/24"}})
+		}},
+		{"DELETE " + n + "/bridges/a", ``, func(c *buoy.Client) error { return c.DeleteBridge(ctx, "a") }},
 		{"GET " + n + "/jobs", `[]`, func(c *buoy.Client) error { _, err := c.Jobs(ctx, ""); return err }},
 		{"GET " + n + "/containers/a/jobs/j", `{}`, func(c *buoy.Client) error { _, err := c.Job(ctx, "a", "j"); return err }},
 		{"POST " + n + `/containers/a/jobs/j {"signal":15}`, ``, func(c *buoy.Client) error { return c.SignalJob(ctx, "a", "j", 15) }},

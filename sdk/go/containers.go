@@ -100,14 +100,3 @@ func (c *Client) Restart(ctx context.Context, name string) error {
 func (c *Client) Delete(ctx context.Context, name string) error {
 	return c.Do(ctx, http.MethodDelete, containerPath(name), nil, nil)
 }
-
-// UpdateNICs gives a container exactly these NICs, live.
-func (c *Client) UpdateNICs(ctx context.Context, name string, nics []NIC) error {
-	if nics == nil {
-		nics = []NIC{}
-	}
-	body := struct {
-		NICs []NIC `json:"nics"`
-	}{nics}
-	return c.Do(ctx, http.MethodPut, containerPath(name), body, nil)
-}

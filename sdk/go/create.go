@@ -47,24 +47,6 @@ type CreateRequest struct {
 	Labels     map[string]string `json:"labels,omitempty"`
 }
 
-// NIC is a network interface that a container asks for.
-type NIC struct {
-	Type   string     `json:"type"`           // "default", "bridge", "vlan", "vxlan", …
-	ID     string     `json:"id"`             // bridge name, VLAN tag, …; empty for "default"
-	Name   string     `json:"name,omitempty"` // inside; default eth0, eth1, …
-	HWAddr string     `json:"hwaddr,omitempty"`
-	Config *NICConfig `json:"config,omitempty"`
-	Status string     `json:"status,omitempty"` // in answers only
-}
-
-// NICConfig is how a NIC gets its addresses.
-type NICConfig struct {
-	DHCP    bool     `json:"dhcp"`
-	CIDR    string   `json:"cidr"`
-	Gateway string   `json:"gateway"`
-	DNS     []string `json:"dns"`
-}
-
 // InitProcess is a command that runs each time its container starts.
 type InitProcess struct {
 	Name        string   `json:"name"`

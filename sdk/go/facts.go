@@ -66,6 +66,21 @@ type Interface struct {
 	Flags        []string `json:"flags"`
 	HardwareAddr string   `json:"hardwareaddr"`
 	MTU          int      `json:"mtu"`
+
+	Kind       string          `json:"kind"` // "bridge", "veth", …; empty for hardware
+	Statistics InterfaceCounts `json:"statistics"`
+}
+
+// InterfaceCounts count since the interface was made.
+type InterfaceCounts struct {
+	RXBytes   uint64 `json:"rxBytes"`
+	RXPackets uint64 `json:"rxPackets"`
+	RXErrors  uint64 `json:"rxErrors"`
+	RXDropped uint64 `json:"rxDropped"`
+	TXBytes   uint64 `json:"txBytes"`
+	TXPackets uint64 `json:"txPackets"`
+	TXErrors  uint64 `json:"txErrors"`
+	TXDropped uint64 `json:"txDropped"`
 }
 
 // OS is the operating system.

@@ -59,7 +59,7 @@ func TestBadInput(t *testing.T) {
 		{"command not there", "POST", containers, container(`,"entrypoint":["/no/such/program"]`), 404, "/no/such/program"},
 		{"command not executable", "POST", containers, container(`,"entrypoint":["/etc/passwd"]`), 400, "/etc/passwd"},
 		{"user not there", "POST", containers, container(`,"user":"nosuchuser"`), 400, "user \"nosuchuser\" is not in the image's /etc/passwd"},
-		{"NIC type", "POST", containers, container(`,"nics":[{"type":"vlan","id":"5"}]`), 400, "supported: default"},
+		{"NIC type", "POST", containers, container(`,"nics":[{"type":"zerotier","id":"5"}]`), 400, "supported: default"},
 		{"NIC hwaddr", "POST", containers, container(`,"nics":[{"type":"default","hwaddr":"zz"}]`), 400, "zz"},
 		{"bridge not there", "POST", containers, container(`,"nics":[{"type":"bridge","id":"nosuch"}]`), 400, "bridge"},
 		{"port without NIC", "POST", containers, container(`,"ports":["8080:80"]`), 400, "NIC"},

@@ -25,6 +25,7 @@ import (
 
 	buoy "github.com/buoy-edge/buoy/sdk/go"
 
+	"github.com/buoy-edge/buoy/internal/testns"
 	"github.com/buoy-edge/buoy/internal/testroot"
 )
 
@@ -50,6 +51,7 @@ func bin(t testing.TB) string {
 type daemon struct {
 	t      testing.TB
 	dir    string // data and run are below it
+	ns     string // network namespace that it takes for the machine's, "" for the machine's
 	addr   string
 	args   []string
 	client *buoy.Client
@@ -107,7 +109,7 @@ func (d *daemon) start() {
 	args := append([]string{"--dev", "--listen", d.addr, "--data", d.data(), "--run", d.run(), "--node-id", "525400123456"}, d.args...)
 	d.cmd = exec.Command(filepath.Join(bin(d.t), "buoyd"), args...)
 	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
-	if err := d.cmd.Start(); err != nil {
+	if err := d.within(d.cmd.Start); err != nil {
 		d.t.Fatal(err)
 	}
 	d.exit = make(chan struct{})
@@ -124,6 +126,14 @@ func (d *daemon) start() {
 		h, err := d.client.Health(d.t.Context())
 		return err == nil && h.Ready
 	})
+}
+
+// within runs f where the instance's network is. f starts processes, but no goroutines.
+func (d *daemon) within(f func() error) error {
+	if d.ns == "" {
+		return f()
+	}
+	return testns.In(d.ns, f)
 }
 
 // kill ends buoyd as a crash would.
@@ -164,7 +174,11 @@ func (d *daemon) finish(before []string) {
 		<-d.exit
 	}
 	d.client.Close()
-	out, err := exec.Command(filepath.Join(bin(d.t), "buoyd"), append([]string{"reset", "--yes", "--data", d.data(), "--run", d.run()}, d.args...)...).CombinedOutput()
+	var out []byte
+	err := d.within(func() (err error) {
+		out, err = exec.Command(filepath.Join(bin(d.t), "buoyd"), append([]string{"reset", "--yes", "--data", d.data(), "--run", d.run()}, d.args...)...).CombinedOutput()
+		return err
+	})
 	if err != nil {
 		d.t.Errorf("reset: %v\n%s", err, out)
 	}
@@ -397,7 +411,15 @@ func (d *daemon) raw(method, path, body string) (int, http.Header, string) {
 	if body != "" {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	resp, err := http.DefaultClient.Do(req)
+	var dialer net.Dialer
+	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if d.ns != "" { // whose loopback is not ours
+			network, addr = "unix", filepath.Join(d.run(), "buoy.sock")
+		}
+		return dialer.DialContext(ctx, network, addr)
+	}}}
+	defer client.CloseIdleConnections()
+	resp, err := client.Do(req)
 	if err != nil {
 		d.t.Fatal(err)
 	}

@@ -11,10 +11,9 @@ import (
 
 // TestSeedTranscript plays every request of the Zero-OS document against a live
 // daemon. What differs from the document is written out here: the daemon is a
-// developer's, which does not reboot the machine, and the NIC of the example
-// waits for VLANs.
+// developer's, which does not reboot the machine.
 func TestSeedTranscript(t *testing.T) {
-	d := newDaemon(t)
+	d := newLAN(t)
 	d.create(buoy.CreateRequest{Name: "vfw_21", Flist: image(t), InitProcesses: []buoy.InitProcess{{Name: "/bin/sleep", Args: []string{"1000"}}}})
 	jobs, err := d.client.Jobs(t.Context(), "vfw_21")
 	if err != nil || len(jobs) != 1 {
@@ -29,15 +28,6 @@ func TestSeedTranscript(t *testing.T) {
 	}
 	for _, s := range steps {
 		t.Run(s.Name, func(t *testing.T) {
-			if s.Header.Get("Note-NIC") == "vlan" {
-				status, _, body := d.raw(s.Method, s.Path, s.Body)
-				if status != http.StatusBadRequest || !strings.Contains(body, "supported: default") {
-					t.Errorf("a vlan NIC: %d %s; want 400 naming what is supported", status, body)
-				}
-				a := strings.Index(s.Body, "[")
-				b := strings.Index(s.Body, `"id":"vfw_22"`)
-				s.Body = s.Body[:a] + `[{"type":"default"}],` + s.Body[b:]
-			}
 			status, header, body := d.raw(s.Method, s.Path, s.Body)
 			if s.Header.Get("Note-Reboot") != "" {
 				if status != http.StatusConflict || !strings.Contains(body, "--allow-reboot") {

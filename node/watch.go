@@ -1,0 +1,96 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// watchRetry paces attempts to listen to the kernel.
+const watchRetry = 10 * time.Second
+
+// watchNet puts back what others take from the network of containers, until ctx
+// ends.
+func (n *Node) watchNet(ctx context.Context) {
+	select {
+	case <-n.ready: // adopting asserts the network by itself
+	case <-ctx.Done():
+		return
+	}
+	for {
+		err := n.cfg.Net.Watch(ctx, func(what string) { n.putBack(ctx, what) })
+		if ctx.Err() != nil {
+			return
+		}
+		n.cfg.Log.Error("nobody watches the network", "error", err)
+		select {
+		case <-time.After(watchRetry):
+			n.putBack(ctx, "anything")
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// putBack asserts bridges, rules and the NICs of all containers. One whose NICs
+// cannot be had any more is restarted with the reason.
+func (n *Node) putBack(ctx context.Context, what string) {
+	if ctx.Err() != nil {
+		return
+	}
+	n.cfg.Log.Warn("somebody else changed the network: putting it back", "what", what)
+	if err := n.assertHost(ctx); err != nil {
+		n.cfg.Log.Error("network not put back", "error", err)
+		return
+	}
+	var wg sync.WaitGroup
+	for _, b := range n.all() {
+		wg.Go(func() { n.reassert(ctx, b) })
+	}
+	wg.Wait()
+	if err := n.setPorts(ctx); err != nil {
+		n.cfg.Log.Error("ports not put back", "error", err)
+	}
+}
+
+func (n *Node) reassert(ctx context.Context, b *box) {
+	select {
+	case n.slots <- struct{}{}:
+		defer func() { <-n.slots }()
+	case <-ctx.Done():
+		return
+	}
+	if !n.hold(ctx, b) {
+		return
+	}
+	defer b.unlock()
+	if s := get(b, func() Status { return b.status }); s != Running && s != Standby {
+		return
+	}
+	if err := n.assert(ctx, b); err != nil && ctx.Err() == nil {
+		n.cfg.Log.Warn("container is restarted: its network cannot be put back", "container", b.spec.Name, "error", err)
+		n.again(ctx, b, fmt.Errorf("it lost its network: %w", err))
+	}
+}
+
+// assertHost makes the bridges and rules of the machine what they are to be.
+func (n *Node) assertHost(ctx context.Context) error {
+	n.netOnce.Lock()
+	defer n.netOnce.Unlock()
+	n.mu.Lock()
+	bridges := n.bridges
+	n.mu.Unlock()
+	if err := n.setBridges(ctx, bridges); err != nil {
+		return err
+	}
+	n.serveDHCP(ctx, true)
+	if !n.usesDefault() {
+		return nil
+	}
+	if err := n.cfg.Net.Setup(ctx); err != nil {
+		return err
+	}
+	n.setDefaultUp(ctx, true)
+	return nil
+}
