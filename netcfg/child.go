@@ -33,7 +33,7 @@ func (w *wire) share() error {
 	}
 	child := childLink{
 		kind: w.j.child, parent: parent.Attrs().Index, mode: childModes[w.j.child][w.j.mode].kernel,
-		name: w.l.Name, mac: w.l.MAC, mtu: w.j.mtu, ns: w.ns.fd,
+		mac: w.l.MAC, mtu: w.j.mtu, ns: w.ns.fd,
 	}
 	w.guest, err = linkByName(w.ns.h, cmp.Or(w.had.Name, w.l.Name))
 	if w.had.Name != "" && isNotFound(err) {
@@ -54,11 +54,36 @@ func (w *wire) share() error {
 	case !isNotFound(err):
 		return err
 	}
-	if err := w.s.fast.addChild(child); err != nil {
+	return w.addChild(child)
+}
+
+// addChild makes the link under a name that nobody else has: Linux 6.1 and others
+// look for one that is taken in the namespace of who asks, not in that where it
+// is made.
+func (w *wire) addChild(child childLink) error {
+	inside := &sock{Handle: w.ns.h}
+	child.name = w.n.portName(w.l.Container, w.l.Index)
+	err := w.s.fast.addChild(child)
+	if errors.Is(err, unix.EEXIST) { // of an Attach that did not live to name it
+		if err := deletePort(inside, child.name); err != nil {
+			return err
+		}
+		err = w.s.fast.addChild(child)
+	}
+	if err != nil {
 		return fmt.Errorf("%s: %w", w.l.NIC, childRefused(err, w.j))
 	}
 	w.made = true
-	w.undo.Push(func() error { return deletePort(&sock{Handle: w.ns.h}, w.l.Name) })
+	w.undo.Push(func() error {
+		return errors.Join(deletePort(inside, child.name), deletePort(inside, w.l.Name))
+	})
+	link, err := linkByName(w.ns.h, child.name)
+	if err != nil {
+		return err
+	}
+	if err := w.ns.h.LinkSetName(link, w.l.Name); err != nil {
+		return fmt.Errorf("name interface %s: %w", w.l.Name, err)
+	}
 	return w.find(nil)
 }
 
