@@ -129,8 +129,9 @@ func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 }
 
 // dialPatience bounds the wait for a shim that is on its way: its reaper starts
-// one within 20 ms, or a second if it keeps dying.
-const dialPatience = 2 * time.Second
+// one within 20 ms, or a second if it keeps dying; a slow and busy machine took
+// ten seconds until it listened (2026-11).
+const dialPatience = 15 * time.Second
 
 // reach dials until somebody listens. Nothing has been asked yet, so waiting
 // costs nothing but time.

@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -39,17 +40,18 @@ func (n *Node) reaches(name, addr string) bool {
 // TestVLANs has two machines on one wire, with containers on VLANs of it.
 func TestVLANs(t *testing.T) {
 	t.Parallel()
-	wire := NewWire(t)
+	wire, other := NewWire(t), NewWire(t)
 	config := func(name string) Config {
 		return Config{
-			Name: name, Wires: []*Wire{wire}, Disks: []*Disk{NewDisk(t, "data", 256)},
+			Name: name, Wires: []*Wire{wire, other}, Disks: []*Disk{NewDisk(t, "data", 256)},
 			Files: append(Program(t, "/usr/sbin/nft"), Program(t, "/usr/sbin/dnsmasq")...),
 		}
 	}
 	args := []string{"--data", "/disk/data/buoy", "--run", "/run/buoy", "--uplink", "eth1"}
 	ma, mb := host(t, config("left")), host(t, config("right"))
-	ma.Must("ip", "link", "set", "eth1", "up")
-	mb.Must("ip", "link", "set", "eth1", "up")
+	plugIn := func(m *Machine) { m.Must("sh", "-c", "ip link set eth1 up && ip link set eth2 up") }
+	plugIn(ma)
+	plugIn(mb)
 	before := traces(ma)
 	a, b := ma.Buoyd(args...), mb.Buoyd(args...)
 
@@ -59,11 +61,11 @@ func TestVLANs(t *testing.T) {
 	a.create(t, sleeper("astray", nic("vlan", "200", "10.1.0.7/24"))) // the network of VLAN 100, on another
 	a.create(t, sleeper("both", nic("vlan", "100", "10.1.0.3/24"), nic("vlan", "200", "10.2.0.3/24")))
 	a.create(t, sleeper("plain", nic("vlan", "0", "10.0.0.1/24")))
-	a.create(t, sleeper("ipvlan", nic("ipvlan", "", "10.5.0.1/24")))
+	a.create(t, sleeper("ipvlan", nic("ipvlan", "eth2", "10.5.0.1/24")))
 	b.create(t, sleeper("100", nic("vlan", "100", "10.1.0.2/24")))
 	b.create(t, sleeper("200", nic("vlan", "200", "10.2.0.2/24")))
 	b.create(t, sleeper("plain", nic("vlan", "0", "10.0.0.2/24")))
-	b.create(t, sleeper("ipvlan", nic("ipvlan", "", "10.5.0.2/24")))
+	b.create(t, sleeper("ipvlan", nic("ipvlan", "eth2", "10.5.0.2/24")))
 
 	for _, c := range []struct {
 		from, to string
@@ -102,10 +104,18 @@ func TestVLANs(t *testing.T) {
 
 	t.Run("DHCP", func(t *testing.T) {
 		mb.Must("sh", "-c", "ip link add link eth1 name shop type vlan id 300 && ip addr add 10.3.0.1/24 dev shop && ip link set shop up")
-		if _, err := mb.Spawn(t.Context(), "dnsmasq", "--keep-in-foreground", "--port=0", "--conf-file=/dev/null", "--user=root", "--interface=shop",
-			"--dhcp-range=10.3.0.50,10.3.0.60,2m", "--dhcp-option=option:domain-search,shop.example", "--dhcp-leasefile=/tmp/leases"); err != nil {
+		server, err := mb.Spawn(t.Context(), "dnsmasq", "--keep-in-foreground", "--log-facility=-", "--log-dhcp", "--port=0", "--conf-file=/dev/null", "--user=root",
+			"--pid-file=", "--interface=shop", "--bind-interfaces", "--dhcp-range=10.3.0.50,10.3.0.60,2m", "--dhcp-option=option:dns-server,10.3.0.1",
+			"--dhcp-option=option:domain-search,shop.example", "--dhcp-leasefile=/tmp/leases")
+		if err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() {
+			if t.Failed() {
+				said, _ := server.Output(context.WithoutCancel(t.Context()))
+				t.Logf("dnsmasq said:\n%s\n%s", said, mb.Must("sh", "-c", "ip addr; cat /proc/net/vlan/config"))
+			}
+		})
 		leased := nic("vlan", "300", "")
 		leased.Config.DHCP = true
 		a.create(t, sleeper("till", leased))
@@ -124,10 +134,13 @@ func TestVLANs(t *testing.T) {
 		}
 	})
 
+	if t.Failed() {
+		return
+	}
 	// After a power cut everything is plugged in again.
 	ma.Kill()
 	ma.PowerOn()
-	ma.Must("ip", "link", "set", "eth1", "up")
+	plugIn(ma)
 	a = ma.Buoyd(args...)
 	for _, name := range []string{"100", "astray", "both", "plain", "ipvlan", "till"} {
 		a.Await(name, "running")
