@@ -104,7 +104,7 @@ func TestNew(t *testing.T) {
 		{func(c *Config) { c.Prefix6 = prefix("fd18::/56") }, `network prefix fd18::/56: use an IPv6 prefix between /64 and /120, like fd00:1234:5678::/64`},
 		{func(c *Config) { c.Prefix6 = prefix("fd18::/113") }, `network prefix fd18::/113 has fewer addresses than 172.18.0.0/16; use /112 or shorter`},
 		{func(c *Config) { c.Uplink = "a/b" }, `uplink: interface name "a/b": use letters, digits, '.', '-' and '_'`},
-		{func(c *Config) { c.Publish = netip.IPv6Loopback() }, `publish address ::1: only IPv4 is supported by this version`},
+		{func(c *Config) { c.Publish = netip.IPv6Loopback() }, `publish address ::1: the kernel forwards nothing from ::1; use 127.0.0.1`},
 	} {
 		c := good
 		tt.edit(&c)

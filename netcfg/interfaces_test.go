@@ -8,7 +8,7 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// Interface is a link with its addresses and what went through it.
+// Interface is, for tests, a link with its addresses and what went through it.
 type Interface struct {
 	Name   string
 	Addrs  []netip.Prefix
