@@ -57,6 +57,9 @@ func (s *Server) stub(sp *specs.Process, o stubOptions) (*libcontainer.Process, 
 		opts += "i"
 	}
 	rlimits, err := rlimitsOf(sp)
+	if err == nil {
+		err = ownCaps(sp.Capabilities)
+	}
 	if err != nil {
 		files.close()
 		return nil, nil, err

@@ -15,7 +15,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moby/sys/capability"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/buoy-edge/buoy/container/shimapi"
 	"github.com/buoy-edge/buoy/internal/errs"
@@ -482,6 +484,35 @@ func TestCapabilities(t *testing.T) {
 				t.Errorf("user %q, init %v: %s", c.user, c.init, got)
 			}
 		}
+	}
+}
+
+// TestAllCapabilities asks for more than this node may have to give.
+func TestAllCapabilities(t *testing.T) {
+	n := startNode(t)
+	r := n.request("caps-all", "true")
+	var all []string
+	lacks := ""
+	for _, known := range capability.ListKnown() {
+		name := "CAP_" + strings.ToUpper(known.String())
+		all = append(all, name)
+		if have, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(known), 0, 0, 0); err != nil || have == 0 {
+			lacks = name
+		}
+	}
+	r.Spec.Process.Capabilities = &specs.LinuxCapabilities{Bounding: all, Effective: all, Permitted: all}
+	n.mustRun(r)
+	if e := n.exit("caps-all"); e.Code != 0 {
+		t.Errorf("with all capabilities: %+v", e)
+	}
+	if lacks == "" {
+		return // there is none to refuse
+	}
+	r = n.request("caps-one", "true")
+	one := []string{lacks}
+	r.Spec.Process.Capabilities = &specs.LinuxCapabilities{Bounding: one, Effective: one, Permitted: one}
+	if _, err := n.Run(t.Context(), r); !errors.Is(err, errs.Invalid) || !strings.Contains(err.Error(), lacks) {
+		t.Errorf("with %s: %v, want Invalid that names it", lacks, err)
 	}
 }
 
