@@ -74,14 +74,15 @@ func (n *Net) setOwners(owners []owner) {
 
 // resolve is what forwards mean on this machine now. What was published before
 // and cannot be any longer, since the machine has changed, is left out and
-// logged: it is no reason to refuse what somebody else asks for.
+// logged: it is no reason to refuse what somebody else asks for. The caller holds
+// n.setMu.
 func (n *Net) resolve(forwards, before []Forward) (portMap, []owner, error) {
 	old := make(map[Forward]bool, len(before))
 	for _, f := range before {
 		old[f] = true
 	}
 	r := resolver{
-		net: n, old: old, addrs: map[string][]netip.Addr{},
+		net: n, old: old, dark: map[Forward]bool{}, addrs: map[string][]netip.Addr{},
 		want: make(portMap, len(forwards)), taken: taken{byPort: map[uint16][]owner{}},
 	}
 	for _, f := range forwards {
@@ -89,6 +90,7 @@ func (n *Net) resolve(forwards, before []Forward) (portMap, []owner, error) {
 			return nil, nil, err
 		}
 	}
+	n.dark = r.dark
 	if len(r.want) > maxElements {
 		return nil, nil, errs.E(errs.Invalid, "more than %d ports; a range costs only one where its ports are the container's own", maxElements)
 	}
@@ -99,6 +101,7 @@ func (n *Net) resolve(forwards, before []Forward) (portMap, []owner, error) {
 type resolver struct {
 	net   *Net
 	old   map[Forward]bool
+	dark  map[Forward]bool        // published nowhere
 	addrs map[string][]netip.Addr // of interfaces, as they were asked for
 	want  portMap
 	taken taken
@@ -127,7 +130,7 @@ func (r *resolver) publish(f Forward) error {
 	if err != nil {
 		return err
 	}
-	if len(hosts) == 0 {
+	if r.dark[f] = len(hosts) == 0; r.dark[f] && !r.net.dark[f] {
 		log.Warn("port is published nowhere")
 	}
 	for _, h := range hosts {

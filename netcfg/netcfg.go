@@ -68,10 +68,11 @@ type Net struct {
 	// deleted, for reading while a container is hung on one; before setMu.
 	life sync.RWMutex
 
-	setMu    sync.Mutex // one Setup, SetBridges, SetPorts, Sweep or Reset at a time; guards the next six
-	nets     []natted   // the bridges that the table is for; nil: no Setup yet
-	forwards []Forward  // what SetPorts was given; nil: nothing yet
-	ports    portMap    // what the kernel's maps hold; nil: not known yet
+	setMu    sync.Mutex       // one Setup, SetBridges, SetPorts, Sweep or Reset at a time; guards the next six
+	nets     []natted         // the bridges that the table is for; nil: no Setup yet
+	forwards []Forward        // what SetPorts was given; nil: nothing yet
+	dark     map[Forward]bool // of these, who has no address to be published at, which the log says once
+	ports    portMap          // what the kernel's maps hold; nil: not known yet
 
 	useDefault   atomic.Bool // the default bridge is wanted; not: it stays if it is there
 	bridges      []Bridge    // of the API

@@ -31,7 +31,8 @@ const (
 
 // Watch calls lost when somebody else deletes or changes what this instance
 // made on the host, with a name for it: "bridge buoy0", "container web" for the
-// host's end of its first NIC, "NIC 1 of container web", "rules". It returns
+// host's end of its first NIC, "NIC 1 of container web", "rules"; or when the
+// machine's addresses change that ports are published at. It returns
 // when ctx ends. lost runs on Watch's goroutine, with nothing locked; to set
 // right what was lost (Setup, SetBridges, Attach) is its caller's affair.
 //
@@ -208,9 +209,12 @@ func (w *watcher) linkMessage(m syscall.NetlinkMessage) {
 			return // what a bridge says of its ports is said twice
 		}
 		w.linkChanged(link, m.Header.Type == unix.RTM_DELLINK)
-	case unix.RTM_DELADDR:
+	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
 		k, ours := w.known[int(nl.DeserializeIfAddrmsg(m.Data).Index)]
-		if ours && !k.port && k.up && w.n.keeps(k.name) {
+		switch {
+		case !ours && w.n.portsFollow():
+			w.tell("addresses that ports follow")
+		case ours && m.Header.Type == unix.RTM_DELADDR && !k.port && k.up && w.n.keeps(k.name):
 			w.tell(k.what)
 		}
 	case unix.RTM_NEWNSID, unix.RTM_DELNSID:
@@ -250,6 +254,14 @@ func (w *watcher) linkChanged(link netlink.Link, gone bool) {
 	case !had.port && w.n.keeps(had.name):
 		w.tell(had.what)
 	}
+}
+
+// portsFollow says whether a port is published at the addresses of an interface
+// or within a prefix, which may come and go.
+func (n *Net) portsFollow() bool {
+	n.setMu.Lock()
+	defer n.setMu.Unlock()
+	return slices.ContainsFunc(n.forwards, func(f Forward) bool { return f.Iface != "" || f.Within.IsValid() })
 }
 
 // keeps says whether the instance wants the link of that name, which is ours.

@@ -267,6 +267,18 @@ func TestNetworkIsPutBack(t *testing.T) {
 	}
 }
 
+// TestPortsFollowAddresses publishes at an interface whose address changes, as
+// DHCP may do to the machine.
+func TestPortsFollowAddresses(t *testing.T) {
+	n := newLAN(t)
+	r := sh(t, "web", "httpd -f -p 80 -h /www")
+	r.NICs, r.Ports = []buoy.NIC{{Type: "default"}}, []string{"up0:8080-8081:80"}
+	n.create(r)
+	n.await("both ports answer", func() bool { return n.answers(n.outside, "192.0.2.2:8080") && n.answers(n.outside, "192.0.2.2:8081") })
+	testns.Sh(t, n.ns, "ip addr del 192.0.2.2/24 dev up0; ip addr add 192.0.2.9/24 dev up0")
+	n.await("the port answers at the new address", func() bool { return n.answers(n.outside, "192.0.2.9:8080") })
+}
+
 // TestNames: containers find each other, and the world, by name.
 func TestNames(t *testing.T) {
 	n := newLAN(t)
