@@ -42,11 +42,13 @@ func frame(to, from, tag, text string) []byte {
 	return raw
 }
 
+// send returns when the wire has done with the frame what it does.
 func (m fakeMachine) send(frame []byte) {
 	m.t.Helper()
 	if _, err := m.conn.Write(frame); err != nil {
 		m.t.Fatal(err)
 	}
+	synctest.Wait()
 }
 
 // hears reads what comes within a second, of which the last byte is told.
