@@ -128,6 +128,9 @@ func (n *Net) CheckLink(l Link) error {
 	if err := n.claims.check(l); err != nil {
 		return err
 	}
+	if err := n.checkOwn(s.fast, l, j); err != nil {
+		return err
+	}
 	if err := n.checkKernel(s.fast, j); err != nil {
 		return fmt.Errorf("%s: %w", l.NIC, err)
 	}
@@ -150,6 +153,29 @@ func (n *Net) CheckLink(l Link) error {
 		_, err = n.lendable(s.fast, l)
 	}
 	return err
+}
+
+// checkOwn refuses an address that the machine has itself on the link that is
+// shared.
+func (n *Net) checkOwn(s *sock, l Link, j joint) error {
+	if j.parent == "" || j.child == "" {
+		return nil
+	}
+	parent, err := linkByName(s.Handle, j.parent)
+	if err != nil {
+		return err
+	}
+	have, err := dumpAddrs(s.Handle, parent)
+	if err != nil {
+		return err
+	}
+	for _, a := range have {
+		own := toPrefix(a.IPNet).Addr()
+		if slices.ContainsFunc(l.Addrs, func(p netip.Prefix) bool { return p.Addr() == own }) {
+			return errs.E(errs.Conflict, "%s: address %s is this node's own, on %s", l.NIC, own, j.parent)
+		}
+	}
+	return nil
 }
 
 // Attach gives the namespace at nsPath the NIC l, and makes what it joins where
@@ -235,7 +261,7 @@ func (n *Net) attachTo(ctx context.Context, s *sockets, ns *space, l Link, j joi
 			return false, err
 		}
 		if !ns.fresh {
-			n.cfg.Log.Info("container network repaired", "container", l.Container, "nic", l.Name, "changed", w.changed)
+			n.cfg.Log.Info("container network changed", "container", l.Container, "nic", l.Name, "changed", w.changed)
 		}
 	}
 	if err := w.noted(); err != nil {

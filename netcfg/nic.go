@@ -73,7 +73,8 @@ const (
 	maxVNI  = 1<<24 - 1
 	minMTU  = 576
 	maxMTU  = 65535
-	minRate = 8_000 // bits per second: one full packet in 1.5 s
+	minRate = 8_000             // bits per second: one full packet in 1.5 s
+	maxRate = 1_000_000_000_000 // more than the kernel's buckets are sure to count
 )
 
 // Key names the layer-2 network that the NIC is on: addresses and MACs are
@@ -91,8 +92,8 @@ func (n NIC) Key() string {
 
 // String is how messages name the NIC.
 func (n NIC) String() string {
-	if n.Type == NICDefault {
-		return "NIC default"
+	if n.Type == NICDefault || n.ID == "" {
+		return "NIC " + string(n.Type)
 	}
 	return fmt.Sprintf("NIC %s %s", n.Type, n.ID)
 }
@@ -153,6 +154,9 @@ func (n NIC) validateLimits() error {
 		if r != 0 && r < minRate {
 			return n.bad("a rate of %d bit/s is too low; use at least %d", r, minRate)
 		}
+		if r > maxRate {
+			return n.bad("a rate of %d bit/s is too high; use at most %d, or leave it out", r, maxRate)
+		}
 	}
 	if c.Rate.In != 0 && !n.Type.bridged() {
 		return n.bad("a rate of what comes in can only be set on a NIC of type default, bridge, vlan or vxlan")
@@ -193,8 +197,10 @@ func (n NIC) validateAddrs() error {
 	}
 	for _, r := range c.Routes {
 		switch {
-		case !r.To.IsValid() || r.To != r.To.Masked():
+		case !r.To.IsValid() || r.To != r.To.Masked() || r.To.Addr().Is4In6():
 			return n.bad("route to %s: it is not a network like 10.1.0.0/16", r.To)
+		case r.Via.IsValid() && !machineAddr(r.Via):
+			return n.bad("route to %s: %s is not the address of a machine", r.To, r.Via)
 		case r.Via.IsValid() && r.Via.Is4() != r.To.Addr().Is4():
 			return n.bad("route to %s: %s is of the other kind of addresses", r.To, r.Via)
 		case r.Via.IsValid() && len(c.CIDRs) > 0 && !n.onLink(r.Via) && !r.Via.IsLinkLocalUnicast():
@@ -218,7 +224,10 @@ func (n NIC) validateGateways() error {
 	c := n.Config
 	var families [2]int
 	for _, g := range c.Gateways {
-		if !g.IsValid() || g.IsUnspecified() || g.IsMulticast() || g.Zone() != "" {
+		ends := func(p netip.Prefix) bool {
+			return g.Is4() && p.Bits() < 31 && p.Contains(g) && (g == p.Masked().Addr() || g == lastAddr(p))
+		}
+		if !machineAddr(g) || slices.ContainsFunc(c.CIDRs, ends) {
 			return n.bad("gateway %s is not the address of a machine", g)
 		}
 		family := 0
@@ -236,6 +245,12 @@ func (n NIC) validateGateways() error {
 		}
 	}
 	return nil
+}
+
+// machineAddr says whether a machine may have the address. A zone is of the
+// machine that names it, and an IPv4 address is to be written as one.
+func machineAddr(a netip.Addr) bool {
+	return a.IsValid() && !a.IsUnspecified() && !a.IsMulticast() && a.Zone() == "" && !a.Is4In6()
 }
 
 // onLink says whether a is in one of the NIC's networks.
@@ -276,13 +291,13 @@ func (n NIC) validateVXLAN() error {
 	}
 	c := n.Config
 	switch {
-	case c.Group.IsValid() && !c.Group.IsMulticast():
+	case c.Group.IsValid() && (!c.Group.IsMulticast() || c.Group.Zone() != ""):
 		return n.bad("group %s is not a multicast address like 239.1.1.1", c.Group)
 	case c.Group.IsValid() == (len(c.Peers) > 0):
 		return n.bad("say who the peers are: a multicast group, or a list of peers")
 	}
 	for _, p := range c.Peers {
-		if !p.IsValid() || p.IsMulticast() || p.IsUnspecified() || p.Is4() != c.Peers[0].Is4() {
+		if !machineAddr(p) || p.Is4() != c.Peers[0].Is4() {
 			return n.bad("peer %s is not the address of a machine of the same kind as the others", p)
 		}
 	}

@@ -45,7 +45,7 @@ func TestNetworkUpdate(t *testing.T) {
 		{nil, []string{""}, false, true, `{"ports":[]}`},
 		{nil, []string{"80:80", "9000-9009:9000-9009/udp"}, false, true, `{"ports":["80:80","9000-9009:9000-9009/udp"]}`},
 		{[]string{"id=1"}, nil, true, false, `--nic "id=1": want at least type=`},
-		{nil, []string{"80"}, false, true, `--publish "80": want [ADDRESS:]HOST:GUEST[/udp]`},
+		{nil, []string{"80"}, false, true, `--publish "80": want [ADDRESS:]HOST:GUEST[/udp], ports from 1 to 65535 or ranges like 8000-8010`},
 	} {
 		u, err := networkUpdate(c.nics, c.ports, c.newNICs, c.newPorts)
 		raw, _ := json.Marshal(u)

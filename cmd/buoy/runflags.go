@@ -56,7 +56,7 @@ func (f *runFlags) register(flags *pflag.FlagSet) {
 
 	flags.StringVar(&f.network, "network", "default", "`network`: default, host or none")
 	flags.StringArrayVar(&f.nics, "nic", nil, nicHelp+"; instead of --network")
-	flags.StringArrayVarP(&f.publish, "publish", "p", nil, "port: `[ADDRESS:]HOST:GUEST[/udp]`")
+	flags.StringArrayVarP(&f.publish, "publish", "p", nil, "port, or range like 8000-8010: `[ADDRESS:]HOST:GUEST[/udp]`; ADDRESS may be an interface or a prefix of the node")
 	flags.StringArrayVar(&f.dns, "dns", nil, "`address` of a name server")
 
 	flags.StringVarP(&f.memory, "memory", "m", "", "`most` memory, like 64Mi")

@@ -207,7 +207,7 @@ func parsePort(text string) (string, error) {
 			ports, protocol, given = text, "", false
 		}
 	}
-	bad := fmt.Errorf("--publish %q: want [ADDRESS:]HOST:GUEST[/udp]", text)
+	bad := fmt.Errorf("--publish %q: want [ADDRESS:]HOST:GUEST[/udp], ports from 1 to 65535 or ranges like 8000-8010", text)
 	cut := strings.LastIndexByte(ports, ':')
 	if cut < 0 || given && protocol != "tcp" && protocol != "udp" {
 		return "", bad

@@ -14,8 +14,11 @@ func (c *cli) updateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "update CONTAINER",
 		Short: "Change the network of a container while it runs",
-		Long: "Change the network of a container while it runs. The container has exactly the interfaces, or the ports, that are given: " +
-			"interfaces that stay are changed in place, connections through ports that stay go on. --nic= and --publish= take all away.",
+		Long: `Change the network of a container while it runs. The container has exactly the
+interfaces, or the ports, that are given, so name those that are to stay as well:
+they are changed in place, and connections through ports that stay go on. What is
+not given at all, interfaces or ports, stays as it is. --nic= and --publish= take
+all away; a container with ports needs its default NIC.`,
 		Example: `  buoy update web --nic type=default --nic type=vlan,id=100,cidr=10.1.0.5/24
   buoy update web -p 8080:80 -p 8443:443`,
 		Args: takes(1, 1, "a container"),
@@ -28,7 +31,7 @@ func (c *cli) updateCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringArrayVar(&nics, "nic", nil, nicHelp)
-	cmd.Flags().StringArrayVarP(&publish, "publish", "p", nil, "`[ADDRESS:]HOST:GUEST[/udp]`: publish a port, or a range of them")
+	cmd.Flags().StringArrayVarP(&publish, "publish", "p", nil, "port, or range like 8000-8010: `[ADDRESS:]HOST:GUEST[/udp]`; ADDRESS may be an interface or a prefix of the node")
 	return cmd
 }
 

@@ -67,7 +67,7 @@ func parse(args []string, usage io.Writer) (config, error) {
 	f.StringVar(&c.nodeID, "node-id", "", "`id` of this node (default: the MAC of the NIC with the default route)")
 	f.StringVar(&c.bridge, "bridge", "", "`name` of the bridge of containers' default NICs (default: buoy0)")
 	f.StringVar(&cidr, "cidr", "", "IPv4 `prefix` of that bridge (default: 172.18.0.0/16)")
-	f.StringVar(&cidr6, "cidr6", "", "IPv6 `prefix` of that bridge, /64 to /112 (default: none)")
+	f.StringVar(&cidr6, "cidr6", "", "IPv6 `prefix` of that bridge, /64 to /120 (default: none)")
 	f.StringVar(&c.uplink, "uplink", "", "`link` of the machine that VLANs, VXLANs and macvlans are made on (default: the one with the default route)")
 	f.StringVar(&c.cniConf, "cni-conf", "/etc/cni/net.d", "`directory` of the CNI networks")
 	f.Var(&plugins, "cni-plugins", "`directory` of CNI plugins; may be repeated (default: /opt/cni/bin, /usr/lib/cni, /usr/libexec/cni)")
