@@ -92,15 +92,17 @@ type tableDump struct {
 // dumpTable reads a table, nil if there is none. The library does not tell an
 // interrupted dump from a whole one, so it is read until two in a row agree.
 func dumpTable(c *nftables.Conn, t *nftables.Table) (*tableDump, error) {
-	last, err := readTable(c, t)
-	for range dumpTries {
-		if err != nil {
+	var last *tableDump
+	known := false
+	for range dumpTries + 1 {
+		now, err := readTable(c, t)
+		if err != nil && !errors.Is(err, unix.ENOENT) { // else it went while it was read
 			return nil, err
 		}
-		before := last
-		if last, err = readTable(c, t); err == nil && reflect.DeepEqual(before, last) {
-			return last, nil
+		if known && err == nil && reflect.DeepEqual(last, now) {
+			return now, nil
 		}
+		last, known = now, err == nil
 	}
 	return nil, errs.E(errs.Unavailable, "list nftables table %s: it kept changing", t.Name)
 }

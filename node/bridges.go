@@ -100,30 +100,49 @@ func (n *Node) CreateBridge(ctx context.Context, b netcfg.Bridge) (err error) {
 func (n *Node) DeleteBridge(ctx context.Context, name string) error {
 	n.netOnce.Lock()
 	defer n.netOnce.Unlock()
-	n.mu.Lock()
-	_, there := n.bridges[name]
-	next := maps.Clone(n.bridges)
-	delete(next, name)
-	user := n.userOf(bridgeKey(name))
-	n.mu.Unlock()
-	switch {
-	case !there:
-		return errs.E(errs.NotFound, "no bridge %q on this node", name)
-	case user != "":
-		return errs.E(errs.Conflict, "container %q has a NIC on bridge %q: take it away first", user, name)
-	}
-	if err := n.cfg.DB.DeleteBridge(ctx, name); err != nil {
+	had, next, err := n.withoutBridge(name)
+	if err != nil {
 		return err
 	}
-	// From here on it is a leftover, which a daemon after us would sweep.
-	return n.setBridges(ctx, next)
+	// A link may be on it yet that is being taken away. So the database forgets it
+	// last: a daemon after us rather makes it again than meets one with a container
+	// that it does not know.
+	err = n.setBridges(ctx, next)
+	if err == nil {
+		err = n.cfg.DB.DeleteBridge(ctx, name)
+	}
+	if err == nil {
+		return nil
+	}
+	ctx, cancel := aside(ctx)
+	defer cancel()
+	return errors.Join(fmt.Errorf("delete bridge %s: %w", name, err), n.setBridges(ctx, had))
+}
+
+// withoutBridge gives the bridges as they are and as they are to be without that
+// one, if no container has a NIC on it.
+func (n *Node) withoutBridge(name string) (had, next map[string]netcfg.Bridge, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if _, there := n.bridges[name]; !there {
+		return nil, nil, errs.E(errs.NotFound, "no bridge %q on this node", name)
+	}
+	if user := n.userOf(bridgeKey(name)); user != "" {
+		return nil, nil, errs.E(errs.Conflict, "container %q has a NIC on bridge %q: take it away first", user, name)
+	}
+	had, next = n.bridges, maps.Clone(n.bridges)
+	delete(next, name)
+	return had, next, nil
 }
 
 // userOf is a container with a NIC of that key, "" if there is none. The caller
 // holds n.mu.
 func (n *Node) userOf(key string) string {
 	for name, b := range n.boxes {
-		if get(b, func() bool { return slices.ContainsFunc(b.given, func(g given) bool { return g.Key == key }) }) {
+		uses := func(p promise) bool {
+			return slices.ContainsFunc(p.given, func(g given) bool { return g.Key == key })
+		}
+		if get(b, func() bool { return slices.ContainsFunc(b.promises(), uses) }) {
 			return name
 		}
 	}

@@ -46,7 +46,7 @@ func (n *Node) addCNI(ctx context.Context, ns string, l netcfg.Link) (plug, erro
 		return plug{}, err
 	}
 	if _, err := n.cfg.CNI.Result(a); !errors.Is(err, errs.NotFound) {
-		if err := n.delCNI(ctx, "", l); err != nil {
+		if err := n.delCNI(ctx, ns, l); err != nil {
 			return plug{}, fmt.Errorf("detach what is there: %w", err)
 		}
 	}

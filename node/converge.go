@@ -21,6 +21,11 @@ import (
 // container that waits for a registry must not keep the others waiting.
 func (n *Node) begin(ctx context.Context, sync []shimapi.Container) {
 	have := n.dropStrays(ctx, sync)
+	// Before the containers, which need the bridges and their DHCP. It is done
+	// once more after the sweep, for what containers unknown to us kept from it.
+	if err := n.assertHost(ctx); err != nil && ctx.Err() == nil {
+		n.cfg.Log.Warn("bridges not made yet", "error", err)
+	}
 	var g errgroup.Group
 	g.SetLimit(startsAtOnce)
 	for _, b := range n.loaded {
@@ -73,7 +78,7 @@ func (n *Node) converge(ctx context.Context, sync []shimapi.Container) {
 		}
 	}
 	for _, b := range n.all() {
-		c, there := have[b.spec.Name]
+		c, there := have[b.name]
 		n.background(func(ctx context.Context) {
 			if !n.hold(ctx, b) {
 				return

@@ -1,11 +1,13 @@
 package node
 
 import (
+	"context"
 	"encoding/json"
 	"maps"
 	"net"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/buoy-edge/buoy/netcfg"
@@ -24,6 +26,7 @@ type pool struct {
 	bridge     netip.Prefix // the bridge's address
 	start, end netip.Addr   // what is given out; zero: all of it
 	nat        bool         // the bridge is the way out
+	leased     []netip.Addr // by DHCP
 }
 
 // neighbour is a NIC of another container on the same network.
@@ -115,6 +118,9 @@ func giveAddrs(nic netcfg.NIC, had []netip.Prefix, p pool, others []neighbour, l
 		}
 	}
 	taken := map[netip.Addr]bool{p.bridge.Addr(): true}
+	for _, a := range p.leased {
+		taken[a] = true
+	}
 	for _, o := range others {
 		for _, a := range o.addrs {
 			taken[a.Addr()] = true
@@ -199,8 +205,30 @@ func (n *Node) pools() map[string]pool {
 	return all
 }
 
+// addLeased says in pools which addresses DHCP servers of ours have given out,
+// where a NIC of these is about to get one beside them.
+func (n *Node) addLeased(ctx context.Context, nics []netcfg.NIC, pools map[string]pool) error {
+	for _, nic := range nics {
+		p, ours := pools[nic.Key()]
+		if !ours || nic.Type != netcfg.NICBridge || nic.Config.DHCP || len(nic.Config.CIDRs) > 0 {
+			continue
+		}
+		leases, err := n.cfg.DB.Leases(ctx, nic.ID)
+		if err != nil {
+			return err
+		}
+		for _, l := range leases {
+			if l.Expires.After(time.Now()) {
+				p.leased = append(p.leased, l.Addr)
+			}
+		}
+		pools[nic.Key()] = p
+	}
+	return nil
+}
+
 // give decides for the NICs of a spec. The caller holds n.mu.
-func (n *Node) give(spec Spec, had []given) ([]given, error) {
+func (n *Node) give(ctx context.Context, spec Spec, had []given) ([]given, error) {
 	if spec.HostNetworking {
 		return nil, nil
 	}
@@ -212,18 +240,24 @@ func (n *Node) give(spec Spec, had []given) ([]given, error) {
 	last := map[string]netip.Addr{}
 	for name, b := range n.boxes {
 		b.set(func() {
-			for _, g := range b.given {
-				if name != spec.Name {
-					neighbours[g.Key] = append(neighbours[g.Key], neighbour{name, g.Addrs, macOf(b.spec, g.Key)})
-				}
-				if at := b.rec.Created.UnixNano(); at > newest[g.Key] && len(g.Addrs) > 0 {
-					newest[g.Key], last[g.Key] = at, g.Addrs[0].Addr()
+			for _, p := range b.promises() {
+				for _, g := range p.given {
+					if name != spec.Name {
+						neighbours[g.Key] = append(neighbours[g.Key], neighbour{name, g.Addrs, macOf(p.spec, g.Key)})
+					}
+					if at := b.rec.Created.UnixNano(); at > newest[g.Key] && len(g.Addrs) > 0 {
+						newest[g.Key], last[g.Key] = at, g.Addrs[0].Addr()
+					}
 				}
 			}
 		})
 	}
 	maps.Copy(last, n.lastAddr)
-	all, err := giveAll(spec.NICs, had, n.pools(), neighbours, last)
+	pools := n.pools()
+	if err := n.addLeased(ctx, spec.NICs, pools); err != nil {
+		return nil, err
+	}
+	all, err := giveAll(spec.NICs, had, pools, neighbours, last)
 	if err != nil {
 		return nil, err
 	}

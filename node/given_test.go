@@ -112,7 +112,7 @@ func TestAddressesRest(t *testing.T) {
 	spec := func(name string) Spec { return Spec{Name: name, NICs: []netcfg.NIC{{Type: netcfg.NICDefault}}} }
 	clock := int64(0)
 	give := func(name string) string {
-		all, err := n.give(spec(name), nil)
+		all, err := n.give(t.Context(), spec(name), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -134,7 +134,7 @@ func TestAddressesRest(t *testing.T) {
 	if want := "10.9.0.2/29 10.9.0.3/29 10.9.0.4/29 10.9.0.5/29 10.9.0.6/29 10.9.0.3/29"; strings.Join(got, " ") != want {
 		t.Errorf("%s, want %s", got, want)
 	}
-	if all, err := n.give(spec("g"), nil); !errors.Is(err, errs.Unavailable) {
+	if all, err := n.give(t.Context(), spec("g"), nil); !errors.Is(err, errs.Unavailable) {
 		t.Errorf("one more: %v, %v", all, err)
 	}
 	// The next daemon goes on after the newest, "f" with 10.9.0.3.

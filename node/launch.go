@@ -134,7 +134,7 @@ func (n *Node) run(ctx context.Context, b *box, hold bool, l launch, dirs layout
 			b.status = Standby
 		}
 	})
-	n.keepLeases(b)
+	n.keepLeases(ctx, b)
 	if len(b.spec.Ports) > 0 {
 		if err := n.setPorts(ctx); err != nil {
 			return fmt.Errorf("publish ports: %w", err)

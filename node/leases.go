@@ -53,29 +53,21 @@ func leased(l netcfg.Link, lease dhcp.Lease) netcfg.Link {
 
 // keepLeases has the leases of a run renewed until the run ends or its NICs
 // change. Without Run nobody is there to do it.
-func (n *Node) keepLeases(b *box) {
+func (n *Node) keepLeases(ctx context.Context, b *box) {
 	n.dropKeepers(b)
 	plugs := get(b, func() []plug { return b.plugs })
 	if !slices.ContainsFunc(plugs, func(p plug) bool { return p.Lease != nil }) {
 		return
 	}
-	stop := make(chan struct{})
-	b.set(func() { b.keeping = stop })
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // not with who made the NICs
+	b.set(func() { b.keeping = cancel })
 	ns := fdPath(get(b, func() *os.File { return b.netns }))
 	for _, p := range plugs {
 		if p.Lease == nil {
 			continue
 		}
-		n.background(func(ctx context.Context) {
-			ctx, cancel := context.WithCancel(ctx)
-			defer cancel()
-			go func() { // ends with ctx
-				select {
-				case <-stop:
-					cancel()
-				case <-ctx.Done():
-				}
-			}()
+		n.background(func(run context.Context) {
+			defer context.AfterFunc(run, cancel)()
 			err := dhcp.Keep(ctx, n.dhcpOptions(ns, p.Link), *p.Lease, func(l dhcp.Lease) { n.renewed(ctx, b, p.Link, ns, l) })
 			if ctx.Err() == nil && errs.KindOf(err) != errs.NotFound { // not the end of the run, of which we are about to hear
 				n.cfg.Log.Error("lease is kept no longer", "container", b.spec.Name, "nic", p.Link.Name, "error", err)
@@ -88,7 +80,7 @@ func (n *Node) keepLeases(b *box) {
 func (n *Node) dropKeepers(b *box) {
 	b.set(func() {
 		if b.keeping != nil {
-			close(b.keeping)
+			b.keeping()
 			b.keeping = nil
 		}
 	})
@@ -173,8 +165,10 @@ func (n *Node) dhcpServer(ctx context.Context, b netcfg.Bridge) (*dhcp.Server, e
 func (n *Node) isGiven(key string, a netip.Addr) bool {
 	return slices.ContainsFunc(n.all(), func(b *box) bool {
 		return get(b, func() bool {
-			return slices.ContainsFunc(b.given, func(g given) bool {
-				return g.Key == key && slices.ContainsFunc(g.Addrs, func(p netip.Prefix) bool { return p.Addr() == a })
+			return slices.ContainsFunc(b.promises(), func(p promise) bool {
+				return slices.ContainsFunc(p.given, func(g given) bool {
+					return g.Key == key && slices.ContainsFunc(g.Addrs, func(p netip.Prefix) bool { return p.Addr() == a })
+				})
 			})
 		})
 	})

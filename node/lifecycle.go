@@ -69,6 +69,7 @@ func (n *Node) Create(ctx context.Context, spec Spec) (err error) {
 		ctx, cancel := aside(ctx)
 		defer cancel()
 		b.set(func() { b.gone = true })
+		n.tidy()
 		return errors.Join(n.cfg.DB.Delete(ctx, spec.Name), n.forget(b))
 	})
 	rec := b.set(func() { b.rec.Started = time.Now() })
@@ -98,7 +99,7 @@ func (n *Node) reserve(ctx context.Context, spec Spec, raw []byte) (*box, error)
 	if err := n.checkClash(spec); err != nil {
 		return nil, err
 	}
-	had, err := n.give(spec, nil)
+	had, err := n.give(ctx, spec, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -246,7 +247,7 @@ func (n *Node) Delete(ctx context.Context, name string) error {
 	b.set(func() { b.gone = true })
 	was := get(b, func() Status { return b.status })
 	if was == Halted || was == Restarting {
-		err = n.shimDelete(ctx, name)
+		err = errors.Join(n.shimDelete(ctx, name), n.unplug(ctx, b)) // its end may not have been taken down whole
 	} else {
 		err = n.halt(ctx, b, reasonStopped, "being deleted")
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -142,6 +141,9 @@ func (n *Node) network(ctx context.Context, b *box) (_ *netcfg.Netns, err error)
 	if b.spec.HostNetworking || len(b.spec.NICs) == 0 {
 		return nil, nil
 	}
+	if err := n.unplug(ctx, b); err != nil { // what the end of the last run left
+		return nil, err
+	}
 	links, err := n.links(b)
 	if err != nil {
 		return nil, err
@@ -215,17 +217,27 @@ func lasts(l netcfg.Link) bool { return l.NIC.Type != netcfg.NICDefault }
 // this one beyond what the spec says.
 func needsFile(links []netcfg.Link) bool { return slices.ContainsFunc(links, lasts) }
 
+// checkLink says what keeps a NIC from being made.
+func (n *Node) checkLink(ctx context.Context, l netcfg.Link) error {
+	switch l.NIC.Type {
+	case netcfg.NICDefault:
+		// All is checked by now, and the link of a container that had its address may
+		// be about to go, which Attach waits for.
+		return nil
+	case netcfg.NICCNI:
+		return n.cfg.CNI.Status(ctx, l.NIC.ID)
+	default:
+		return n.cfg.Net.CheckLink(l)
+	}
+}
+
 // plugIn makes a NIC in the namespace. When it fails nothing of it is left.
 func (n *Node) plugIn(ctx context.Context, ns string, l netcfg.Link) (p plug, err error) {
+	if err := n.checkLink(ctx, l); err != nil {
+		return plug{}, err
+	}
 	if l.NIC.Type == netcfg.NICCNI {
 		return n.addCNI(ctx, ns, l)
-	}
-	// Of a default NIC all is checked by now, and the link of a container that had
-	// its address may be about to go, which Attach waits for.
-	if l.NIC.Type != netcfg.NICDefault {
-		if err := n.cfg.Net.CheckLink(l); err != nil {
-			return plug{}, err
-		}
 	}
 	if err := n.cfg.Net.Attach(ctx, ns, l); err != nil {
 		return plug{}, err
@@ -323,30 +335,32 @@ func (n *Node) assert(ctx context.Context, b *box) error {
 	}
 	defer ns.Close()
 	b.set(func() { b.plugs = plugs }) // what there is to take away if this fails
-	had := map[string]plug{}
-	for _, p := range plugs {
-		had[p.Link.NIC.Key()] = p
-	}
-	var now []plug
-	for _, l := range links {
-		p, there := had[l.NIC.Key()]
-		delete(had, l.NIC.Key())
-		if p, err = n.assertOne(ctx, fdPath(ns), l, p, there || !lasts(l)); err != nil {
-			return about(l, err)
+	for _, p := range plugs {         // first: what comes may have its name and its place
+		if slices.ContainsFunc(links, func(l netcfg.Link) bool { return stays(p, l) }) {
+			continue
 		}
-		now = append(now, p)
-	}
-	for _, p := range slices.Collect(maps.Values(had)) {
 		if err := n.pullOut(ctx, fdPath(ns), p); err != nil {
 			return about(p.Link, err)
 		}
+	}
+	var now []plug
+	for _, l := range links {
+		var p plug
+		i := staying(plugs, l)
+		if i >= 0 {
+			p = plugs[i]
+		}
+		if p, err = n.assertOne(ctx, fdPath(ns), l, p, i >= 0 || !lasts(l)); err != nil {
+			return about(l, err)
+		}
+		now = append(now, p)
 	}
 	b.set(func() { b.plugs = now })
 	if err := n.holdNetns(b, fdPath(ns)); err != nil {
 		return err
 	}
 	if get(b, func() bool { return b.keeping == nil }) {
-		n.keepLeases(b)
+		n.keepLeases(ctx, b)
 	}
 	return nil
 }
@@ -354,7 +368,13 @@ func (n *Node) assert(ctx context.Context, b *box) error {
 // assertOne verifies a NIC that was made, or makes it.
 func (n *Node) assertOne(ctx context.Context, ns string, l netcfg.Link, p plug, made bool) (plug, error) {
 	switch {
-	case !made, l.NIC.Type == netcfg.NICCNI && p.CNI == nil, l.NIC.Config.DHCP && p.Lease == nil:
+	case l.NIC.Type == netcfg.NICCNI && p.CNI == nil:
+		// Plugins that died with their daemon have told nobody what they had made.
+		if err := n.delCNI(ctx, ns, l); err != nil {
+			return plug{}, err
+		}
+		return n.plugIn(ctx, ns, l)
+	case !made, l.NIC.Config.DHCP && p.Lease == nil:
 		return n.plugIn(ctx, ns, l)
 	case p.Lease != nil:
 		return plug{Link: l, Lease: p.Lease}, n.cfg.Net.Attach(ctx, ns, leased(l, *p.Lease))
@@ -449,6 +469,8 @@ func (n *Node) release(ctx context.Context) error {
 // usesDefault says whether a container has a default NIC, running or not.
 func (n *Node) usesDefault() bool {
 	return slices.ContainsFunc(n.all(), func(b *box) bool {
-		return get(b, func() bool { return b.spec.hasDefaultNIC() })
+		return get(b, func() bool {
+			return slices.ContainsFunc(b.promises(), func(p promise) bool { return p.spec.hasDefaultNIC() })
+		})
 	})
 }

@@ -73,7 +73,7 @@ type Node struct {
 
 	later  chan func(context.Context) // work for Run's goroutines
 	untidy chan struct{}              // a token when the network may have what nobody needs
-	closed chan struct{}              // closed when Run has ended
+	closed chan struct{}              // closed when Run takes no more of it
 	ready  chan struct{}              // see Ready
 }
 
@@ -129,9 +129,9 @@ func (n *Node) Ready() <-chan struct{} { return n.ready }
 
 // Run looks after the containers until ctx ends; they run on.
 func (n *Node) Run(ctx context.Context) (err error) {
-	defer close(n.closed)
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	defer close(n.closed) // before the wait: who is waited for may have work to hand on
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer n.stopTimers()
@@ -293,34 +293,54 @@ func (n *Node) follow(ctx context.Context) error {
 // shimRetry paces attempts to reach a shim that its reaper keeps restarting.
 const shimRetry = 50 * time.Millisecond
 
+// promise is what is a container's: nobody else gets it.
+type promise struct {
+	spec  Spec
+	given []given
+}
+
+// promises are what the container has, and what it goes back to. The caller
+// holds b.mu.
+func (b *box) promises() []promise {
+	all := []promise{{b.spec, b.given}}
+	if b.fallback != nil {
+		all = append(all, *b.fallback)
+	}
+	return all
+}
+
 // box is a container and everything the node knows of it.
 type box struct {
+	name string // of the container, for ever
+
 	// busy holds a token while something is being done with the container.
 	busy chan struct{}
 
-	mu      sync.Mutex // guards all below
-	rec     state.Record
-	spec    Spec
-	given   []given // what its NICs have, as in rec
-	status  Status
-	run     container.Spec // what runs: the spec with what the image adds
-	launch  string         // of the run, empty when none
-	process shimapi.Process
-	ended   chan struct{} // closed when the run has ended
-	exit    *shimapi.Exit // how the last run ended
-	digest  string
-	plugs   []plug        // the NICs of the run
-	keeping chan struct{} // closed to end the renewal of its leases
-	netns   *os.File      // of the run, where a NIC has to be taken out of it
-	forward []netcfg.Forward
-	release func()      // of the image of its run
-	kept    func()      // of the image that its kept layer was begun on
-	timer   *time.Timer // of its next restart
-	gone    bool        // deleted from the database, so not to be written there again
+	mu       sync.Mutex // guards all below
+	rec      state.Record
+	spec     Spec
+	given    []given  // what its NICs have, as in rec
+	fallback *promise // while it is updated: what it goes back to should that fail
+	doubted  bool     // its network is about to be looked at
+	status   Status
+	run      container.Spec // what runs: the spec with what the image adds
+	launch   string         // of the run, empty when none
+	process  shimapi.Process
+	ended    chan struct{} // closed when the run has ended
+	exit     *shimapi.Exit // how the last run ended
+	digest   string
+	plugs    []plug             // the NICs of the run
+	keeping  context.CancelFunc // ends the renewal of its leases
+	netns    *os.File           // of the run, where a NIC has to be taken out of it
+	forward  []netcfg.Forward
+	release  func()      // of the image of its run
+	kept     func()      // of the image that its kept layer was begun on
+	timer    *time.Timer // of its next restart
+	gone     bool        // deleted from the database, so not to be written there again
 }
 
 func newBox(spec Spec, rec state.Record) *box {
-	return &box{busy: make(chan struct{}, 1), spec: spec, rec: rec, status: Halted}
+	return &box{name: spec.Name, busy: make(chan struct{}, 1), spec: spec, rec: rec, status: Halted}
 }
 
 // lock waits until nothing is being done with the container. It may have been
@@ -330,7 +350,7 @@ func (b *box) lock(ctx context.Context) error {
 	case b.busy <- struct{}{}:
 		return nil
 	case <-ctx.Done():
-		return errs.E(errs.Unavailable, "wait for container %s: %w", b.spec.Name, ctx.Err())
+		return errs.E(errs.Unavailable, "wait for container %s: %w", b.name, ctx.Err())
 	}
 }
 
@@ -380,7 +400,7 @@ func (n *Node) hold(ctx context.Context, b *box) bool {
 	if ctx.Err() != nil || b.lock(ctx) != nil {
 		return false
 	}
-	if now, err := n.find(b.spec.Name); err != nil || now != b {
+	if now, err := n.find(b.name); err != nil || now != b {
 		b.unlock()
 		return false
 	}

@@ -71,8 +71,10 @@ func (n *Node) checkClash(spec Spec) error {
 		if name == spec.Name {
 			continue
 		}
-		if p, ok := clash(spec, get(other, func() Spec { return other.spec })); ok {
-			return errs.E(errs.Conflict, "port %s is published by container %q", p, name)
+		for _, o := range get(other, other.promises) {
+			if p, ok := clash(spec, o.spec); ok {
+				return errs.E(errs.Conflict, "port %s is published by container %q", p, name)
+			}
 		}
 	}
 	return nil

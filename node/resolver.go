@@ -66,7 +66,7 @@ func (s names) Lookup(listener netip.Addr, name string) (addrs []netip.Addr, kno
 		return nil, false
 	}
 	for _, b := range s.n.all() {
-		if strings.EqualFold(b.spec.Name, name) {
+		if strings.EqualFold(b.name, name) {
 			return b.addrsOn(key)
 		}
 	}
@@ -81,7 +81,7 @@ func (s names) Reverse(listener, addr netip.Addr) (name string, known bool) {
 	}
 	for _, b := range s.n.all() {
 		if addrs, _ := b.addrsOn(key); slices.Contains(addrs, addr) {
-			return b.spec.Name, true
+			return b.name, true
 		}
 	}
 	return "", false

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"reflect"
 	"slices"
 
 	"github.com/buoy-edge/buoy/container"
@@ -40,9 +39,10 @@ func (n *Node) Update(ctx context.Context, name string, c Change) (err error) {
 	if err != nil {
 		return err
 	}
+	defer func() { b.set(func() { b.fallback = nil }) }() // after what is undone
 	var undo cleanup.Stack
 	defer undo.Unwind(&err)
-	if err := n.respec(b, next, had); err != nil {
+	if err := n.respec(ctx, b, next, had); err != nil {
 		return err
 	}
 	undo.Push(func() error {
@@ -56,6 +56,13 @@ func (n *Node) Update(ctx context.Context, name string, c Change) (err error) {
 		}
 		return n.writeNames(b, b.run.Hostname)
 	})
+	if b.process.PID != 0 {
+		// A daemon that finds this file after a crash takes away what should not be,
+		// and makes the rest. Of default NICs alone there was none so far.
+		if err := n.writePlugs(name, b.plugs); err != nil {
+			return err
+		}
+	}
 	if err := n.cfg.DB.Put(ctx, b.set(func() {})); err != nil {
 		return err
 	}
@@ -64,11 +71,26 @@ func (n *Node) Update(ctx context.Context, name string, c Change) (err error) {
 		undo.Keep()
 		return nil
 	}
-	if ns, err = container.OpenProc(b.process, "ns/net"); err != nil {
+	ns, err = container.OpenProc(b.process, "ns/net")
+	if errors.Is(err, errs.NotFound) {
+		undo.Keep()
+		return nil // the shim is about to tell of its end; its next run has what this one should
+	}
+	if err != nil {
 		return err
 	}
-	if err := n.rewire(ctx, b, fdPath(ns), &undo); err != nil {
+	if err := n.updateRun(ctx, b, fdPath(ns), &undo); err != nil {
 		return fmt.Errorf("update container %s: %w", name, err)
+	}
+	undo.Keep()
+	n.tidy()
+	return nil
+}
+
+// updateRun has the run of a container follow its spec, in its namespace.
+func (n *Node) updateRun(ctx context.Context, b *box, path string, undo *cleanup.Stack) error {
+	if err := n.rewire(ctx, b, path, undo); err != nil {
+		return err
 	}
 	forward := b.forward
 	b.set(func() { b.forward = n.forwards(b) })
@@ -78,12 +100,7 @@ func (n *Node) Update(ctx context.Context, name string, c Change) (err error) {
 		b.set(func() { b.forward = forward })
 		return n.setPorts(ctx)
 	})
-	if err := errors.Join(n.setPorts(ctx), n.writeNames(b, b.run.Hostname)); err != nil {
-		return fmt.Errorf("update container %s: %w", name, err)
-	}
-	undo.Keep()
-	n.tidy()
-	return nil
+	return errors.Join(n.setPorts(ctx), n.writeNames(b, b.run.Hostname))
 }
 
 // after is the spec after the change, if that can be.
@@ -111,122 +128,21 @@ func (n *Node) checkNewPorts(before, next Spec) error {
 }
 
 // respec makes next the spec of the container, with what its NICs are given.
-func (n *Node) respec(b *box, next Spec, had []given) error {
+func (n *Node) respec(ctx context.Context, b *box, next Spec, had []given) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if err := n.checkClash(next); err != nil {
 		return err
 	}
-	all, err := n.give(next, had)
+	all, err := n.give(ctx, next, had)
 	if err != nil {
 		return err
 	}
-	b.set(func() { b.spec = next; b.respec() })
+	b.set(func() {
+		b.fallback = &promise{b.spec, b.given}
+		b.spec = next
+		b.respec()
+	})
 	b.setGiven(all)
 	return nil
-}
-
-// rewire goes from the NICs that a run has to those that it should have, in its
-// namespace.
-func (n *Node) rewire(ctx context.Context, b *box, path string, undo *cleanup.Stack) error {
-	plugs := b.plugs
-	links, err := n.links(b)
-	if err != nil {
-		return err
-	}
-	if len(plugs) == 0 && len(links) == 0 {
-		return nil
-	}
-	if err := n.setUpNet(ctx, links); err != nil {
-		return err
-	}
-	// A daemon that finds this file after a crash puts right whatever of it is
-	// there, and removes what should not be.
-	if err := n.writePlugs(b.spec.Name, slices.Concat(plugs, unmade(links))); err != nil {
-		return err
-	}
-	undo.Push(func() error {
-		b.set(func() { b.plugs = plugs })
-		n.keepLeases(b)
-		return n.writePlugs(b.spec.Name, plugs)
-	})
-	var now []plug
-	for _, l := range links {
-		i := slices.IndexFunc(plugs, func(p plug) bool { return p.Link.NIC.Key() == l.NIC.Key() })
-		if i >= 0 && reflect.DeepEqual(plugs[i].Link, l) {
-			now = append(now, plugs[i])
-			continue
-		}
-		p, err := n.replug(ctx, path, l, plugs, i, undo)
-		if err != nil {
-			return about(l, err)
-		}
-		now = append(now, p)
-	}
-	for _, p := range plugs {
-		if slices.ContainsFunc(links, func(l netcfg.Link) bool { return l.NIC.Key() == p.Link.NIC.Key() }) {
-			continue
-		}
-		if err := n.pullOut(ctx, path, p); err != nil {
-			return about(p.Link, err)
-		}
-		undo.Push(func() error {
-			ctx, cancel := aside(ctx)
-			defer cancel()
-			_, err := n.plugIn(ctx, path, p.Link)
-			return err
-		})
-	}
-	b.set(func() { b.plugs = now })
-	if err := errors.Join(n.writePlugs(b.spec.Name, now), n.holdNetns(b, path)); err != nil {
-		return err
-	}
-	n.keepLeases(b)
-	return nil
-}
-
-// replug makes a NIC that the run does not have, or changes one that it has at
-// plugs[i].
-func (n *Node) replug(ctx context.Context, path string, l netcfg.Link, plugs []plug, i int, undo *cleanup.Stack) (plug, error) {
-	if i < 0 {
-		p, err := n.plugIn(ctx, path, l)
-		if err == nil {
-			undo.Push(func() error { return n.pullOut(ctx, path, p) })
-		}
-		return p, err
-	}
-	old := plugs[i]
-	p, err := n.change(ctx, path, l, old)
-	if err == nil {
-		undo.Push(func() error {
-			ctx, cancel := aside(ctx)
-			defer cancel()
-			_, err := n.change(ctx, path, old.Link, p)
-			return err
-		})
-	}
-	return p, err
-}
-
-// change makes a NIC into another of the same type and id: in place where its
-// addresses come from us on both sides.
-func (n *Node) change(ctx context.Context, path string, l netcfg.Link, old plug) (plug, error) {
-	inPlace := l.NIC.Type != netcfg.NICCNI && !l.NIC.Config.DHCP && !old.Link.NIC.Config.DHCP && l.Name == old.Link.Name
-	if inPlace {
-		if err := n.cfg.Net.CheckLink(l); err != nil {
-			return plug{}, err
-		}
-		return plug{Link: l}, n.cfg.Net.Attach(ctx, path, l)
-	}
-	if err := n.pullOut(ctx, path, old); err != nil {
-		return plug{}, err
-	}
-	p, err := n.plugIn(ctx, path, l)
-	if err != nil {
-		ctx, cancel := aside(ctx)
-		defer cancel()
-		_, back := n.plugIn(ctx, path, old.Link)
-		return plug{}, errors.Join(err, back)
-	}
-	return p, nil
 }

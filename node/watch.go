@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 )
 
@@ -44,27 +43,36 @@ func (n *Node) putBack(ctx context.Context, what string) {
 		n.cfg.Log.Error("network not put back", "error", err)
 		return
 	}
-	var wg sync.WaitGroup
-	for _, b := range n.all() {
-		wg.Go(func() { n.reassert(ctx, b) })
-	}
-	wg.Wait()
 	if err := n.setPorts(ctx); err != nil {
 		n.cfg.Log.Error("ports not put back", "error", err)
 	}
+	// Not waited for: one that is busy with a registry must not keep what is lost
+	// meanwhile from being put back.
+	for _, b := range n.all() {
+		doubted := false
+		b.set(func() { doubted, b.doubted = b.doubted, true })
+		if !doubted {
+			n.background(func(ctx context.Context) { n.reassert(ctx, b) })
+		}
+	}
 }
 
+// reassert makes the NICs of a container what they are to be, once nobody else
+// is at it.
 func (n *Node) reassert(ctx context.Context, b *box) {
+	if !n.hold(ctx, b) {
+		return
+	}
+	defer b.unlock()
+	// The box before the slot, as everywhere: those who have a slot never wait for
+	// a box.
 	select {
 	case n.slots <- struct{}{}:
 		defer func() { <-n.slots }()
 	case <-ctx.Done():
 		return
 	}
-	if !n.hold(ctx, b) {
-		return
-	}
-	defer b.unlock()
+	b.set(func() { b.doubted = false })
 	if s := get(b, func() Status { return b.status }); s != Running && s != Standby {
 		return
 	}
