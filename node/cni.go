@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 
@@ -63,6 +64,23 @@ func (n *Node) checkCNI(ctx context.Context, ns string, l netcfg.Link) error {
 		return err
 	}
 	return n.cfg.CNI.Verify(ctx, a)
+}
+
+// assertCNI has the plugins check a NIC. Some complain of healthy ones (a bridge
+// whose MAC has followed its ports, portmap without IPv6), so it is made anew
+// only if the container has not got it any more.
+func (n *Node) assertCNI(ctx context.Context, ns string, l netcfg.Link, p plug) (plug, error) {
+	complaint := n.checkCNI(ctx, ns, l)
+	if complaint == nil {
+		return p, nil
+	}
+	err := netcfg.InNS(ns, func() error { _, err := net.InterfaceByName(l.Name); return err })
+	if err == nil {
+		n.cfg.Log.Warn("CNI plugins complain of a NIC that is there", "container", l.Container, "nic", l.Name, "error", complaint)
+		return p, nil
+	}
+	n.cfg.Log.Warn("CNI NIC is made anew", "container", l.Container, "nic", l.Name, "error", complaint)
+	return n.addCNI(ctx, ns, l)
 }
 
 func (n *Node) delCNI(ctx context.Context, ns string, l netcfg.Link) error {

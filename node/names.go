@@ -118,7 +118,7 @@ const maxServers = 3
 func resolvConf(host []byte, r resolving) []byte {
 	servers := r.asked
 	if len(servers) == 0 {
-		servers = slices.Clone(r.told)
+		servers = slices.DeleteFunc(slices.Clone(r.told), func(s string) bool { return s == r.ours })
 		if r.ours != "" {
 			servers = slices.Insert(servers, 0, r.ours)
 		}

@@ -379,7 +379,7 @@ func (n *Node) assertOne(ctx context.Context, ns string, l netcfg.Link, p plug, 
 	case p.Lease != nil:
 		return plug{Link: l, Lease: p.Lease}, n.cfg.Net.Attach(ctx, ns, leased(l, *p.Lease))
 	case l.NIC.Type == netcfg.NICCNI:
-		return p, n.checkCNI(ctx, ns, l)
+		return n.assertCNI(ctx, ns, l, p)
 	}
 	return plug{Link: l}, n.cfg.Net.Attach(ctx, ns, l)
 }

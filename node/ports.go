@@ -57,11 +57,28 @@ func (n *Node) checkPorts(s Spec) error {
 		if a := p.Host.Addr(); a.Is6() && p.Iface == "" && !a.IsUnspecified() && !n.cfg.Net.HasIPv6() {
 			return errs.E(errs.Invalid, "port %s: containers of this node have no IPv6 address; start buoyd with --cidr6, or publish at an IPv4 address", p)
 		}
+		if a, ok := n.answersAt(p); ok {
+			return errs.E(errs.Conflict, "port %s: buoyd itself answers names at %s; publish it at one address, like 192.0.2.1:53:53/udp", p, a)
+		}
 		if err := n.cfg.Net.CheckFree(p.Forward(s.Name, netip.Addr{})); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// answersAt is an address of the resolver that the port would cover.
+func (n *Node) answersAt(p netcfg.Port) (a netip.Addr, ok bool) {
+	const port = 53
+	if !p.Host.Addr().IsUnspecified() || p.Iface != "" || p.Within.IsValid() || p.Host.Port() > port || port >= p.Host.Port()+max(p.Count, 1) {
+		return a, false
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for a = range n.resolving {
+		return a, true
+	}
+	return a, false
 }
 
 // checkClash refuses a port that another container publishes. The caller holds

@@ -10,7 +10,7 @@ import (
 )
 
 func (d *Dialect) listContainers(w http.ResponseWriter, _ *http.Request) error {
-	api.JSON(w, http.StatusOK, each(d.node.Containers(), containerItemOut))
+	api.JSON(w, http.StatusOK, each(d.node.Containers(), func(c node.Container) containerItem { return containerItemOut(c, d.publish) }))
 	return nil
 }
 
@@ -51,7 +51,7 @@ func (d *Dialect) getContainer(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	api.JSON(w, http.StatusOK, containerOut(c))
+	api.JSON(w, http.StatusOK, containerOut(c, d.publish))
 	return nil
 }
 

@@ -121,5 +121,8 @@ func New(cfg Config) (*Dialect, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if !cfg.Publish.IsValid() {
+		cfg.Publish = netip.IPv4Unspecified()
+	}
 	return &Dialect{node: cfg.Node, id: cfg.Node.Info().ID, publish: cfg.Publish, log: cfg.Log, stats: sampler{keys: map[string]*metric{}}}, nil
 }

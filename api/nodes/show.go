@@ -2,6 +2,7 @@ package nodes
 
 import (
 	"cmp"
+	"net/netip"
 	"strings"
 
 	"github.com/buoy-edge/buoy/container"
@@ -20,21 +21,21 @@ func statusOut(s node.Status) string {
 	return "halted"
 }
 
-func containerItemOut(c node.Container) containerItem {
+func containerItemOut(c node.Container, publish netip.Addr) containerItem {
 	return containerItem{
 		Flist: c.Spec.Image, Hostname: hostname(c), ID: c.Spec.Name, Status: statusOut(c.Status), Name: c.Spec.Name,
 		State: string(c.Status), Reason: c.Reason, Message: c.Message, Image: c.Spec.Image, Created: c.Created.UTC(),
-		Ports: each(c.Spec.Ports, portOut),
+		Ports: portsOut(c.Spec.Ports, publish),
 	}
 }
 
 func hostname(c node.Container) string { return cmp.Or(c.Spec.Run.Hostname, c.Spec.Name) }
 
-func containerOut(c node.Container) containerObject {
+func containerOut(c node.Container, publish netip.Addr) containerObject {
 	o := containerObject{
 		NICs: nicsOut(c), Filesystems: some(c.Spec.Filesystems), Flist: c.Spec.Image,
 		HostNetworking: c.Spec.HostNetworking, Hostname: hostname(c),
-		InitProcesses: each(c.Spec.InitProcesses, initProcessOut), Ports: each(c.Spec.Ports, portOut),
+		InitProcesses: each(c.Spec.InitProcesses, initProcessOut), Ports: portsOut(c.Spec.Ports, publish),
 		Status: statusOut(c.Status), Storage: c.Spec.Storage, ID: c.Spec.Name, Name: c.Spec.Name,
 
 		State: string(c.Status), Reason: c.Reason, Message: c.Message, Image: c.Spec.Image, Digest: c.Digest,
@@ -61,12 +62,15 @@ func limitsOut(s node.Spec) limits {
 	}
 }
 
-// portOut is the port as it is asked for, "8080:80", "127.0.0.1:53:53/udp".
-func portOut(p netcfg.Port) string {
-	if p.Host.Addr().IsUnspecified() {
-		return strings.TrimPrefix(p.String(), p.Host.Addr().String()+":")
-	}
-	return p.String()
+// portsOut are ports as they are asked for, "8080:80", "127.0.0.1:53:53/udp":
+// without the address where that is what a port without one is published at.
+func portsOut(ports []netcfg.Port, publish netip.Addr) []string {
+	return each(ports, func(p netcfg.Port) string {
+		if p.Iface == "" && !p.Within.IsValid() && p.Host.Addr() == publish && publish.Is4() {
+			return strings.TrimPrefix(p.String(), publish.String()+":")
+		}
+		return p.String()
+	})
 }
 
 func initProcessOut(p node.InitProcess) coreSystem {

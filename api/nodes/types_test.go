@@ -3,6 +3,7 @@ package nodes
 import (
 	"bytes"
 	"encoding/json"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -42,7 +43,7 @@ func TestSeedBytes(t *testing.T) {
 			Active: 197136384, Available: 1454743552, Cached: 372428800, Free: 1521983488, Inactive: 323203072,
 			Total: 2102710272, Used: 647966720, UsedPercent: 30.815787064362617,
 		})},
-		"4 list containers": []containerItem{containerItemOut(f.specs["vfw_21"])},
+		"4 list containers": []containerItem{containerItemOut(f.specs["vfw_21"], everywhere)},
 		"6 list jobs":       []jobItem{jobItemOut(f.jobs[0])},
 		"8 list processes": []process{processOut(inventory.Process{
 			PID: 1, RSS: 3399680, VMS: 8163328, User: 0.04,
@@ -74,7 +75,7 @@ func TestContainerOut(t *testing.T) {
 		},
 		Status: node.Halted, Reason: "Exited", ExitCode: 3, Created: time.Unix(0, 0), Finished: time.Unix(60, 0),
 	}
-	got, err := json.Marshal(containerOut(c))
+	got, err := json.Marshal(containerOut(c, everywhere))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +91,7 @@ func TestContainerOut(t *testing.T) {
 	}
 
 	c.Status, c.PID = node.Running, 7
-	if o := containerOut(c); o.ExitCode != nil || o.Status != "running" {
+	if o := containerOut(c, everywhere); o.ExitCode != nil || o.Status != "running" {
 		t.Errorf("running container has exit code %v, status %s", o.ExitCode, o.Status)
 	}
 }
@@ -106,16 +107,33 @@ func TestStatusOut(t *testing.T) {
 	}
 }
 
+// everywhere is where ports are published that name no address.
+var everywhere = netip.IPv4Unspecified()
+
+// What was read can be sent back and means the same.
 func TestPorts(t *testing.T) {
-	for text, want := range map[string]string{
-		"8080:80": "8080:80", "0.0.0.0:8080:80": "8080:80", "127.0.0.1:53:53/udp": "127.0.0.1:53:53/udp", "53:53/udp": "53:53/udp",
+	local := netip.MustParseAddr("127.0.0.1")
+	for _, c := range []struct {
+		publish    netip.Addr
+		text, want string
+	}{
+		{everywhere, "8080:80", "8080:80"},
+		{everywhere, "0.0.0.0:8080:80", "8080:80"},
+		{everywhere, "127.0.0.1:53:53/udp", "127.0.0.1:53:53/udp"},
+		{everywhere, "53:53/udp", "53:53/udp"},
+		{everywhere, "[::]:8080:80", "[::]:8080:80"},
+		{everywhere, "eth0:8080-8081:80", "eth0:8080-8081:80"},
+		{local, "8080:80", "8080:80"},
+		{local, "127.0.0.1:8080:80", "8080:80"},
+		{local, "0.0.0.0:8080:80", "0.0.0.0:8080:80"},
 	} {
-		p, err := netcfg.ParsePort(text, noAddr)
+		p, err := netcfg.ParsePort(c.text, c.publish)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := portOut(p); got != want {
-			t.Errorf("portOut(%s) = %s, want %s", text, got, want)
+		got := portsOut([]netcfg.Port{p}, c.publish)[0]
+		if again, err := netcfg.ParsePort(got, c.publish); got != c.want || err != nil || again != p {
+			t.Errorf("%s published at %s = %s, want %s; read again %v, %v", c.text, c.publish, got, c.want, again, err)
 		}
 	}
 }
