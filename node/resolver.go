@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/buoy-edge/buoy/netcfg"
+	"github.com/buoy-edge/buoy/netcfg/dns"
 )
 
 // names answers the resolver on the bridges from what runs now: a container is
@@ -27,16 +28,35 @@ func (n *Node) listeners() []netip.Addr {
 	return all
 }
 
-// keyOf is the network whose bridge has the address.
-func (n *Node) keyOf(listener netip.Addr) (key string, ok bool) {
+// networks are those that who asks may know names of: that of the bridge which
+// was asked, then the others of ours that the asking container is on.
+func (n *Node) networks(a dns.Asker) []string {
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	for key, p := range n.pools() {
-		if p.bridge.Addr() == listener {
-			return key, true
+	pools := n.pools()
+	n.mu.Unlock()
+	var keys []string
+	for key, p := range pools {
+		if p.bridge.Addr() == a.Listener {
+			keys = append(keys, key)
 		}
 	}
-	return "", false
+	if len(keys) == 0 {
+		return nil
+	}
+	for _, b := range n.all() {
+		if addrs, _ := b.addrsOn(keys[0]); !slices.Contains(addrs, a.Client) {
+			continue
+		}
+		b.set(func() {
+			for _, p := range b.plugs {
+				if key := p.Link.NIC.Key(); pools[key].bridge.IsValid() && key != keys[0] {
+					keys = append(keys, key)
+				}
+			}
+		})
+		break
+	}
+	return keys
 }
 
 // answerNames lets the resolver listen on the bridges that there are. Where
@@ -60,28 +80,28 @@ func (n *Node) answerNames(ctx context.Context) {
 }
 
 // Lookup implements dns.Names.
-func (s names) Lookup(listener netip.Addr, name string) (addrs []netip.Addr, known bool) {
-	key, ok := s.n.keyOf(listener)
-	if !ok {
+func (s names) Lookup(a dns.Asker, name string) (addrs []netip.Addr, known bool) {
+	all := s.n.all()
+	i := slices.IndexFunc(all, func(b *box) bool { return strings.EqualFold(b.name, name) })
+	if i < 0 {
 		return nil, false
 	}
-	for _, b := range s.n.all() {
-		if strings.EqualFold(b.name, name) {
-			return b.addrsOn(key)
+	for _, key := range s.n.networks(a) {
+		if addrs, known = all[i].addrsOn(key); known {
+			return addrs, true
 		}
 	}
 	return nil, false
 }
 
 // Reverse implements dns.Names.
-func (s names) Reverse(listener, addr netip.Addr) (name string, known bool) {
-	key, ok := s.n.keyOf(listener)
-	if !ok {
-		return "", false
-	}
+func (s names) Reverse(a dns.Asker, addr netip.Addr) (name string, known bool) {
+	keys := s.n.networks(a)
 	for _, b := range s.n.all() {
-		if addrs, _ := b.addrsOn(key); slices.Contains(addrs, addr) {
-			return b.name, true
+		for _, key := range keys {
+			if addrs, _ := b.addrsOn(key); slices.Contains(addrs, addr) {
+				return b.name, true
+			}
 		}
 	}
 	return "", false

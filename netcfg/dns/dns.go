@@ -17,15 +17,17 @@ import (
 	"github.com/buoy-edge/buoy/internal/errs"
 )
 
+// Asker is who asks, and the address that was asked: they tell networks apart.
+type Asker struct{ Listener, Client netip.Addr }
+
 // Names is what the resolver knows by itself. It is asked for each query, so
 // both methods are quick; names come in lower case and without the domain.
-// listener is the address that was asked, which tells networks apart.
 type Names interface {
 	// Lookup has the addresses of a name, of both families. A name may be
 	// known and have none.
-	Lookup(listener netip.Addr, name string) (addrs []netip.Addr, known bool)
+	Lookup(a Asker, name string) (addrs []netip.Addr, known bool)
 	// Reverse is the name of an address, without the domain.
-	Reverse(listener, addr netip.Addr) (name string, known bool)
+	Reverse(a Asker, addr netip.Addr) (name string, known bool)
 }
 
 // Config says what the resolver knows and whom it asks.

@@ -68,11 +68,11 @@ func start(t testing.TB, edit func(*Config)) (*Server, string) {
 // loopbackBook knows "web".
 type loopbackBook struct{}
 
-func (loopbackBook) Lookup(listener netip.Addr, name string) ([]netip.Addr, bool) {
+func (loopbackBook) Lookup(a Asker, name string) ([]netip.Addr, bool) {
 	return addrs("10.0.0.2"), name == "web"
 }
 
-func (loopbackBook) Reverse(listener, addr netip.Addr) (string, bool) { return "", false }
+func (loopbackBook) Reverse(Asker, netip.Addr) (string, bool) { return "", false }
 
 func ask(t testing.TB, network, at string, q *dns.Msg) *dns.Msg {
 	t.Helper()

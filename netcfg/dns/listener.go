@@ -84,7 +84,7 @@ func (l *listener) serveUDP(ctx context.Context) {
 		}
 		q, answer := read(buf[:n])
 		if q != nil {
-			answer = l.s.local(l.addr, q)
+			answer = l.s.local(Asker{l.addr, from.Addr().Unmap()}, q)
 		}
 		if q != nil && answer == nil {
 			done, ok := l.s.asked.take(from.Addr())
@@ -155,7 +155,7 @@ func (l *listener) serveConn(ctx context.Context, c net.Conn, client netip.Addr)
 		}
 		q, answer := read(wire)
 		if q != nil {
-			answer = l.s.local(l.addr, q)
+			answer = l.s.local(Asker{l.addr, client.Unmap()}, q)
 		}
 		if q != nil && answer == nil {
 			answer = refuse(q, busy)

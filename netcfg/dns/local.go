@@ -21,19 +21,19 @@ const (
 
 // local answers what needs nobody else: what we know, and what we remember.
 // nil: it has to be forwarded.
-func (s *Server) local(listener netip.Addr, q *dns.Msg) *dns.Msg {
-	if answer := known(s.cfg.Names, listener, q); answer != nil {
+func (s *Server) local(a Asker, q *dns.Msg) *dns.Msg {
+	if answer := known(s.cfg.Names, a, q); answer != nil {
 		return answer
 	}
 	return s.cache.get(q, time.Now())
 }
 
 // known answers from Names. nil: it is not ours to answer.
-func known(names Names, listener netip.Addr, q *dns.Msg) *dns.Msg {
+func known(names Names, a Asker, q *dns.Msg) *dns.Msg {
 	question := q.Question[0]
 	name := dns.CanonicalName(question.Name)
 	if addr, ok := reversed(name); ok {
-		target, known := names.Reverse(listener, addr)
+		target, known := names.Reverse(a, addr)
 		if !known {
 			return nil
 		}
@@ -52,7 +52,7 @@ func known(names Names, listener netip.Addr, q *dns.Msg) *dns.Msg {
 	var addrs []netip.Addr
 	var ok bool
 	if bare != "" { // the root
-		addrs, ok = names.Lookup(listener, bare)
+		addrs, ok = names.Lookup(a, bare)
 	}
 	if !ok && !below {
 		return nil

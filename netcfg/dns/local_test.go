@@ -14,18 +14,18 @@ type book map[string][]netip.Addr
 
 var here = netip.MustParseAddr("10.0.0.1")
 
-func (b book) Lookup(listener netip.Addr, name string) ([]netip.Addr, bool) {
-	if name == "far" && listener == here {
+func (b book) Lookup(a Asker, name string) ([]netip.Addr, bool) {
+	if name == "far" && a.Listener == here {
 		return nil, false
 	}
 	addrs, ok := b[name]
 	return addrs, ok
 }
 
-func (b book) Reverse(listener, addr netip.Addr) (string, bool) {
+func (b book) Reverse(asker Asker, addr netip.Addr) (string, bool) {
 	for name, addrs := range b {
 		for _, a := range addrs {
-			if a == addr && (name != "far" || listener != here) {
+			if a == addr && (name != "far" || asker.Listener != here) {
 				return name, true
 			}
 		}
@@ -98,7 +98,7 @@ func TestKnown(t *testing.T) {
 		{"256.0.0.10.in-addr.arpa.", "PTR", "forward"},
 	} {
 		q := question(c.name, c.qtype)
-		got := known(names, here, q)
+		got := known(names, Asker{Listener: here}, q)
 		if short(got) != c.want {
 			t.Errorf("%s %s: %s, want %s", c.name, c.qtype, short(got), c.want)
 		}
@@ -182,7 +182,7 @@ func TestSizes(t *testing.T) {
 		if c.edns > 0 {
 			q.SetEdns0(c.edns, true)
 		}
-		wire := pack(q, known(big, here, q), udpSize(q))
+		wire := pack(q, known(big, Asker{Listener: here}, q), udpSize(q))
 		var m dns.Msg
 		if err := m.Unpack(wire); err != nil {
 			t.Fatal(err)
@@ -193,7 +193,7 @@ func TestSizes(t *testing.T) {
 		if opt := m.IsEdns0(); (opt != nil) != (c.edns > 0) || opt != nil && !opt.Do() {
 			t.Errorf("EDNS %d: options %v", c.edns, opt)
 		}
-		if wire = pack(q, known(big, here, q), maxAnswerTCP); m.Unpack(wire) != nil || m.Truncated || len(m.Answer) != 200 {
+		if wire = pack(q, known(big, Asker{Listener: here}, q), maxAnswerTCP); m.Unpack(wire) != nil || m.Truncated || len(m.Answer) != 200 {
 			t.Errorf("by TCP: %d of 200 addresses", len(m.Answer))
 		}
 	}
@@ -204,7 +204,7 @@ func TestUnpackable(t *testing.T) {
 	odd := book{strings.Repeat("x", 70): addrs("10.0.0.2")}
 	q := question("2.0.0.10.in-addr.arpa.", "PTR")
 	var m dns.Msg
-	if err := m.Unpack(pack(q, known(odd, here, q), 512)); err != nil || m.Rcode != dns.RcodeServerFailure || m.Id != q.Id {
+	if err := m.Unpack(pack(q, known(odd, Asker{Listener: here}, q), 512)); err != nil || m.Rcode != dns.RcodeServerFailure || m.Id != q.Id {
 		t.Errorf("answer %v, %v; want SERVFAIL", &m, err)
 	}
 }
@@ -226,7 +226,7 @@ func FuzzQuery(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		q, answer := read(b)
 		if q != nil {
-			if answer = known(names, here, q); answer == nil {
+			if answer = known(names, Asker{Listener: here}, q); answer == nil {
 				answer = refuse(q, dns.RcodeServerFailure)
 				if _, err := outgoing(q).Pack(); err != nil {
 					t.Fatalf("cannot be forwarded: %v", err)

@@ -291,6 +291,19 @@ func TestNames(t *testing.T) {
 			t.Errorf("%s is %q, want %s", name, got, addr)
 		}
 	}
+	must(t, n.client.CreateBridge(t.Context(), buoy.Bridge{Name: "lab", NetworkMode: "static", Setting: buoy.BridgeSetting{CIDR: "10.20.0.1/24"}}))
+	n.box("onlab", buoy.NIC{Type: "bridge", ID: "lab"})
+	n.box("both", buoy.NIC{Type: "default"}, buoy.NIC{Type: "bridge", ID: "lab"})
+	for asks, finds := range map[string]string{"both": "onlab web", "onlab": "both", "web": "both"} {
+		for name := range strings.FieldsSeq(finds) {
+			if got := n.in(asks, "nslookup -type=a "+name+".buoy.internal"); !strings.Contains(got, "Address: 10.") {
+				t.Errorf("%s does not find %s: %s", asks, name, got)
+			}
+		}
+	}
+	if got := n.in("web", "nslookup onlab.buoy.internal"); !strings.Contains(got, "NXDOMAIN") {
+		t.Errorf("a container of another bridge: %s", got)
+	}
 	if got := n.in("web", "nslookup "+addr); !strings.Contains(got, "name = db.shop.buoy.internal") {
 		t.Errorf("%s backwards: %s", addr, got)
 	}
