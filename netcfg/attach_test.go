@@ -91,7 +91,7 @@ func TestAttachAgainElsewhere(t *testing.T) {
 		}
 		fresh := start(t, n, "web", "172.18.0.2")
 		stop := serve(t, fresh.ns.Path(), "web", "172.18.0.2:80")
-		if got := ask(w.host, TCP, "172.18.0.2:80"); got == "" {
+		if got := call(w.host, TCP, "172.18.0.2:80"); got == "" {
 			t.Errorf("closeFirst %v: no answer", closeFirst)
 		}
 		stop() // an open socket keeps the namespace
@@ -138,7 +138,7 @@ func TestAttachAsAsked(t *testing.T) {
 	if got == nil || got.HWAddr != mac.String() || got.MTU != 1400 || got.Addrs[0] != prefix("172.18.3.4/16") || got.Flags[0] != "up" {
 		t.Errorf("interfaces = %+v", list)
 	}
-	if ask(w.host, UDP, "172.18.3.4:9"); got.RxBytes+got.TxBytes == 0 {
+	if call(w.host, UDP, "172.18.3.4:9"); got.RxBytes+got.TxBytes == 0 {
 		again, err := n.Interfaces(ns.Path())
 		if err != nil || len(again) != 2 || again[1].RxPackets == 0 {
 			t.Errorf("counters: %+v, %v", again, err)

@@ -74,7 +74,7 @@ func playDaemon(t *testing.T, dir string) {
 			t.Error(err)
 		}
 		setPorts(t, n, f)
-		if got := ask("/proc/self/ns/net", TCP, "127.0.0.1:8080"); got != "web 172.18.0.1" {
+		if got := call("/proc/self/ns/net", TCP, "127.0.0.1:8080"); got != "web 172.18.0.1" {
 			t.Errorf("answer %q", got)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"runtime"
 	"sync"
 
 	"github.com/vishvananda/netlink"
@@ -12,12 +11,13 @@ import (
 
 	"github.com/buoy-edge/buoy/internal/cleanup"
 	"github.com/buoy-edge/buoy/internal/errs"
+	"github.com/buoy-edge/buoy/internal/thread"
 )
 
 // InNS runs f on a thread that is inside the network namespace at path. f must
 // not start goroutines: they would run outside.
 func InNS(path string, f func() error) error {
-	return onThread(func() error {
+	return thread.Own(func() error {
 		ns, err := os.Open(path)
 		if err != nil {
 			return fmt.Errorf("open netns: %w", err)
@@ -28,25 +28,6 @@ func InNS(path string, f func() error) error {
 		}
 		return f()
 	})
-}
-
-// onThread runs f on a thread of its own, which is thrown away with f's
-// namespaces: it is locked and never unlocked.
-func onThread(f func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		if unix.Gettid() != unix.Getpid() {
-			done <- f()
-			return
-		}
-		// The main thread is never thrown away, and /proc/self would show its
-		// namespace for as long as the process lives. It has changed nothing
-		// yet, so hold it until another thread has done the work.
-		done <- onThread(f)
-		runtime.UnlockOSThread()
-	}()
-	return <-done
 }
 
 // Netns is a network namespace that lives by its open files and by the
@@ -93,7 +74,7 @@ func lo() netlink.Link {
 
 func makeNetns() (ns *Netns, err error) {
 	ns = &Netns{}
-	err = onThread(func() (err error) {
+	err = thread.Own(func() (err error) {
 		var undo cleanup.Stack
 		defer undo.Unwind(&err)
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
@@ -130,7 +111,7 @@ type space struct {
 
 // do runs f on a thread that is inside the namespace, as InNS does.
 func (sp *space) do(f func() error) error {
-	return onThread(func() error {
+	return thread.Own(func() error {
 		if err := unix.Setns(sp.fd, unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("enter netns: %w", err)
 		}

@@ -33,7 +33,7 @@ func TestReachPublishedPort(t *testing.T) {
 			}
 			for _, tt := range tests {
 				for _, proto := range protos {
-					if got := ask(tt.ns, proto, tt.addr); got != tt.want {
+					if got := call(tt.ns, proto, tt.addr); got != tt.want {
 						t.Errorf("%s %s: answer %q, want %q", proto, tt.name, got, tt.want)
 					}
 				}
@@ -63,7 +63,7 @@ func TestReachOnlyOverTheAddressAskedFor(t *testing.T) {
 			{"host, localhost", w.host, "127.0.0.1:8080", "other 172.18.0.1"},
 			{"host, another of localhost", w.host, "127.0.0.2:8080", ""},
 		} {
-			if got := ask(tt.ns, proto, tt.addr); got != tt.want {
+			if got := call(tt.ns, proto, tt.addr); got != tt.want {
 				t.Errorf("%s %s: answer %q, want %q", proto, tt.name, got, tt.want)
 			}
 		}
@@ -95,7 +95,7 @@ func TestLocalhostIsNotReachableFromOutside(t *testing.T) {
 	check := func(open bool) {
 		t.Helper()
 		for _, proto := range protos {
-			if got := ask(w.host, proto, "127.0.0.1:8080"); got != "web 172.18.0.1" {
+			if got := call(w.host, proto, "127.0.0.1:8080"); got != "web 172.18.0.1" {
 				t.Errorf("%s host by localhost: %q", proto, got)
 			}
 			for _, tt := range []struct{ name, ns, addr string }{
@@ -105,7 +105,7 @@ func TestLocalhostIsNotReachableFromOutside(t *testing.T) {
 				{"container, service of the host", evil.ns.Path(), "10.66.0.1:9090"},
 				{"neighbour, container by its address", w.client, "172.18.0.2:80"},
 			} {
-				if got := ask(tt.ns, proto, tt.addr); (got != "") != open {
+				if got := call(tt.ns, proto, tt.addr); (got != "") != open {
 					t.Errorf("%s %s: answer %q, open %v", proto, tt.name, got, open)
 				}
 			}
@@ -162,7 +162,7 @@ func TestTwoInstances(t *testing.T) {
 	setPorts(t, n2, c2.forward(TCP, "0.0.0.0:8082", 80))
 	check := func(ns, addr, want string) {
 		t.Helper()
-		if got := ask(ns, TCP, addr); got != want {
+		if got := call(ns, TCP, addr); got != want {
 			t.Errorf("%s: answer %q, want %q", addr, got, want)
 		}
 	}

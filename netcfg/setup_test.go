@@ -105,7 +105,7 @@ func TestSetupAndAttachRepair(t *testing.T) {
 				t.Errorf("not repaired:\n%s", diff(after, before))
 			}
 			for _, proto := range protos {
-				if got := ask(w.client, proto, "192.0.2.1:8080"); got != "web 192.0.2.2" {
+				if got := call(w.client, proto, "192.0.2.1:8080"); got != "web 192.0.2.2" {
 					t.Errorf("%s answer %q", proto, got)
 				}
 			}

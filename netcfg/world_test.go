@@ -3,7 +3,6 @@ package netcfg
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -227,30 +226,6 @@ func serve(t testing.TB, ns, name, addr string) (stop func()) {
 	stop = sync.OnceFunc(func() { l.Close(); u.Close(); <-done; <-done })
 	t.Cleanup(stop)
 	return stop
-}
-
-// ask calls a server and is told what it said, or "" if nobody answered.
-func ask(ns string, proto Proto, addr string) string {
-	var answer string
-	_ = InNS(ns, func() error {
-		c, err := net.DialTimeout(string(proto)+"4", addr, 400*time.Millisecond)
-		if err != nil {
-			return err
-		}
-		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(400 * time.Millisecond))
-		if proto == UDP {
-			_, _ = c.Write([]byte("?"))
-			buf := make([]byte, 64)
-			k, err := c.Read(buf)
-			answer = string(buf[:k])
-			return err
-		}
-		b, err := io.ReadAll(c)
-		answer = string(b)
-		return err
-	})
-	return answer
 }
 
 // checkGoroutines fails the test if it leaves goroutines.

@@ -24,7 +24,7 @@ func (n *Node) lease(ctx context.Context, ns string, l netcfg.Link) (*dhcp.Lease
 	if err != nil {
 		return nil, err
 	}
-	return &got, n.cfg.Net.Attach(ctx, ns, leased(l, got))
+	return &got, n.cfg.Net.Attach(ctx, ns, n.leased(l, got))
 }
 
 func (n *Node) dhcpOptions(ns string, l netcfg.Link) dhcp.Options {
@@ -32,8 +32,8 @@ func (n *Node) dhcpOptions(ns string, l netcfg.Link) dhcp.Options {
 }
 
 // leased is the link with what its lease says, where its own configuration does
-// not say otherwise.
-func leased(l netcfg.Link, lease dhcp.Lease) netcfg.Link {
+// not say otherwise. An MTU that is more than the link carries is not followed.
+func (n *Node) leased(l netcfg.Link, lease dhcp.Lease) netcfg.Link {
 	if !lease.Addr.IsValid() {
 		return l
 	}
@@ -46,6 +46,12 @@ func leased(l netcfg.Link, lease dhcp.Lease) netcfg.Link {
 	for _, r := range lease.Routes {
 		if !slices.ContainsFunc(c.Routes, func(own netcfg.Route) bool { return own.To == r.To }) {
 			c.Routes = append(c.Routes, netcfg.Route(r))
+		}
+	}
+	if c.MTU == 0 && lease.MTU != 0 {
+		c.MTU = lease.MTU
+		if _, err := n.cfg.Net.Complete(l); err != nil {
+			c.MTU = 0
 		}
 	}
 	return l
@@ -104,11 +110,12 @@ func (n *Node) renewed(ctx context.Context, b *box, l netcfg.Link, ns string, le
 	if err := n.writePlugs(b.spec.Name, plugs); err != nil {
 		n.cfg.Log.Error("lease not written down", "container", b.spec.Name, "error", err)
 	}
-	if was.Addr == lease.Addr && was.Router == lease.Router && slices.Equal(was.Routes, lease.Routes) && slices.Equal(was.DNS, lease.DNS) {
+	if was.Addr == lease.Addr && was.Router == lease.Router && was.MTU == lease.MTU &&
+		slices.Equal(was.Routes, lease.Routes) && slices.Equal(was.DNS, lease.DNS) && slices.Equal(was.Search, lease.Search) {
 		return
 	}
 	n.cfg.Log.Warn("the DHCP server has changed a lease", "container", b.spec.Name, "nic", l.Name, "was", was.Addr, "now", lease.Addr)
-	if err := n.cfg.Net.Attach(ctx, ns, leased(l, lease)); err != nil {
+	if err := n.cfg.Net.Attach(ctx, ns, n.leased(l, lease)); err != nil {
 		n.cfg.Log.Error("NIC does not follow its lease", "container", b.spec.Name, "nic", l.Name, "error", err)
 	}
 	if err := n.writeNames(b, b.run.Hostname); err != nil {

@@ -247,7 +247,7 @@ func (n *Node) plugIn(ctx context.Context, ns string, l netcfg.Link) (p plug, er
 	}
 	got, err := n.lease(ctx, ns, l)
 	if err != nil {
-		return plug{}, errors.Join(err, n.pullOut(ctx, ns, plug{Link: l}))
+		return plug{}, errors.Join(err, n.pullOut(ctx, ns, plug{Link: l, Lease: got}))
 	}
 	return plug{Link: l, Lease: got}, nil
 }
@@ -377,7 +377,7 @@ func (n *Node) assertOne(ctx context.Context, ns string, l netcfg.Link, p plug, 
 	case !made, l.NIC.Config.DHCP && p.Lease == nil:
 		return n.plugIn(ctx, ns, l)
 	case p.Lease != nil:
-		return plug{Link: l, Lease: p.Lease}, n.cfg.Net.Attach(ctx, ns, leased(l, *p.Lease))
+		return plug{Link: l, Lease: p.Lease}, n.cfg.Net.Attach(ctx, ns, n.leased(l, *p.Lease))
 	case l.NIC.Type == netcfg.NICCNI:
 		return n.assertCNI(ctx, ns, l, p)
 	}

@@ -28,6 +28,7 @@ func (n *Node) Update(ctx context.Context, name string, c Change) (err error) {
 		return err
 	}
 	defer b.unlock()
+	defer n.tidy() // what was taken away may have been the last of its kind
 	var ns *os.File
 	defer func() {
 		if ns != nil { // after what is undone in it
@@ -83,7 +84,6 @@ func (n *Node) Update(ctx context.Context, name string, c Change) (err error) {
 		return fmt.Errorf("update container %s: %w", name, err)
 	}
 	undo.Keep()
-	n.tidy()
 	return nil
 }
 

@@ -1,7 +1,6 @@
 package nodes
 
 import (
-	"encoding/json"
 	"fmt"
 	"math"
 	"net/http"
@@ -70,27 +69,11 @@ type bitrate uint64
 func (bitrate) Expect() string { return `a rate such as 1000000, "10mbit" or "1gbit"` }
 
 // UnmarshalJSON implements json.Unmarshaler.
-func (b *bitrate) UnmarshalJSON(raw []byte) error {
-	if string(raw) == "null" {
-		return nil
-	}
-	text := string(raw)
-	if raw[0] == '"' {
-		if err := json.Unmarshal(raw, &text); err != nil {
-			return err
-		}
-	}
-	n, ok := parseRate(text)
-	if !ok {
-		return wrongType(raw, *b)
-	}
-	*b = bitrate(n)
-	return nil
-}
+func (b *bitrate) UnmarshalJSON(raw []byte) error { return quantity(raw, b, parseRate) }
 
-func parseRate(text string) (uint64, bool) {
+func parseRate(text string) (bitrate, bool) {
 	if n, err := strconv.ParseUint(text, 10, 64); err == nil {
-		return n, true
+		return bitrate(n), true
 	}
 	text = strings.TrimSuffix(strings.ToLower(text), "/s")
 	number, unit := text, 1.0
@@ -103,7 +86,7 @@ func parseRate(text string) (uint64, bool) {
 	if err != nil || unit == 1 || f < 0 || f*unit >= math.MaxInt64 || strings.ContainsAny(number, "xpnie_+-") {
 		return 0, false
 	}
-	return uint64(f * unit), true
+	return bitrate(f * unit), true
 }
 
 func nicsIn(list []nic) ([]netcfg.NIC, error) {

@@ -18,7 +18,10 @@ type size int64
 func (size) Expect() string { return `a size such as 67108864, "64Mi" or "1g"` }
 
 // UnmarshalJSON implements json.Unmarshaler.
-func (s *size) UnmarshalJSON(raw []byte) error {
+func (s *size) UnmarshalJSON(raw []byte) error { return quantity(raw, s, parseSize) }
+
+// quantity reads a number, or a text with a unit.
+func quantity[T ~int64 | ~uint64](raw []byte, into *T, parse func(string) (T, bool)) error {
 	if string(raw) == "null" {
 		return nil
 	}
@@ -28,17 +31,17 @@ func (s *size) UnmarshalJSON(raw []byte) error {
 			return err
 		}
 	}
-	n, ok := parseSize(text)
+	v, ok := parse(text)
 	if !ok {
-		return wrongType(raw, *s)
+		return wrongType(raw, *into)
 	}
-	*s = size(n)
+	*into = v
 	return nil
 }
 
-func parseSize(text string) (int64, bool) {
+func parseSize(text string) (size, bool) {
 	if n, err := strconv.ParseInt(text, 10, 64); err == nil {
-		return n, true
+		return size(n), true
 	}
 	lower := strings.ToLower(text)
 	digits := strings.TrimRight(lower, "kmgtpib ")
@@ -59,7 +62,7 @@ func parseSize(text string) (int64, bool) {
 	if f != math.Trunc(f) || math.Abs(f) >= math.MaxInt64 {
 		return 0, false
 	}
-	return int64(f), true
+	return size(f), true
 }
 
 // nicID is the id of what a NIC hangs on: text, or a number that becomes text.

@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/buoy-edge/buoy/internal/testroot"
+	"github.com/buoy-edge/buoy/internal/thread"
 )
 
 // New makes a namespace with lo up. It ends with the test.
@@ -19,7 +19,7 @@ func New(t testing.TB) (path string) {
 	t.Helper()
 	testroot.Require(t)
 	var file *os.File
-	err := onThread(func() (err error) {
+	err := thread.Own(func() (err error) {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return err
 		}
@@ -37,7 +37,7 @@ func New(t testing.TB) (path string) {
 
 // In runs f inside a namespace. f must not start goroutines, but processes.
 func In(path string, f func() error) error {
-	return onThread(func() error {
+	return thread.Own(func() error {
 		ns, err := os.Open(path)
 		if err != nil {
 			return err
@@ -79,20 +79,4 @@ func Wire(t testing.TB, one, plug, other, otherPlug string) {
 	}
 	Sh(t, one, "ip link set dev "+plug+" up")
 	Sh(t, other, "ip link set dev "+otherPlug+" up")
-}
-
-// onThread runs f on a thread that is thrown away with its namespaces. See
-// netcfg.InNS, also for why it is not the main one.
-func onThread(f func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		if unix.Gettid() != unix.Getpid() {
-			done <- f()
-			return
-		}
-		done <- onThread(f)
-		runtime.UnlockOSThread()
-	}()
-	return <-done
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -427,6 +428,31 @@ func TestDHCPOnABridge(t *testing.T) {
 	}
 	must(t, n.client.DeleteBridge(t.Context(), "shop"))
 	n.await("nothing of it is left", func() bool { return picture(t, n.ns) == n.before })
+}
+
+// TestDHCPOnTheLAN leases from another machine, which says more than an address.
+func TestDHCPOnTheLAN(t *testing.T) {
+	n := newLAN(t)
+	server := exec.Command("dnsmasq", "--keep-in-foreground", "--port=0", "--conf-file=/dev/null", "--user=root", "--pid-file=", "--interface=wire0", "--bind-interfaces",
+		"--dhcp-range=192.0.2.100,192.0.2.110,10m", "--dhcp-option=option:mtu,1400", "--dhcp-option=121,10.99.0.0/16,192.0.2.7,0.0.0.0/0,192.0.2.1",
+		"--dhcp-leasefile="+filepath.Join(t.TempDir(), "leases"))
+	must(t, testns.In(n.outside, server.Start))
+	t.Cleanup(func() {
+		_ = server.Process.Kill()
+		_ = server.Wait() // it was killed
+	})
+	leased, wide := nic("macvlan", "up0", ""), nic("macvlan", "up0", "")
+	leased.Config.DHCP, wide.Config.DHCP, wide.Config.MTU = true, true, 1450
+	n.box("a", leased)
+	n.box("b", wide)
+	for name, mtu := range map[string]string{"a": "1400", "b": "1450"} {
+		if got := n.in(name, "cat /sys/class/net/eth0/mtu"); got != mtu {
+			t.Errorf("%s has the MTU %s, want %s", name, got, mtu)
+		}
+	}
+	if got := n.in("a", "ip route"); !strings.Contains(got, "10.99.0.0/16 via 192.0.2.7") || !strings.Contains(got, "default via 192.0.2.1") {
+		t.Errorf("routes: %s", got)
+	}
 }
 
 // TestPassthrough lends a NIC of the machine to a container.
