@@ -33,6 +33,13 @@ require (
 )
 
 require (
+	github.com/BurntSushi/toml v1.6.0 // indirect
+	github.com/golang/snappy v1.0.0 // indirect
+	github.com/hanwen/go-fuse/v2 v2.12.1 // indirect
+	golang.org/x/crypto v0.58.0 // indirect
+)
+
+require (
 	cyphar.com/go-pathrs v0.2.6 // indirect
 	github.com/aperturerobotics/protobuf-go-lite v0.14.0 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
