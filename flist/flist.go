@@ -9,7 +9,18 @@
 // used, and what is not a sane tree is refused whole.
 package flist
 
-import "github.com/buoy-edge/buoy/flist/chunk"
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/buoy-edge/buoy/flist/chunk"
+)
+
+// What an flist may have at most. The greatest that is known has 30,370 files.
+const (
+	maxNodes = 2_000_000 // files of all kinds, as in a layer
+	maxDepth = 1000      // directories in one another
+	maxFile  = 1 << 40   // bytes of a file
+)
 
 // Era is a generation of the format.
 type Era int
@@ -45,6 +56,8 @@ type List struct {
 	// after it.
 	Nodes []Node
 	Meta  Meta
+
+	pending []pendingOwner // what ResolveOwners is to look up
 }
 
 // Node is a file, directory, link or special file.
@@ -63,6 +76,12 @@ type Node struct {
 	// Chunks are the pieces of a regular file, in order: each has ChunkSize plain bytes, the last one what is left.
 	Chunks    []chunk.Ref
 	ChunkSize uint32
+}
+
+// Missing says that the flist has not the chunks of a file that is not empty: its packer was interrupted. Such a file is
+// listed and cannot be read.
+func (n *Node) Missing() bool {
+	return n.Size > 0 && len(n.Chunks) == 0 && n.Mode&unix.S_IFMT == unix.S_IFREG
 }
 
 // ChunkLen is how many plain bytes the i-th chunk has.

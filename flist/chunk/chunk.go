@@ -10,6 +10,7 @@ package chunk
 
 import (
 	"encoding/hex"
+	"sync"
 
 	"github.com/golang/snappy"
 	"golang.org/x/crypto/blake2b"
@@ -56,6 +57,9 @@ func SchemeOf(id ID) (Scheme, error) {
 	return 0, errs.E(errs.Invalid, "a chunk's name has %d bytes, not 16 or 32", len(id))
 }
 
+// buffers are for what is compressed and not encrypted: nobody sees that.
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
 // hash is the scheme's name for those bytes.
 func (s Scheme) hash(b []byte) string {
 	if s == GCM {
@@ -73,7 +77,12 @@ func (s Scheme) hash(b []byte) string {
 // Seal is how plain is stored, and its names. The same bytes give the same result.
 func (s Scheme) Seal(plain []byte) (Ref, []byte) {
 	key := s.hash(plain)
-	packed := snappy.Encode(nil, plain)
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	if n := snappy.MaxEncodedLen(len(plain)); n > len(*buf) {
+		*buf = make([]byte, n)
+	}
+	packed := snappy.Encode(*buf, plain)
 	var stored []byte
 	if s == GCM {
 		stored = sealGCM(packed, key)
@@ -106,12 +115,17 @@ func (r Ref) OpenForeign(stored []byte, size int) ([]byte, error) {
 }
 
 func (r Ref) decode(s Scheme, stored []byte, size int) ([]byte, error) {
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	if len(stored) > len(*buf) {
+		*buf = make([]byte, len(stored))
+	}
 	var packed []byte
 	var err error
 	if s == GCM {
-		packed, err = openGCM(stored, r.Key)
+		packed, err = openGCM(*buf, stored, r.Key)
 	} else {
-		packed, err = openXXTEA(stored, r.Key)
+		packed, err = openXXTEA(*buf, stored, r.Key)
 	}
 	if err != nil {
 		return nil, errs.E(errs.Invalid, "chunk %s: %w", r.ID, err)

@@ -25,7 +25,8 @@ func sealGCM(packed []byte, key string) []byte {
 	return a.Seal(nil, []byte(key)[:nonceSize], packed, nil)
 }
 
-func openGCM(stored []byte, key string) ([]byte, error) {
+// openGCM decrypts into buf, and returns a part of it.
+func openGCM(buf, stored []byte, key string) ([]byte, error) {
 	if len(key) != 32 {
 		return nil, fmt.Errorf("its key has %d bytes, not 32", len(key))
 	}
@@ -33,5 +34,5 @@ func openGCM(stored []byte, key string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.Open(nil, []byte(key)[:nonceSize], stored, nil)
+	return a.Open(buf[:0], []byte(key)[:nonceSize], stored, nil)
 }
