@@ -38,7 +38,7 @@ build: ## build the programs into bin/
 	@$(MAKE) --no-print-directory programs
 
 programs: bin/buoy-reaper bin/buoy-init
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/buoyd ./cmd/buoy
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/buoyd ./cmd/buoy ./cmd/buoy-flist
 	CGO_ENABLED=1 $(GO) build -trimpath -tags $(SHIM_TAGS) -ldflags '$(SHIM_LD)' -o bin/ ./cmd/buoy-shim
 
 bin/buoy-reaper: $(wildcard container/reaper/*.[ch]) Makefile
@@ -83,7 +83,7 @@ bench: ## measure starts, memory and idle cost beside other runtimes, as root
 install: build ## copy the programs below PREFIX (/usr/local)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(LIBEXEC)
 	install -m 755 bin/buoyd bin/buoy $(DESTDIR)$(PREFIX)/bin/
-	install -m 755 bin/buoy-shim bin/buoy-reaper bin/buoy-init $(DESTDIR)$(LIBEXEC)/
+	install -m 755 bin/buoy-shim bin/buoy-reaper bin/buoy-init bin/buoy-flist $(DESTDIR)$(LIBEXEC)/
 
 clean: ## remove bin/ and what a killed "make run" left behind
 	@scripts/run --reset

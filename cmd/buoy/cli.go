@@ -64,7 +64,7 @@ Exit codes: the container's own for run and exec; 125 when buoy itself fails,
 		c.stopCommand(), c.startCommand(), c.restartCommand(), c.rmCommand(),
 		c.updateCommand(), c.bridgesCommand(),
 		c.imagesCommand(), c.pullCommand(), c.rmiCommand(),
-		c.nodesCommand(), c.versionCommand(), c.resetCommand(),
+		c.nodesCommand(), c.versionCommand(), c.resetCommand(), c.flistCommand(),
 	)
 	return root
 }

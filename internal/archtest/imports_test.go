@@ -31,7 +31,8 @@ var allowed = []struct {
 
 	{"node/state", []string{"internal/..."}},
 	{"node/inventory", []string{"internal/..."}},
-	{"node", []string{"container", "container/shimapi", "netcfg/...", "images/...", "node/state", "node/inventory", "internal/..."}},
+	{"node/lazy", []string{"container/shimapi", "flist/flistapi", "internal/..."}},
+	{"node", []string{"container", "container/shimapi", "netcfg/...", "images/...", "flist/flistapi", "node/...", "internal/..."}},
 
 	// Dialects know neither each other nor a store.
 	{"api", []string{"internal/..."}},
@@ -41,6 +42,7 @@ var allowed = []struct {
 	{"sdk/go/...", nil}, // others import it: it brings nothing along
 	{"cmd/buoy", []string{"sdk/go/...", "internal/..."}},
 	{"cmd/buoy-shim", []string{"container/shim", "internal/..."}},
+	{"cmd/buoy-flist", []string{"flist/...", "images/...", "internal/..."}},
 	{"cmd/buoyd", []string{"..."}}, // wires all of it
 
 	{"bench/...", []string{"sdk/go/...", "container/shimapi", "netcfg", "internal/..."}},
@@ -96,10 +98,11 @@ var linked = []struct {
 	{"github.com/miekg/dns", []string{"cmd/buoyd"}, "only buoyd is asked for names"},
 	{"github.com/containernetworking/cni", []string{"cmd/buoyd"}, "only buoyd connects containers"},
 	{"github.com/insomniacslk/dhcp", []string{"cmd/buoyd"}, "only buoyd connects containers"},
-	{"modernc.org/sqlite", []string{"cmd/buoyd"}, "it is paid at every container start and every call of the CLI"},
+	{"modernc.org/sqlite", []string{"cmd/buoyd", "cmd/buoy-flist"}, "it is paid at every container start and every call of the CLI"},
 	{"github.com/go-chi/chi", []string{"cmd/buoyd"}, "only buoyd serves HTTP"},
 	{"github.com/prometheus/client_golang", []string{"cmd/buoyd"}, "only buoyd serves HTTP"},
-	{"github.com/google/go-containerregistry", []string{"cmd/buoyd"}, "only buoyd pulls images"},
+	{"github.com/google/go-containerregistry", []string{"cmd/buoyd", "cmd/buoy-flist"}, "only buoyd pulls images, and buoy-flist to pack them"},
+	{"github.com/hanwen/go-fuse", []string{"cmd/buoy-flist"}, "only buoy-flist serves file systems"},
 	{"github.com/spf13/cobra", []string{"cmd/buoy", "cmd/buoyd"}, "its start is paid at every container start"},
 }
 

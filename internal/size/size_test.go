@@ -1,0 +1,19 @@
+package size
+
+import "testing"
+
+func TestParse(t *testing.T) {
+	for text, want := range map[string]int64{
+		"0": 0, "1048576": 1 << 20, "64Mi": 64 << 20, "64MiB": 64 << 20, "64m": 64 << 20, "64MB": 64 << 20, "1g": 1 << 30,
+		"1.5G": 3 << 29, "2T": 2 << 40, "1p": 1 << 50, "10b": 10, "0.5k": 512, "512kb": 512 << 10,
+	} {
+		if got, err := Parse(text); got != want || err != nil {
+			t.Errorf("Parse(%s) = %d, %v; want %d", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "m", "-1", "1x", "5i", "5ib", "1e3", "1.2.3", "9999999999t", "0x10", "1/2", ".", "inf", "1 m"} {
+		if got, err := Parse(text); err == nil {
+			t.Errorf("Parse(%q) = %d, want an error", text, got)
+		}
+	}
+}
