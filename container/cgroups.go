@@ -29,6 +29,12 @@ func (r *Runtime) place(shim int) error {
 	} else if reaper != 0 {
 		pids = []int{reaper, shim}
 	}
+	return r.Beside(pids...)
+}
+
+// Beside moves processes of ours that outlive us out of our cgroup, into the
+// shim's.
+func (r *Runtime) Beside(pids ...int) error {
 	roots, err := cgroupRoots()
 	if err != nil {
 		return err
@@ -43,7 +49,7 @@ func (r *Runtime) place(shim int) error {
 		}
 		for _, pid := range pids {
 			if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), strconv.AppendInt(nil, int64(pid), 10), 0); err != nil {
-				return fmt.Errorf("move buoy-shim to its cgroup: %w", err)
+				return fmt.Errorf("move process %d to the shim's cgroup: %w", pid, err)
 			}
 		}
 	}

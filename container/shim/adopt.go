@@ -33,6 +33,7 @@ func (s *Server) adopt(ctx context.Context, kept map[string]int) error {
 		}
 		s.adoptOne(ctx, c, kept)
 	}
+	s.adoptFuse(kept)
 	s.dropUnknown(kept)
 	s.removeUnknown()
 	return nil

@@ -127,6 +127,12 @@ func (s *Server) call(ctx context.Context, req shimapi.Request) (any, error) {
 		return s.list(), nil
 	case shimapi.OpForget:
 		return arg(req, noReply(s.forget))
+	case shimapi.OpMount:
+		return arg(req, s.fuseMount)
+	case shimapi.OpUnmount:
+		return arg(req, noReply(s.fuseUnmount))
+	case shimapi.OpMounts:
+		return s.fuseList()
 	case shimapi.OpQuit:
 		return nil, s.quit(ctx)
 	case shimapi.OpWatch: // answer has taken it

@@ -52,6 +52,7 @@ type Server struct {
 	init   *os.File // buoy-init, sealed
 	boot   string
 	work   atomic.Uint64 // counts calls that left garbage
+	fuse   fuseMounts
 
 	mu         sync.Mutex // guards containers, quitting
 	containers map[string]*container
@@ -74,6 +75,7 @@ func New(cfg Config) (*Server, error) {
 		warmer:     newWarmer(),
 		boot:       bootID(),
 		containers: map[string]*container{},
+		fuse:       fuseMounts{fd: map[string]int{}},
 	}, nil
 }
 
@@ -165,8 +167,11 @@ func (s *Server) lcDir() string { return filepath.Join(s.cfg.RunDir, "lc") }
 
 // removeTraces is the end of an orderly Quit.
 func (s *Server) removeTraces() error {
+	if err := s.fuseClear(); err != nil {
+		return err
+	}
 	var err error
-	for _, name := range []string{"shim.sock", "logmark", "shim", "lc", "shim.lock"} {
+	for _, name := range []string{"shim.sock", "logmark", "shim", "lc", "flists", "shim.lock"} {
 		err = errors.Join(err, os.RemoveAll(filepath.Join(s.cfg.RunDir, name)))
 	}
 	return err

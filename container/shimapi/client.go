@@ -95,6 +95,24 @@ func (c *Client) Forget(ctx context.Context, id, job string) error {
 	return c.call(ctx, OpForget, JobRef{id, job}, nil)
 }
 
+// Mount makes a FUSE file system that nobody serves yet, or returns the one with this id if it is there: it outlives the shim
+// and whoever serves it. Conflict: it is there in another directory.
+func (c *Client) Mount(ctx context.Context, id, dir string) (m Mount, err error) {
+	return m, c.call(ctx, OpMount, MountRequest{id, dir}, &m)
+}
+
+// Unmount removes a FUSE file system. Containers whose roots are above it go on, unless force cuts them off. Absent is fine.
+func (c *Client) Unmount(ctx context.Context, id string, force bool) error {
+	return c.call(ctx, OpUnmount, UnmountRequest{id, force}, nil)
+}
+
+// Mounts is all FUSE file systems that were made by Mount, sorted by id.
+func (c *Client) Mounts(ctx context.Context) (l []Mount, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, answerLimit, errors.New("it does not answer"))
+	defer cancel()
+	return l, c.call(ctx, OpMounts, nil, &l)
+}
+
 // Quit ends the shim and its reaper. Conflict: containers are left.
 func (c *Client) Quit(ctx context.Context) error { return c.call(ctx, OpQuit, nil, nil) }
 

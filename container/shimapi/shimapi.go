@@ -18,7 +18,7 @@ import (
 
 // Version is raised when a message changes its meaning. A daemon that meets an
 // older shim replaces it; running containers do not notice.
-const Version = 1
+const Version = 2
 
 // Op names a call.
 type Op string
@@ -36,6 +36,9 @@ const (
 	OpList    Op = "list"    // nothing → []Container
 	OpForget  Op = "forget"  // JobRef → nothing
 	OpWatch   Op = "watch"   // nothing → a stream of Event
+	OpMount   Op = "mount"   // MountRequest → Mount
+	OpUnmount Op = "unmount" // UnmountRequest → nothing
+	OpMounts  Op = "mounts"  // nothing → []Mount
 	OpQuit    Op = "quit"    // nothing → nothing; the shim and its reaper end if no container is left, else Conflict
 )
 
@@ -98,6 +101,30 @@ type RunRequest struct {
 	Init    bool   `json:"init,omitempty"`    // buoy-init is PID 1; Process.Args, if any, is its child
 	Hold    bool   `json:"hold,omitempty"`    // everything but the last exec, which waits for Release
 	Log     Log    `json:"log"`
+}
+
+// MountRequest makes a FUSE file system at Dir, in the shim's private mount namespace.
+type MountRequest struct {
+	ID  string `json:"id"`
+	Dir string `json:"dir"` // absolute; made if it is not there, removed by Unmount
+}
+
+// UnmountRequest removes one.
+type UnmountRequest struct {
+	ID string `json:"id"`
+	// Force ends the connection: whoever waits for its server gets an error. Without it, roots above the mount go on.
+	Force bool `json:"force,omitempty"`
+}
+
+// Mount is a FUSE file system. Whoever serves it copies descriptor FD of process PID (pidfd_getfd).
+type Mount struct {
+	ID   string `json:"id"`
+	Dir  string `json:"dir"`
+	PID  int    `json:"pid"`
+	FD   int    `json:"fd"`
+	Conn uint32 `json:"conn"` // its name in /sys/fs/fuse/connections
+	// Waiting is how many requests have no answer yet; -1: the machine does not tell.
+	Waiting int `json:"waiting"`
 }
 
 // Ref names a container.
