@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -45,15 +46,17 @@ func (s *Store) drop(ref string, judged *record) (g grave, ok bool, err error) {
 		return g, ok, err
 	}
 	g, err = s.collect(rec.Parts)
-	return g, true, err
+	n, ferr := s.dropFlist(rec.Image.Flist)
+	g.bytes += n
+	return g, true, errors.Join(err, ferr)
 }
 
-// Prune forgets every image for which keep is false (nil keeps all), then deletes what nobody uses: layers without an
-// image, a hold or a pull, and downloads that no running pull would resume. freed is in bytes.
+// Prune forgets every image that is not pinned and for which keep is false (nil keeps all), then deletes what nobody uses:
+// layers and flists without an image, a hold or a pull. Downloads stay to be resumed. freed is in bytes.
 func (s *Store) Prune(ctx context.Context, keep func(Image) bool) (freed int64, err error) {
 	if keep != nil {
 		for ref, r := range s.images.Load().byRef {
-			if keep(r.Image) {
+			if r.Image.Pinned || keep(r.Image) {
 				continue
 			}
 			if err := ctx.Err(); err != nil {
@@ -68,14 +71,15 @@ func (s *Store) Prune(ctx context.Context, keep func(Image) bool) (freed int64, 
 	}
 	g, err := s.pruneLayers()
 	freed += g.bytes
+	if err == nil {
+		var n int64
+		n, err = s.pruneFlists()
+		freed += n
+	}
 	if err = errors.Join(err, g.empty()); err != nil {
 		return freed, fmt.Errorf("prune layers: %w", err)
 	}
-	n, err := s.pruneParts()
-	if err != nil {
-		err = fmt.Errorf("prune downloads: %w", err)
-	}
-	return freed + n, err
+	return freed, nil
 }
 
 // pruneLayers buries all unused layers, known or not.
@@ -170,14 +174,20 @@ func (s *Store) Hold(img Image) (release func()) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, id := range img.Layers {
+	ids := slices.Clone(img.Layers)
+	if img.Flist != "" {
+		ids = append(ids, img.Flist)
+	}
+	for _, id := range ids {
 		s.held[id]++
 	}
-	return sync.OnceFunc(func() { s.release(img.Layers) })
+	s.used[img.Ref] = time.Now()
+	return sync.OnceFunc(func() { s.release(img.Ref, ids, img.Flist) })
 }
 
-func (s *Store) release(ids []string) {
+func (s *Store) release(ref string, ids []string, flist string) {
 	s.mu.Lock()
+	s.used[ref] = time.Now()
 	free := map[string]bool{}
 	for _, id := range ids {
 		if s.held[id]--; s.held[id] <= 0 {
@@ -193,19 +203,19 @@ func (s *Store) release(ids []string) {
 	}
 	s.mu.Unlock()
 	users := s.images.Load().users()
-	for _, p := range parts {
-		if users[p.Key] == 0 { // the rare case; the usual release touches no disk and waits for nobody
-			s.discard(parts)
-			return
-		}
+	idle := func(p stored) bool { return users[p.Key] == 0 }
+	if slices.ContainsFunc(parts, idle) || free[flist] && users[flist] == 0 { // rare; the usual release touches no disk
+		s.discard(parts, flist)
 	}
 }
 
 // discard is collect and delete for callers that have nobody to tell about a failure.
-func (s *Store) discard(parts []stored) {
+func (s *Store) discard(parts []stored, flist string) {
 	s.disk.Lock()
 	g, err := s.collect(parts)
+	_, ferr := s.dropFlist(flist)
 	s.disk.Unlock()
+	err = errors.Join(err, ferr)
 	if err = errors.Join(err, g.empty()); err != nil {
 		s.log.Warn("unused layers stay until the next prune", "error", err)
 	}
@@ -235,28 +245,6 @@ const partSuffix, partMetaSuffix = ".part", ".part.json"
 
 func isPart(name string) bool {
 	return strings.HasSuffix(name, partSuffix) || strings.HasSuffix(name, partMetaSuffix)
-}
-
-// pruneParts deletes partial downloads while no pull runs at all.
-func (s *Store) pruneParts() (freed int64, err error) {
-	if len(s.pulls.active()) > 0 {
-		return 0, nil
-	}
-	names, err := os.ReadDir(s.tmpDir())
-	if err != nil {
-		return 0, err
-	}
-	for _, n := range names {
-		st, err := n.Info()
-		if err != nil || !isPart(n.Name()) {
-			continue
-		}
-		if err := os.Remove(filepath.Join(s.tmpDir(), n.Name())); err != nil {
-			return freed, err
-		}
-		freed += st.Size()
-	}
-	return freed, nil
 }
 
 // removeTree is RemoveAll that also gets into folders whose mode keeps their owner out, as layers may have.

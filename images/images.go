@@ -1,11 +1,14 @@
 // Package images keeps root filesystems at rest: it pulls OCI images from
 // registries, layouts and archives, unpacks their layers once, shares them
-// between images, and throws away what nobody uses.
+// between images, and throws away what nobody uses. Of flists it keeps the
+// metadata, and the complete layer once somebody has made it; it does not read
+// them.
 //
 // Below Config.Dir:
 //
 //	layers/<id>       one unpacked layer, whole or not there; id is short so that 120 lower dirs fit into mount options
 //	layers/<id>.json  which content it is (full digest), written before the folder gets its name
+//	flists/<sha256>   one flist: names and the like, its contents are elsewhere
 //	refs/<hash>.json  one reference: image, config, layers, what the source said
 //	tmp/              downloads that can be resumed, unpacking in progress, deletions in progress
 //
@@ -41,7 +44,14 @@ type Config struct {
 	Mirrors   map[string][]string // registry host → mirrors tried first, in order; "host[:port][/prefix]"
 	PlainHTTP []string            // registry hosts ("host" or "host:port") allowed without TLS; loopback always is
 	Parallel  int                 // layer downloads at once; 0: 3
-	Log       *slog.Logger        // nil: no log
+	Hub       string              // base of hub:USER/NAME; empty: DefaultHub
+	// Inspect says what an flist is, or refuses it. It is asked once for each flist that comes. Nil: flists are refused.
+	Inspect func(ctx context.Context, file string) (RunConfig, FlistInfo, error)
+	// Once the file system is fuller than GCHigh percent, images that nothing needs are removed until it is at GCLow. 0: never.
+	GCHigh, GCLow int
+	Reserve       int64        // bytes of the file system that pulls leave free
+	Policy        string       // file that says which images may be used, see package signature; empty: all
+	Log           *slog.Logger // nil: no log
 }
 
 // Store is the images of one node. All methods may be called at once.
@@ -50,15 +60,20 @@ type Store struct {
 	platform v1.Platform
 	log      *slog.Logger
 	tune     tuning
+	policy   policyFile
 
 	images atomic.Pointer[catalog] // what Resolve and List read; replaced whole under disk
 
 	disk sync.Mutex // serialises changes of names in Dir/layers and Dir/refs; held during small writes
 
-	mu     sync.Mutex        // guards the three maps below; nothing slow under it
-	layers map[string]stored // complete layers by key
-	held   map[string]int    // holds by layer id
-	pinned map[string]int    // running pulls by layer key
+	inUse      atomic.Pointer[func(ref, digest string) bool] // see Protect
+	collecting sync.Mutex                                    // held by the one collection that runs
+
+	mu     sync.Mutex           // guards the maps below; nothing slow under it
+	used   map[string]time.Time // last uses by reference that are not recorded yet
+	layers map[string]stored    // complete layers by key
+	held   map[string]int       // holds by layer id, and by Image.Flist
+	pinned map[string]int       // running pulls by layer key, and by Image.Flist
 
 	pulls   flights[Image]  // by reference
 	unpacks flights[stored] // by layer key
@@ -78,8 +93,14 @@ type Image struct {
 	// Base and Layers are the overlay's lower dirs, top first, relative to Base. A directory: Base "", Layers its path.
 	Base   string
 	Layers []string
+	// Flist is the metadata of an flist, relative to Base. Its Layers are empty until it has been materialised.
+	Flist  string     `json:",omitempty"`
+	About  *FlistInfo `json:",omitempty"` // of flists only
 	Config RunConfig
 	Size   int64 // bytes of all layers unpacked, those shared with other images too; 0 for directories
+	Pinned bool  `json:",omitempty"` // never removed but by Remove
+	// SignedBy is the key whose signature was checked for the policy, as "sha256:" and the digest of the key.
+	SignedBy string `json:",omitempty"`
 	// Created is the maker's claim, Pulled when this content came to this node.
 	Created, Pulled time.Time
 }
@@ -115,16 +136,19 @@ type tuning struct {
 	maxWait   time.Duration // longest single wait, also the longest Retry-After that is obeyed
 	stall     time.Duration // a transfer without a byte for so long is dropped and resumed
 	dial      time.Duration
+	minAge    time.Duration // since the last use, before which nothing is removed to make room
 	keepParts time.Duration // age at which a partial download is no longer resumed
 	maxURL    int64         // largest archive fetched from a URL
+	maxFlist  int64         // largest flist
 }
 
 // Numbers: 6 attempts with 0.5 s doubling are 15.5 s of waiting, enough for a link that flaps, short enough for a person
-// who waits for an answer; a stall of 60 s is what curl and dockerd's proxies use; week as asked for by small disks.
+// who waits for an answer; a stall of 60 s is what curl and dockerd's proxies use; week as asked for by small disks;
+// 2 minutes is kubelet's age, long enough from a pull to the start it was for; the largest flist known, of 30,370 files, has 2 MB.
 func defaultTuning() tuning {
 	return tuning{
 		attempts: 6, backoff: 500 * time.Millisecond, maxWait: 2 * time.Minute, stall: time.Minute,
-		dial: 15 * time.Second, keepParts: 7 * 24 * time.Hour, maxURL: 64 << 30,
+		dial: 15 * time.Second, minAge: 2 * time.Minute, keepParts: 7 * 24 * time.Hour, maxURL: 64 << 30, maxFlist: 1 << 30,
 	}
 }
 
@@ -139,17 +163,25 @@ func Open(cfg Config) (*Store, error) {
 		return nil, fmt.Errorf("open image store: %w", err)
 	}
 	cfg.Dir = dir
+	if cfg.GCHigh < 0 || cfg.GCHigh > 100 || cfg.GCLow < 0 || cfg.GCLow > cfg.GCHigh || cfg.Reserve < 0 {
+		return nil, errs.E(errs.Invalid, "images: GCHigh %d and GCLow %d are not percentages, the greater first, or Reserve %d is negative", cfg.GCHigh, cfg.GCLow, cfg.Reserve)
+	}
 	platform, err := parsePlatform(cfg.Platform)
 	if err != nil {
 		return nil, err
 	}
+	cfg.Hub = cmp.Or(cfg.Hub, DefaultHub)
 	parallel := cmp.Or(max(cfg.Parallel, 0), 3)
 	s := &Store{
 		cfg: cfg, platform: platform, log: cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)), tune: defaultTuning(),
-		layers: map[string]stored{}, held: map[string]int{}, pinned: map[string]int{},
+		policy: policyFile{path: cfg.Policy},
+		used:   map[string]time.Time{}, layers: map[string]stored{}, held: map[string]int{}, pinned: map[string]int{},
 		downloading: make(chan struct{}, parallel), unpacking: make(chan struct{}, parallel),
 	}
-	for _, d := range []string{s.layersDir(), s.refsDir(), s.tmpDir()} {
+	if _, err := s.policy.load(); err != nil {
+		return nil, err
+	}
+	for _, d := range []string{s.layersDir(), s.flistsDir(), s.refsDir(), s.tmpDir()} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, fmt.Errorf("open image store: %w", err)
 		}

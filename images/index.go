@@ -22,19 +22,35 @@ const recordVersion = 1
 // record is one file of Dir/refs.
 type record struct {
 	Version int
-	Image   Image    // without Base and Layers, which follow from Parts
+	Image   Image    // without Base, Layers and Flist, which follow from Parts and Digest
 	Parts   []stored // layers, top first
 	// Manifest is the digest of this platform's manifest; it differs from Image.Digest behind a manifest list.
 	Manifest string    `json:",omitempty"`
+	FileSize int64     `json:",omitempty"` // of an flist
 	Platform string    `json:",omitempty"` // the manifest was chosen for
 	ETag     string    `json:",omitempty"` // of a URL
 	Modified string    `json:",omitempty"` // Last-Modified of a URL
+	MD5      string    `json:",omitempty"` // of an flist, as its companion at a URL says it
 	Stamp    fileStamp `json:",omitzero"`  // of a local file
+	Used     time.Time `json:",omitzero"`  // see Store.use
 }
 
 func newRecord(r Reference, digest, platform string, parts []stored) *record {
-	img := Image{Ref: r.text, Digest: digest, Pulled: time.Now().UTC().Truncate(time.Second)}
+	img := Image{Ref: r.text, Digest: digest, Pulled: now()}
 	return &record{Image: img, Parts: parts, Platform: platform}
+}
+
+func now() time.Time { return time.Now().UTC().Truncate(time.Second) }
+
+// keys is what r needs, as pin takes it.
+func (r *record) keys() (all []string) {
+	for _, p := range r.Parts {
+		all = append(all, p.Key)
+	}
+	if r.isFlist() {
+		all = append(all, flistName(r.Image.Digest))
+	}
+	return all
 }
 
 // fileStamp tells whether a local archive was changed.
@@ -73,10 +89,13 @@ func (c *catalog) find(ref Reference) (*record, bool) {
 	return r, ok
 }
 
-// users counts the images that need each layer key.
+// users counts the images that need each layer key, and each flist.
 func (c *catalog) users() map[string]int {
 	n := map[string]int{}
 	for _, r := range c.byRef {
+		if r.isFlist() {
+			n[r.Image.Flist]++
+		}
 		for _, p := range r.Parts {
 			n[p.Key]++
 		}
@@ -144,8 +163,15 @@ func readRecord(path string) (*record, error) {
 	if r.Version > recordVersion {
 		return nil, errs.E(errs.Conflict, "image index is from a newer buoyd (v%d); install it or run \"buoy reset\"", r.Version)
 	}
-	if r.Version < 1 || r.Image.Ref == "" || len(r.Parts) == 0 {
+	if r.Version < 1 || r.Image.Ref == "" || len(r.Parts) == 0 && !r.isFlist() {
 		return nil, errors.New("fields are missing")
+	}
+	ref, err := ParseRef(r.Image.Ref)
+	if err != nil {
+		return nil, err
+	}
+	if (ref.Kind == Flist) != r.isFlist() || r.isFlist() && !validDigest(r.Image.Digest) {
+		return nil, errors.New("it is not clear whether it is an flist")
 	}
 	for _, p := range r.Parts {
 		if p.Key == "" || !filepath.IsLocal(p.ID) || strings.Contains(p.ID, "/") {
@@ -155,8 +181,19 @@ func readRecord(path string) (*record, error) {
 	return r, nil
 }
 
-// adopt completes r from disk; false if a layer is gone.
+// adopt completes r from disk; false if a layer is gone. An flist can do without.
 func (s *Store) adopt(r *record) bool {
+	if r.isFlist() {
+		return s.adoptFlist(r)
+	}
+	if !s.adoptParts(r) {
+		return false
+	}
+	s.place(r)
+	return true
+}
+
+func (s *Store) adoptParts(r *record) bool {
 	for _, p := range r.Parts {
 		have, ok := s.layers[p.Key]
 		if ok && have.ID == p.ID {
@@ -173,13 +210,15 @@ func (s *Store) adopt(r *record) bool {
 		}
 		s.layers[p.Key] = p
 	}
-	s.place(r)
 	return true
 }
 
 // place fills in what follows from where the store is.
 func (s *Store) place(r *record) {
-	r.Image.Base, r.Image.Layers, r.Image.Size = s.layersDir(), nil, 0
+	r.Image.Base, r.Image.Layers, r.Image.Size = s.layersDir(), nil, r.FileSize
+	if r.isFlist() {
+		r.Image.Flist = flistName(r.Image.Digest)
+	}
 	hidden := false
 	for _, p := range r.Parts {
 		r.Image.Size += p.Bytes
@@ -195,39 +234,73 @@ func (s *Store) place(r *record) {
 func (s *Store) commit(r *record) (Image, error) {
 	r.Version = recordVersion
 	s.place(r)
-	plain := *r
-	plain.Image.Base, plain.Image.Layers = "", nil
-	data, err := json.Marshal(plain)
-	if err != nil {
-		return Image{}, err
-	}
-	was, err := s.put(r, data)
+	was, err := s.put(r)
 	if err != nil {
 		return Image{}, fmt.Errorf("record image %q: %w", r.Image.Ref, err)
 	}
 	if was != nil {
-		s.discard(was.Parts)
+		s.discard(was.Parts, was.Image.Flist)
 	}
 	return r.Image, nil
 }
 
-func (s *Store) put(r *record, data []byte) (was *record, err error) {
+func (s *Store) put(r *record) (was *record, err error) {
 	s.disk.Lock()
 	defer s.disk.Unlock()
 	if err := s.missing(r); err != nil {
 		return nil, err
 	}
-	if err := atomicfile.Write(s.refFile(r.Image.Ref), data, 0o600); err != nil {
-		return nil, err
+	was = s.images.Load().byRef[r.Image.Ref]
+	r.Image.Pinned, r.Used = false, time.Time{}
+	if was != nil {
+		r.Image.Pinned, r.Used = was.Image.Pinned, was.Used
 	}
-	old := s.images.Load()
-	recs := maps.Clone(old.byRef)
+	return was, s.write(r)
+}
+
+// amend changes what is recorded about a reference: f gets a copy, and says whether it changed it. Nobody's layers are
+// dropped by it.
+func (s *Store) amend(ref string, f func(*record) bool) error {
+	s.disk.Lock()
+	defer s.disk.Unlock()
+	was, ok := s.images.Load().byRef[ref]
+	if !ok {
+		return errs.E(errs.NotFound, "image %q is not on this node", ref)
+	}
+	r := *was
+	if !f(&r) {
+		return nil
+	}
+	s.place(&r)
+	if err := s.write(&r); err != nil {
+		return fmt.Errorf("record image %q: %w", ref, err)
+	}
+	return nil
+}
+
+// write makes r what is known of its reference. s.disk is held.
+func (s *Store) write(r *record) error {
+	plain := *r
+	plain.Image.Base, plain.Image.Layers, plain.Image.Flist = "", nil, ""
+	data, err := json.Marshal(plain)
+	if err != nil {
+		return err
+	}
+	if err := atomicfile.Write(s.refFile(r.Image.Ref), data, 0o600); err != nil {
+		return err
+	}
+	recs := maps.Clone(s.images.Load().byRef)
 	recs[r.Image.Ref] = r
 	s.images.Store(newCatalog(recs))
-	return old.byRef[r.Image.Ref], nil
+	return nil
 }
 
 func (s *Store) missing(r *record) error {
+	if r.isFlist() {
+		if _, err := os.Stat(s.flistFile(flistName(r.Image.Digest))); err != nil {
+			return errs.E(errs.Internal, "flist %s is gone", r.Image.Digest)
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range r.Parts {

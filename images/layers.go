@@ -20,7 +20,7 @@ import (
 // stored is a complete layer: the folder Dir/layers/ID and the file ID.json.
 type stored struct {
 	// Key is the whole identity: the DiffID of an OCI layer, or "rootfs-" and the sha256 of an archive file, because an
-	// archive is unpacked by other rules (no whiteouts).
+	// archive is unpacked by other rules (no whiteouts), or "flist:", the sha256 of an flist and how it was unpacked.
 	Key     string
 	ID      string
 	Bytes   int64
@@ -123,6 +123,11 @@ func (s *Store) build(ctx context.Context, key string, fill unpackInto) (l store
 	case <-ctx.Done():
 		return l, context.Cause(ctx)
 	}
+	return s.make(ctx, key, fill)
+}
+
+// make is build for what may take its time without keeping others from unpacking.
+func (s *Store) make(ctx context.Context, key string, fill unpackInto) (l stored, err error) {
 	var undo cleanup.Stack
 	defer undo.Unwind(&err)
 	dir, err := os.MkdirTemp(s.tmpDir(), "layer-*")
@@ -173,16 +178,19 @@ func (s *Store) install(dir string, l stored) (_ stored, err error) {
 
 // freeID is the shortest name for key that nothing else has. s.disk is held.
 func (s *Store) freeID(key string) (string, error) {
-	text, isRootfs := strings.CutPrefix(key, rootfsPrefix)
-	hex, ok := strings.CutPrefix(text, "sha256:")
-	if !ok || len(hex) != 64 {
+	text, kind := key, ""
+	for prefix, letter := range map[string]string{rootfsPrefix: "r", flistPrefix: "f"} {
+		if rest, ok := strings.CutPrefix(key, prefix); ok {
+			text, kind = rest, letter
+		}
+	}
+	text, _, _ = strings.Cut(text, "+")
+	if !validDigest(text) {
 		return "", errs.E(errs.Invalid, "layer digest %q is not sha256", text)
 	}
+	hex := text[len("sha256:"):]
 	for n := idLen; n <= len(hex); n += 4 {
-		id := hex[:n]
-		if isRootfs {
-			id = "r" + id
-		}
+		id := kind + hex[:n]
 		if _, err := os.Lstat(filepath.Join(s.layersDir(), id)); errors.Is(err, os.ErrNotExist) {
 			return id, nil
 		} else if err != nil {

@@ -15,6 +15,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/buoy-edge/buoy/images/signature"
 	"github.com/buoy-edge/buoy/internal/errs"
 )
 
@@ -59,13 +60,17 @@ type layoutContent struct {
 	files files
 }
 
-func (s *Store) pullLayout(ctx context.Context, r Reference, emit func(Progress)) (Image, error) {
+func (s *Store) pullLayout(ctx context.Context, r Reference, rule signature.Rule, emit func(Progress)) (Image, error) {
 	root, err := os.OpenRoot(r.Path)
 	if err != nil {
 		return Image{}, errLocal(r, err)
 	}
 	defer func() { _ = root.Close() }() // only read
-	return s.takeLayout(ctx, r, rootFiles{root}, "", emit, nil)
+	key, err := signedLayout(r, rule, rootFiles{root})
+	if err != nil {
+		return Image{}, fmt.Errorf("image %q: %w", r, err)
+	}
+	return s.takeLayout(ctx, r, rootFiles{root}, "", emit, func(rec *record) { rec.Image.SignedBy = key })
 }
 
 // takeLayout brings the image r names out of a layout. digest is the image's if not that of the manifest.
@@ -85,7 +90,11 @@ func (s *Store) takeLayout(ctx context.Context, r Reference, f files, digest str
 	if digest == "" {
 		digest = top.Digest.String()
 		if rec, ok := s.known(r, digest); ok {
-			return rec.Image, nil
+			same := *rec
+			if fix(&same); same.Image.SignedBy == rec.Image.SignedBy {
+				return rec.Image, nil
+			}
+			return s.commit(&same)
 		}
 	}
 	raw, err := src.manifest(ctx, top)

@@ -15,11 +15,12 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/buoy-edge/buoy/images/layer"
+	"github.com/buoy-edge/buoy/images/signature"
 	"github.com/buoy-edge/buoy/internal/errs"
 )
 
 // pullFile brings in a local archive, or accepts a directory.
-func (s *Store) pullFile(ctx context.Context, r Reference, emit func(Progress)) (Image, error) {
+func (s *Store) pullFile(ctx context.Context, r Reference, rule signature.Rule, emit func(Progress)) (Image, error) {
 	st, err := os.Stat(r.Path)
 	if err != nil {
 		return Image{}, errLocal(r, err)
@@ -28,13 +29,16 @@ func (s *Store) pullFile(ctx context.Context, r Reference, emit func(Progress)) 
 		if r.Kind != Path {
 			return Image{}, errs.E(errs.Invalid, "image %q is a directory; an OCI layout is written oci:%s", r, r.Path)
 		}
+		if err := meets(rule, directory(r)); err != nil {
+			return Image{}, err
+		}
 		return directory(r), s.forgetArchive(r)
 	}
 	if !st.Mode().IsRegular() {
 		return Image{}, errs.E(errs.Invalid, "image %q is neither a regular file nor a directory", r)
 	}
 	stamp := stampOf(st)
-	if rec, ok := s.known(r, ""); ok && rec.Stamp.equal(stamp) {
+	if rec, ok := s.known(r, ""); ok && rec.Stamp.equal(stamp) && meets(rule, rec.Image) == nil {
 		return rec.Image, nil
 	}
 	f, err := os.Open(r.Path)
@@ -46,7 +50,11 @@ func (s *Store) pullFile(ctx context.Context, r Reference, emit func(Progress)) 
 	if err != nil {
 		return Image{}, errLocal(r, err)
 	}
-	fix := func(rec *record) { rec.Stamp = stamp }
+	key, err := signedBlob(rule, digest, st.Size(), f, func() ([]byte, error) { return signatureFile(r.Path + ".sig") })
+	if err != nil {
+		return Image{}, fmt.Errorf("image %q: %w", r, err)
+	}
+	fix := func(rec *record) { rec.Stamp, rec.Image.SignedBy = stamp, key }
 	if rec, ok := s.known(r, digest); ok { // touched only
 		same := *rec
 		fix(&same)
@@ -120,6 +128,9 @@ func (s *Store) takeFile(ctx context.Context, r Reference, f file, n int64, dige
 		case found == formDocker && r.Kind != OCIArchive:
 			return s.takeDocker(ctx, r, t, digest, emit, fix)
 		case t.has("index.json") && t.has("oci-layout") && r.Kind != DockerArchive:
+			if r.Kind == Registry { // an import, which is known by its manifest as pulled images are
+				digest = ""
+			}
 			return s.takeLayout(ctx, r, t, digest, emit, fix)
 		}
 		if packed { // read from the beginning again, uncompressed this time
@@ -149,10 +160,12 @@ func (s *Store) takeRootfs(ctx context.Context, r Reference, f file, n int64, ki
 	unpin := s.pin([]string{l.key})
 	defer unpin()
 	if _, ok := s.have(l.key); !ok {
-		if err := s.fits(n); err != nil { // unpacked it is not smaller
+		if err := s.fits(ctx, n); err != nil { // unpacked it is not smaller
 			return Image{}, err
 		}
 	}
+	ctx, unguard := s.guard(ctx)
+	defer unguard()
 	got, _, err := s.unpacks.do(ctx, l.key, emit, func(ctx context.Context, emit func(Progress)) (stored, error) {
 		if have, ok := s.have(l.key); ok {
 			return have, nil

@@ -8,21 +8,22 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"github.com/buoy-edge/buoy/images/layer"
 	"github.com/buoy-edge/buoy/internal/errs"
 )
 
-// Ensure is Resolve, and Pull when the image is not here.
+// Ensure is Resolve, and Pull when the image is not here. An image that the policy does not allow is refused.
 func (s *Store) Ensure(ctx context.Context, ref string) (Image, error) {
 	img, err := s.Resolve(ctx, ref)
 	if errors.Is(err, errs.NotFound) {
 		return s.Pull(ctx, ref, nil)
+	}
+	if err == nil {
+		err = s.Allowed(img)
 	}
 	return img, err
 }
@@ -41,6 +42,7 @@ func (s *Store) Pull(ctx context.Context, ref string, progress func(Progress)) (
 		named(Progress{Phase: PhaseResolve, Total: -1})
 		img, err := s.pull(ctx, r, named)
 		if err == nil {
+			s.use(r.text)
 			named(Progress{Phase: PhaseDone, Done: img.Size, Total: img.Size})
 		}
 		return img, err
@@ -48,19 +50,26 @@ func (s *Store) Pull(ctx context.Context, ref string, progress func(Progress)) (
 	if err != nil {
 		return Image{}, fmt.Errorf("pull: %w", s.explainSpace(err))
 	}
+	s.tidy(ctx)
 	return img, nil
 }
 
 func (s *Store) pull(ctx context.Context, r Reference, emit func(Progress)) (Image, error) {
+	rule, err := s.admit(r)
+	if err != nil {
+		return Image{}, err
+	}
 	switch r.Kind {
 	case Registry:
-		return s.pullRegistry(ctx, r, emit)
+		return s.pullRegistry(ctx, r, rule, emit)
 	case Layout:
-		return s.pullLayout(ctx, r, emit)
+		return s.pullLayout(ctx, r, rule, emit)
 	case URL:
-		return s.pullURL(ctx, r, emit)
+		return s.pullURL(ctx, r, rule, emit)
+	case Flist:
+		return s.pullFlist(ctx, r, rule, emit)
 	case OCIArchive, DockerArchive, Path:
-		return s.pullFile(ctx, r, emit)
+		return s.pullFile(ctx, r, rule, emit)
 	}
 	return Image{}, errs.E(errs.Invalid, "image %q: unknown kind of reference", r)
 }
@@ -86,9 +95,11 @@ func (s *Store) realise(ctx context.Context, r Reference, p *plan, emit func(Pro
 	}
 	unpin := s.pin(keys)
 	defer unpin()
-	if err := s.checkSpace(r.text, parts); err != nil {
+	if err := s.checkSpace(ctx, r.text, parts); err != nil {
 		return Image{}, err
 	}
+	ctx, unguard := s.guard(ctx)
+	defer unguard()
 	got := make([]stored, len(parts))
 	g, gctx := errgroup.WithContext(ctx)
 	for i, l := range slices.Backward(parts) { // lowest first: usually the one others share
@@ -192,7 +203,7 @@ func stepper(p Progress, emit func(Progress)) func(n int64) {
 
 // checkSpace refuses what cannot fit whatever it compresses to: unpacked, the missing layers take at least their
 // compressed size, and while the last one is unpacked its blob is there too.
-func (s *Store) checkSpace(ref string, parts []part) error {
+func (s *Store) checkSpace(ctx context.Context, ref string, parts []part) error {
 	var sum, largest, already int64
 	for _, l := range parts {
 		if _, ok := s.have(l.key); ok {
@@ -206,41 +217,10 @@ func (s *Store) checkSpace(ref string, parts []part) error {
 			}
 		}
 	}
-	if err := s.fits(sum + largest - already); err != nil {
+	if err := s.fits(ctx, sum+largest-already); err != nil {
 		return fmt.Errorf("image %q: %w", ref, err)
 	}
 	return nil
-}
-
-// fits refuses what needs more bytes than the disk has left.
-func (s *Store) fits(need int64) error {
-	free, err := s.free()
-	if err != nil {
-		return err
-	}
-	if need > free {
-		return errs.E(errs.Unavailable, "it needs at least %s below %s and %s are free; remove images or containers first", size(need), s.cfg.Dir, size(free))
-	}
-	return nil
-}
-
-func (s *Store) free() (int64, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(s.cfg.Dir, &st); err != nil {
-		return 0, fmt.Errorf("free space of %s: %w", s.cfg.Dir, err)
-	}
-	return int64(st.Bavail) * int64(st.Bsize), nil //nolint:unconvert // 32 bits on some machines
-}
-
-func (s *Store) explainSpace(err error) error {
-	if !isFull(err) {
-		return err
-	}
-	return errs.E(errs.Unavailable, "the disk below %s is full; what this pull had fetched was removed; remove images or containers first: %w", s.cfg.Dir, err)
-}
-
-func isFull(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
 // dropFailed takes back everything a pull that filled the disk brought: a disk without room stops more than this pull.
@@ -252,7 +232,7 @@ func (s *Store) dropFailed(parts []part) {
 			got = append(got, have)
 		}
 	}
-	s.discard(got)
+	s.discard(got, "")
 }
 
 // removePart deletes what was downloaded of l, if anything was.

@@ -24,6 +24,7 @@ const (
 	DockerArchive                 // docker-archive:FILE[:tag]
 	Path                          // /dir, ./rootfs.tar.gz, file:///dir
 	URL                           // https://host/rootfs.squashfs
+	Flist                         // /x.flist, https://host/x.fl, hub:USER/NAME
 )
 
 func (k Kind) String() string {
@@ -40,6 +41,8 @@ func (k Kind) String() string {
 		return "path"
 	case URL:
 		return "url"
+	case Flist:
+		return "flist"
 	}
 	return "unknown"
 }
@@ -47,7 +50,7 @@ func (k Kind) String() string {
 // Reference is a parsed image reference. Its String parses to itself.
 type Reference struct {
 	Kind Kind
-	Path string // absolute, for all but Registry and URL
+	Path string // absolute; for all but Registry, URL and flists that are not of this node
 	Tag  string // Layout and archives: which image of several; "" the only one
 	text string
 	reg  name.Reference // Registry only
@@ -58,7 +61,7 @@ func (r Reference) String() string { return r.text }
 
 // Supported is what ParseRef takes, for messages.
 const Supported = "a registry reference (nginx:1.27), oci:DIR, oci-archive:FILE, docker-archive:FILE, " +
-	"a directory, a rootfs archive (tar, tar.gz, tar.zst, tar.xz, squashfs) or an http(s) URL of one"
+	"a directory, a rootfs archive (tar, tar.gz, tar.zst, tar.xz, squashfs), an flist (.flist, .fl), an http(s) URL of either, or hub:USER/NAME"
 
 const maxRef = 4096
 
@@ -66,9 +69,6 @@ const maxRef = 4096
 func ParseRef(s string) (Reference, error) {
 	if err := checkText(s); err != nil {
 		return Reference{}, err
-	}
-	if isFlist(s) {
-		return Reference{}, errFlist(s)
 	}
 	s = strings.TrimPrefix(s, "docker://")
 	scheme, rest, _ := strings.Cut(s, ":")
@@ -83,6 +83,8 @@ func ParseRef(s string) (Reference, error) {
 			return Reference{}, errs.E(errs.Invalid, "image %q: a file URL is file:///path", s)
 		}
 		return parsePath(u.Path)
+	case scheme == "hub":
+		return parseHub(rest)
 	case scheme == "oci" && rest != "":
 		return parseTagged(Layout, rest)
 	case scheme == "oci-archive":
@@ -112,11 +114,24 @@ func isFlist(s string) bool {
 	return strings.HasSuffix(s, ".flist") || strings.HasSuffix(s, ".fl")
 }
 
-func errFlist(s string) error {
-	return errs.E(errs.Invalid, "image %q: flists are not supported yet by this version; use %s", s, Supported)
+// onHub is what a hub calls flists.
+var onHub = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$`)
+
+// parseHub reads USER/NAME, with or without the ending ".flist".
+func parseHub(rest string) (Reference, error) {
+	if !onHub.MatchString(rest) {
+		return Reference{}, errs.E(errs.Invalid, "image %q: an flist of the hub is written hub:USER/NAME", "hub:"+rest)
+	}
+	if !isFlist(rest) {
+		rest += ".flist"
+	}
+	return Reference{Kind: Flist, text: "hub:" + rest}, nil
 }
 
 func parseRegistry(s string) (Reference, error) {
+	if isFlist(s) {
+		return Reference{}, errs.E(errs.Invalid, "image %q: an flist is a path (/srv/x.flist or ./x.flist), a URL or hub:USER/NAME", s)
+	}
 	ref, err := name.ParseReference(s)
 	if err != nil || strings.Contains(s, "//") { // the library takes "ftp:" for a host
 		return Reference{}, errs.E(errs.Invalid, "image reference %q is not valid; expected %s %s", s, Supported, aboutPaths)
@@ -140,7 +155,11 @@ func parsePath(s string) (Reference, error) {
 	if err != nil {
 		return Reference{}, err
 	}
-	return Reference{Kind: Path, Path: p, text: p}, nil
+	kind := Path
+	if isFlist(p) {
+		kind = Flist
+	}
+	return Reference{Kind: kind, Path: p, text: p}, nil
 }
 
 func absPath(s string) (string, error) {
@@ -150,9 +169,6 @@ func absPath(s string) (string, error) {
 	}
 	if err := checkText(p); err != nil {
 		return "", err
-	}
-	if isFlist(p) {
-		return "", errFlist(s)
 	}
 	return p, nil
 }
@@ -166,6 +182,9 @@ func parseTagged(kind Kind, rest string) (Reference, error) {
 		return Reference{}, errs.E(errs.Invalid, "image %q: expected %s:PATH or %s:PATH:TAG", kind.String()+":"+rest, kind, kind)
 	}
 	p, err := absPath(path)
+	if err == nil && isFlist(p) {
+		err = errs.E(errs.Invalid, "image %q is an flist; leave out %q", kind.String()+":"+rest, kind.String()+":")
+	}
 	if err != nil {
 		return Reference{}, err
 	}
@@ -183,10 +202,12 @@ func parseURL(s string) (Reference, error) {
 		return Reference{}, errs.E(errs.Invalid, "image %q is not a valid URL", s)
 	case u.User != nil:
 		return Reference{}, errs.E(errs.Invalid, "image URL of %q has a user or password in it; it would be stored and logged, leave it out", u.Host)
-	case isFlist(u.Path):
-		return Reference{}, errFlist(s)
 	}
 	u.Fragment, u.RawFragment = "", ""
 	u.Host = strings.ToLower(u.Host)
-	return Reference{Kind: URL, text: u.String()}, nil
+	kind := URL
+	if isFlist(u.Path) {
+		kind = Flist
+	}
+	return Reference{Kind: kind, text: u.String()}, nil
 }

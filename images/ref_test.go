@@ -42,6 +42,14 @@ func TestParseRef(t *testing.T) {
 		{"file:///srv/a%20b", Path, "/srv/a b"},
 		{"http://Host:80/a.tar.gz?x=1#frag", URL, "http://host:80/a.tar.gz?x=1"},
 		{"https://host/a.squashfs", URL, "https://host/a.squashfs"},
+		{"/srv/x.flist", Flist, "/srv/x.flist"},
+		{"./x.fl", Flist, wd + "/x.fl"},
+		{"file:///srv/x%2efl", Flist, "/srv/x.fl"},
+		{"https://hub.grid.tf/a/b.flist", Flist, "https://hub.grid.tf/a/b.flist"},
+		{"https://Hub.grid.tf/a/b.FLIST?x#y", Flist, "https://hub.grid.tf/a/b.FLIST?x"},
+		{"hub:tf-bootable/ubuntu", Flist, "hub:tf-bootable/ubuntu.flist"},
+		{"hub:tf-bootable/ubuntu-18.04.flist", Flist, "hub:tf-bootable/ubuntu-18.04.flist"},
+		{"hub:a/b.fl", Flist, "hub:a/b.fl"},
 	} {
 		r, err := ParseRef(tc.in)
 		if err != nil || r.String() != tc.want || r.Kind != tc.kind {
@@ -60,11 +68,14 @@ func TestParseRefRefuses(t *testing.T) {
 		"nginx@sha256:12":                      "not valid",
 		"a@sha512:" + strings.Repeat("a", 128): "sha256",
 		"ftp://host/x":                         "not valid",
-		"/srv/x.flist":                         "not supported yet",
-		"https://hub.grid.tf/a/b.flist":        "not supported yet",
-		"https://hub.grid.tf/a/b.flist?x":      "not supported yet",
-		"file:///srv/x%2efl":                   "not supported yet",
-		"x.fl":                                 "not supported yet",
+		"x.fl":                                 "an flist is",
+		"user/x.flist":                         "an flist is",
+		"oci-archive:/x.flist":                 "leave out",
+		"hub:":                                 "hub:USER/NAME",
+		"hub:a":                                "hub:USER/NAME",
+		"hub:a/../b":                           "hub:USER/NAME",
+		"hub:/a/b":                             "hub:USER/NAME",
+		"hub:a/b?c":                            "hub:USER/NAME",
 		"https://u:p@host/x.tar":               "password",
 		"http://":                              "URL",
 		"file://host/x":                        "file URL",
@@ -83,7 +94,7 @@ func TestParseRefRefuses(t *testing.T) {
 }
 
 func FuzzParseRef(f *testing.F) {
-	for _, s := range []string{"nginx", "a:b@sha256:0", "oci:/x:y", "docker-archive:a:b", "http://[::1]/x", "file:///a%00", "./..", "oci:5000/x", "http:x"} {
+	for _, s := range []string{"nginx", "a:b@sha256:0", "oci:/x:y", "docker-archive:a:b", "http://[::1]/x", "file:///a%00", "./..", "oci:5000/x", "http:x", "hub:a/b", "/a.fl", "http://h/a.flist"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

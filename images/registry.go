@@ -8,11 +8,11 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/buoy-edge/buoy/images/signature"
 	"github.com/buoy-edge/buoy/internal/errs"
 )
 
@@ -24,14 +24,17 @@ type registryContent struct {
 	eps []*endpoint
 }
 
-func (s *Store) pullRegistry(ctx context.Context, r Reference, emit func(Progress)) (Image, error) {
+func (s *Store) pullRegistry(ctx context.Context, r Reference, rule signature.Rule, emit func(Progress)) (Image, error) {
 	known, have := s.known(r, "")
+	signed := have && meets(rule, known.Image) == nil
 	if d, pinned := r.reg.(name.Digest); pinned { // what a digest stands for cannot change: no need to ask
-		if have {
+		if signed {
 			return known.Image, nil
 		}
-		if img, ok, err := s.copyTwin(r, d.DigestStr()); ok || err != nil {
-			return img, err
+		if rule.Do != signature.Signed {
+			if img, ok, err := s.copyTwin(r, d.DigestStr(), ""); ok || err != nil {
+				return img, err
+			}
 		}
 	}
 	base := s.newTransport()
@@ -49,17 +52,24 @@ func (s *Store) pullRegistry(ctx context.Context, r Reference, emit func(Progres
 	if err != nil {
 		return Image{}, fmt.Errorf("image %q: %w", r, err)
 	}
-	if raw == nil {
+	if raw == nil && signed {
 		return known.Image, nil
 	}
-	if img, ok, err := s.copyTwin(r, digest); ok || err != nil {
+	key, err := src.signedImage(ctx, r, rule, digest)
+	if err != nil {
+		return Image{}, fmt.Errorf("image %q: %w", r, err)
+	}
+	if raw == nil {
+		return s.resign(ctx, known, key)
+	}
+	if img, ok, err := s.copyTwin(r, digest, key); ok || err != nil {
 		return img, err
 	}
 	p, err := s.makePlan(ctx, r.text, src, raw, digest)
 	if err != nil {
 		return Image{}, fmt.Errorf("image %q: %w", r, err)
 	}
-	img, err := s.realise(ctx, r, p, emit, nil)
+	img, err := s.realise(ctx, r, p, emit, func(rec *record) { rec.Image.SignedBy = key })
 	if err != nil {
 		return Image{}, fmt.Errorf("image %q: %w", r, err)
 	}
@@ -67,18 +77,14 @@ func (s *Store) pullRegistry(ctx context.Context, r Reference, emit func(Progres
 }
 
 // copyTwin records r as the same image another reference already is.
-func (s *Store) copyTwin(r Reference, digest string) (Image, bool, error) {
+func (s *Store) copyTwin(r Reference, digest, key string) (Image, bool, error) {
 	for _, t := range s.images.Load().byRef {
 		if t.Image.Digest != digest || t.Platform != s.platform.String() {
 			continue
 		}
-		var keys []string
-		for _, p := range t.Parts {
-			keys = append(keys, p.Key)
-		}
-		defer s.pin(keys)()
+		defer s.pin(t.keys())()
 		rec := *t
-		rec.Image.Ref, rec.Image.Pulled = r.text, time.Now().UTC().Truncate(time.Second)
+		rec.Image.Ref, rec.Image.Pulled, rec.Image.SignedBy = r.text, now(), key
 		rec.ETag, rec.Modified, rec.Stamp = "", "", fileStamp{}
 		if s.missing(&rec) != nil {
 			return Image{}, false, nil // removed this moment: the usual way, then

@@ -7,11 +7,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 
+	"github.com/buoy-edge/buoy/images/signature"
 	"github.com/buoy-edge/buoy/internal/atomicfile"
 	"github.com/buoy-edge/buoy/internal/errs"
 )
@@ -34,7 +36,7 @@ func (v validators) ifRange() string {
 // errUnchanged is an answer 304.
 var errUnchanged = errs.E(errs.NotFound, "not modified")
 
-// webFile is one archive at a URL, on its way to tmp.
+// webFile is one file at a URL, on its way to tmp.
 type webFile struct {
 	url    string
 	client *http.Client
@@ -43,21 +45,56 @@ type webFile struct {
 	known  validators // of what was imported before; asked for only if nothing is in part
 }
 
-// pullURL fetches an archive to tmp, unless the server says that it is still the same.
-func (s *Store) pullURL(ctx context.Context, r Reference, emit func(Progress)) (Image, error) {
-	base := s.newTransport()
-	defer base.CloseIdleConnections()
-	sum := sha256.Sum256([]byte(r.text))
-	w := &webFile{
-		url: r.text, part: filepath.Join(s.tmpDir(), "url-"+hex.EncodeToString(sum[:])+partSuffix),
-		// Plain HTTP is what the user typed; the retrier still does the repeating.
-		client: &http.Client{CheckRedirect: noDowngrade, Transport: &retrier{
-			inner: base, tune: s.tune, attempts: s.tune.attempts,
-			log: s.log, plain: func(string) bool { return true },
-		}},
+// webSource is a file at a URL and what becomes of it.
+type webSource struct {
+	url    string
+	client *http.Client
+	rule   signature.Rule
+	limit  int64
+	fresh  bool // what is known of its last version does not count
+	// check judges what has come, before anything is made of it; nil: nothing to judge.
+	check func(f io.ReadSeeker) error
+	take  func(ctx context.Context, f file, n int64, digest string, fix func(*record)) (Image, error)
+}
+
+// judge says whether what has come may be used, and whose signature it has.
+func (src webSource) judge(ctx context.Context, f file, n int64, digest string) (key string, err error) {
+	if src.check != nil {
+		if err := src.check(f); err != nil {
+			return "", err
+		}
 	}
+	return signedBlob(src.rule, digest, n, f, func() ([]byte, error) { return beside(ctx, src.client, src.url, ".sig", maxSignature) })
+}
+
+// webClient asks for what a user typed, so plain HTTP is fine; done ends its connections.
+func (s *Store) webClient() (c *http.Client, done func()) {
+	base := s.newTransport()
+	return &http.Client{CheckRedirect: noDowngrade, Transport: &retrier{
+		inner: base, tune: s.tune, attempts: s.tune.attempts,
+		log: s.log, plain: func(string) bool { return true },
+	}}, base.CloseIdleConnections
+}
+
+// pullURL brings an archive.
+func (s *Store) pullURL(ctx context.Context, r Reference, rule signature.Rule, emit func(Progress)) (Image, error) {
+	client, done := s.webClient()
+	defer done()
+	return s.pullWeb(ctx, r, webSource{
+		url: r.text, client: client, rule: rule, limit: s.tune.maxURL,
+		take: func(ctx context.Context, f file, n int64, digest string, fix func(*record)) (Image, error) {
+			return s.takeFile(ctx, r, f, n, digest, emit, fix)
+		},
+	}, emit)
+}
+
+// pullWeb fetches a file to tmp, unless the server says that it is still the same.
+func (s *Store) pullWeb(ctx context.Context, r Reference, src webSource, emit func(Progress)) (Image, error) {
+	sum := sha256.Sum256([]byte(r.text))
+	w := &webFile{url: src.url, part: filepath.Join(s.tmpDir(), "url-"+hex.EncodeToString(sum[:])+partSuffix), client: src.client}
 	old, have := s.known(r, "")
-	if have {
+	src.fresh = src.fresh || have && meets(src.rule, old.Image) != nil
+	if have && !src.fresh {
 		w.known = validators{old.ETag, old.Modified}
 	}
 	f, err := os.OpenFile(w.part, os.O_RDWR|os.O_CREATE, 0o600)
@@ -68,18 +105,22 @@ func (s *Store) pullURL(ctx context.Context, r Reference, emit func(Progress)) (
 	if err := w.pickUp(f); err != nil {
 		return Image{}, fmt.Errorf("image %q: %w", r, err)
 	}
-	digest, n, err := s.fetchURL(ctx, r, w, f, emit)
+	digest, n, err := s.fetchURL(ctx, src, w, f, emit)
 	if errors.Is(err, errUnchanged) {
 		return old.Image, w.drop()
 	}
 	if err != nil {
-		if isFull(err) {
+		if st, serr := f.Stat(); isFull(err) || serr == nil && st.Size() == 0 {
 			err = errors.Join(err, w.drop())
 		}
 		return Image{}, fmt.Errorf("image %q: %w", r, err)
 	}
-	fix := func(rec *record) { rec.ETag, rec.Modified = w.seen.ETag, w.seen.Modified }
-	if rec, ok := s.known(r, digest); ok { // a server without validators, or a new date on the old file
+	key, err := src.judge(ctx, f, n, digest)
+	if err != nil {
+		return Image{}, errors.Join(fmt.Errorf("image %q: %w", r, err), w.drop())
+	}
+	fix := func(rec *record) { rec.ETag, rec.Modified, rec.Image.SignedBy = w.seen.ETag, w.seen.Modified, key }
+	if rec, ok := s.known(r, digest); ok && !src.fresh { // a server without validators, or a new date on the old file
 		same := *rec
 		fix(&same)
 		if same.ETag == rec.ETag && same.Modified == rec.Modified {
@@ -88,7 +129,7 @@ func (s *Store) pullURL(ctx context.Context, r Reference, emit func(Progress)) (
 		img, err := s.commit(&same)
 		return img, errors.Join(err, w.drop())
 	}
-	img, err := s.takeFile(ctx, r, f, n, digest, emit, fix)
+	img, err := src.take(ctx, f, n, digest, fix)
 	if err == nil || ctx.Err() == nil { // else it was interrupted, and is not fetched again
 		err = errors.Join(err, w.drop())
 	}
@@ -98,21 +139,26 @@ func (s *Store) pullURL(ctx context.Context, r Reference, emit func(Progress)) (
 	return img, nil
 }
 
-func (s *Store) fetchURL(ctx context.Context, r Reference, w *webFile, f *os.File, emit func(Progress)) (digest string, n int64, err error) {
+func (s *Store) fetchURL(ctx context.Context, src webSource, w *webFile, f *os.File, emit func(Progress)) (digest string, n int64, err error) {
 	select {
 	case s.downloading <- struct{}{}:
 		defer func() { <-s.downloading }()
 	case <-ctx.Done():
 		return "", 0, context.Cause(ctx)
 	}
-	free, err := s.free()
+	if err := s.fits(ctx, 1); err != nil {
+		return "", 0, err
+	}
+	free, err := s.room()
 	if err != nil {
 		return "", 0, err
 	}
-	p := Progress{Blob: r.text, Phase: PhaseDownload}
+	ctx, unguard := s.guard(ctx)
+	defer unguard()
+	p := Progress{Blob: src.url, Phase: PhaseDownload}
 	step := stepper(p, emit)
 	d := &download{
-		what: r.text, want: -1, limit: min(s.tune.maxURL, max(free, 1)), file: f, tune: s.tune, log: s.log, get: w.get,
+		what: src.url, want: -1, limit: min(src.limit, max(free, 1)), file: f, tune: s.tune, log: s.log, get: w.get,
 		step: func(done, total int64) {
 			if total != p.Total { // known only once the server has answered
 				p.Total = total

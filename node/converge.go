@@ -148,7 +148,9 @@ func (n *Node) takeOver(ctx context.Context, b *box, c shimapi.Container) {
 				b.ended = make(chan struct{})
 			}
 		})
-		n.soon(b, func(ctx context.Context) { n.again(ctx, b, fmt.Errorf("it could not be adopted: %w", err)) })
+		n.soon(b, func(ctx context.Context) {
+			n.again(ctx, b, reasonStartFailed, fmt.Errorf("it could not be adopted: %w", err))
+		})
 	case get(b, func() state.Wanted { return b.rec.Wanted }) == state.Halt:
 		n.soon(b, func(ctx context.Context) {
 			if err := n.halt(ctx, b, reasonStopped, "stopped through the API"); err != nil {
@@ -161,8 +163,8 @@ func (n *Node) takeOver(ctx context.Context, b *box, c shimapi.Container) {
 }
 
 // again ends a run that went wrong and starts another.
-func (n *Node) again(ctx context.Context, b *box, why error) {
-	if err := n.halt(ctx, b, reasonStartFailed, why.Error()); err != nil {
+func (n *Node) again(ctx context.Context, b *box, reason string, why error) {
+	if err := n.halt(ctx, b, reason, why.Error()); err != nil {
 		n.cfg.Log.Error("container not stopped", "container", b.spec.Name, "error", err)
 		return
 	}
@@ -367,7 +369,7 @@ func (n *Node) sweep(ctx context.Context) error {
 		_, err := n.find(name)
 		return err == nil
 	}
-	all = errors.Join(all, n.cfg.Runtime.Sweep(ctx, live), n.cfg.Net.Sweep(ctx, live), n.sweepCNI(ctx, live))
+	all = errors.Join(all, n.cfg.Runtime.Sweep(ctx, live), n.cfg.Net.Sweep(ctx, live), n.sweepCNI(ctx, live), n.cfg.Flists.Sweep(ctx))
 	all = errors.Join(all, n.assertHost(ctx), n.setPorts(ctx))
 	n.tidy()
 	return all

@@ -20,6 +20,7 @@ import (
 	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/buoy-edge/buoy/netcfg"
 	"github.com/buoy-edge/buoy/netcfg/cni"
+	"github.com/buoy-edge/buoy/node/lazy"
 	"github.com/buoy-edge/buoy/node/state"
 )
 
@@ -84,6 +85,8 @@ func (f *fakeShim) call(req shimapi.Request) (any, error) {
 		return shimapi.Process{PID: os.Getpid()}, nil
 	case shimapi.OpDelete:
 		delete(f.have, ref.ID)
+	case shimapi.OpMounts:
+		return []shimapi.Mount{}, nil
 	case shimapi.OpSignal:
 		return nil, errs.E(errs.NotFound, "it has ended")
 	}
@@ -158,7 +161,13 @@ func newNode(t *testing.T) (*Node, *fakeShim) {
 		shim.mu.Unlock()
 		shim.wg.Wait()
 	})
-	n, err := New(Config{ID: "n1", Data: data, Run: run, DB: db, Images: store, Net: network, CNI: cni.New(cni.Config{ConfDir: run, CacheDir: filepath.Join(data, "cni")}), Runtime: rt, Dev: true, Log: log})
+	flists, err := lazy.New(lazy.Config{
+		Run: run, Data: filepath.Join(data, "flist"), Program: "/x", Shim: rt.Shim(), Beside: rt.Beside, Timeout: time.Second, Log: log,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := New(Config{Flists: flists, ID: "n1", Data: data, Run: run, DB: db, Images: store, Net: network, CNI: cni.New(cni.Config{ConfDir: run, CacheDir: filepath.Join(data, "cni")}), Runtime: rt, Dev: true, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,6 +25,9 @@ func (n *Node) image(ctx context.Context, b *box) (img images.Image, release fun
 		return img, nil, err
 	}
 	if have {
+		if err := n.cfg.Images.Allowed(kept); err != nil {
+			return img, nil, err
+		}
 		if release = n.cfg.Images.Hold(kept); whole(kept) {
 			return kept, release, nil
 		}

@@ -18,12 +18,14 @@ import (
 	"github.com/buoy-edge/buoy/images"
 	"github.com/buoy-edge/buoy/internal/cleanup"
 	"github.com/buoy-edge/buoy/netcfg"
+	"github.com/buoy-edge/buoy/node/lazy"
 )
 
 // launch is what is known of a start beyond the spec. It is kept beside the
 // container's files as long as it runs, for the daemon that adopts it.
 type launch struct {
 	Image images.Image
+	From  *lazy.Request `json:",omitempty"` // the mount of an flist
 	Run   container.Spec
 }
 
@@ -55,7 +57,7 @@ func (n *Node) start(ctx context.Context, b *box, hold bool, stored <-chan error
 		return n.takeDown(ctx, b)
 	})
 	b.set(func() {
-		b.release, b.digest, b.run = release, l.Image.Digest, l.Run
+		b.release, b.digest, b.image, b.from, b.run = release, l.Image.Digest, l.Image, l.From, l.Run
 		b.launch, b.ended, b.exit = rand.Text(), make(chan struct{}), nil
 	})
 	if err != nil {
@@ -74,8 +76,8 @@ func (n *Node) start(ctx context.Context, b *box, hold bool, stored <-chan error
 // prepare has the image, held, says what runs in it, and makes the directories
 // and files of the start.
 func (n *Node) prepare(ctx context.Context, b *box) (l launch, dirs layout, release func(), err error) {
-	if l.Image, release, err = n.image(ctx, b); err != nil {
-		return l, dirs, nil, err
+	if l.Image, l.From, release, err = n.root(ctx, b); err != nil {
+		return l, dirs, release, err
 	}
 	l.Run = resolve(b.spec, l.Image.Config)
 	s := b.spec
@@ -96,6 +98,10 @@ func (n *Node) prepare(ctx context.Context, b *box) (l launch, dirs layout, rele
 // whole says whether all layers are there. A directory is not the store's to
 // have, and the start says what is wrong with it.
 func whole(img images.Image) bool {
+	if img.Flist != "" && len(img.Layers) == 0 {
+		_, err := os.Stat(filepath.Join(img.Base, img.Flist))
+		return err == nil
+	}
 	for _, layer := range img.Layers {
 		if img.Base == "" {
 			return true
@@ -167,10 +173,19 @@ func (n *Node) request(b *box, l launch, dirs layout, ns *netcfg.Netns) (shimapi
 	}
 	return shimapi.RunRequest{
 		ID: s.Name, Launch: b.launch, Spec: spec, User: run.User, Seccomp: profile, Init: run.Init,
-		Rootfs:  shimapi.Rootfs{Base: cmp.Or(l.Image.Base, "/"), Lower: l.Image.Layers, Upper: dirs.upper, Work: dirs.work},
+		Rootfs:  n.rootfs(l, dirs),
 		Volumes: dirs.volumes,
 		Log:     shimapi.Log{Path: n.logFile(s.Name)},
 	}, nil
+}
+
+// rootfs is what the root is made of: the layers, or the mount of an flist.
+func (n *Node) rootfs(l launch, dirs layout) shimapi.Rootfs {
+	r := shimapi.Rootfs{Base: cmp.Or(l.Image.Base, "/"), Lower: l.Image.Layers, Upper: dirs.upper, Work: dirs.work}
+	if l.From != nil {
+		r.Base, r.Lower = n.cfg.Flists.Base(), []string{l.From.ID}
+	}
+	return r
 }
 
 // startInitProcesses starts the jobs that come with each start.
@@ -205,8 +220,11 @@ func (n *Node) adopt(ctx context.Context, b *box, c shimapi.Container) error {
 		return errors.New("the daemon ended before it had started all init processes")
 	}
 	release := n.cfg.Images.Hold(l.Image)
+	if l.From != nil {
+		release = both(n.useAgain(ctx, l), release)
+	}
 	b.set(func() {
-		b.release, b.digest, b.run = release, l.Image.Digest, l.Run
+		b.release, b.digest, b.image, b.from, b.run = release, l.Image.Digest, l.Image, l.From, l.Run
 		b.launch, b.process, b.ended, b.exit = c.Launch, c.Process, make(chan struct{}), nil
 		b.forward = n.forwards(b)
 		b.status = Running

@@ -27,6 +27,7 @@ const (
 	reasonLost        = "Lost"        // nobody saw it end
 	reasonStartFailed = "StartFailed" // it could not be started
 	reasonRebooted    = "Rebooted"    // the machine went down under it
+	reasonImageLost   = "ImageLost"   // its flist could not be read any more
 )
 
 // undoTime bounds the way back from a failed step, which goes on when the
@@ -351,7 +352,7 @@ func (n *Node) takeDown(ctx context.Context, b *box) error {
 	release := get(b, func() func() { return b.release })
 	had := get(b, func() []netcfg.Forward { return b.forward })
 	b.set(func() {
-		b.release, b.forward, b.process, b.launch = nil, nil, shimapi.Process{}, ""
+		b.release, b.forward, b.process, b.launch, b.from = nil, nil, shimapi.Process{}, "", nil
 		b.markEnded(nil)
 	})
 	if release != nil {
@@ -433,7 +434,7 @@ func (n *Node) cancelTimer(b *box) {
 func (n *Node) Containers() []Container {
 	var out []Container
 	for _, b := range n.all() {
-		out = append(out, b.view())
+		out = append(out, n.view(b))
 	}
 	slices.SortFunc(out, func(a, b Container) int { return strings.Compare(a.Spec.Name, b.Spec.Name) })
 	return out
@@ -445,5 +446,5 @@ func (n *Node) Container(name string) (Container, error) {
 	if err != nil {
 		return Container{}, err
 	}
-	return b.view(), nil
+	return n.view(b), nil
 }

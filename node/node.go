@@ -26,6 +26,7 @@ import (
 	"github.com/buoy-edge/buoy/netcfg/dhcp"
 	"github.com/buoy-edge/buoy/netcfg/dns"
 	"github.com/buoy-edge/buoy/node/inventory"
+	"github.com/buoy-edge/buoy/node/lazy"
 	"github.com/buoy-edge/buoy/node/state"
 )
 
@@ -40,6 +41,9 @@ type Config struct {
 	Net     *netcfg.Net        // required
 	CNI     *cni.CNI           // required
 	Runtime *container.Runtime // required
+	Flists  *lazy.Flists       // required
+
+	Lazy Lazy // how flists are used when a container does not say; empty: auto
 
 	Dev         bool // not the only thing on this machine: Reboot is refused
 	AllowReboot bool // in spite of Dev
@@ -88,8 +92,8 @@ type Info struct {
 
 // New checks cfg. Nothing happens before Run.
 func New(cfg Config) (*Node, error) {
-	if cfg.Data == "" || cfg.Run == "" || cfg.DB == nil || cfg.Images == nil || cfg.Net == nil || cfg.CNI == nil || cfg.Runtime == nil || cfg.Log == nil {
-		return nil, errors.New("node: Data, Run, DB, Images, Net, CNI, Runtime and Log are required")
+	if cfg.Data == "" || cfg.Run == "" || cfg.DB == nil || cfg.Images == nil || cfg.Net == nil || cfg.CNI == nil || cfg.Runtime == nil || cfg.Flists == nil || cfg.Log == nil {
+		return nil, errors.New("node: Data, Run, DB, Images, Net, CNI, Runtime, Flists and Log are required")
 	}
 	n := &Node{
 		boxes: map[string]*box{}, bridges: map[string]netcfg.Bridge{}, changed: make(chan struct{}), lastAddr: map[string]netip.Addr{},
@@ -110,6 +114,7 @@ func New(cfg Config) (*Node, error) {
 	n.cfg = cfg
 	n.dns = dns.New(dns.Config{Names: names{n}, Upstream: hostServers, Allow: n.mayAsk, Log: cfg.Log})
 	n.info = Info{ID: cfg.ID, Hostname: host, Version: version.Version, Dev: cfg.Dev}
+	cfg.Images.Protect(n.needs)
 	return n, nil
 }
 
@@ -140,6 +145,8 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	wg.Go(func() { events <- n.follow(ctx) })
 	wg.Go(func() { n.watchNet(ctx) })
 	wg.Go(func() { n.tidyUp(ctx) })
+	wg.Go(func() { n.collectImages(ctx) })
+	wg.Go(func() { n.cfg.Flists.Run(ctx, n) })
 	for {
 		select {
 		case f := <-n.later:
@@ -333,10 +340,12 @@ type box struct {
 	keeping  context.CancelFunc // ends the renewal of its leases
 	netns    *os.File           // of the run, where a NIC has to be taken out of it
 	forward  []netcfg.Forward
-	release  func()      // of the image of its run
-	kept     func()      // of the image that its kept layer was begun on
-	timer    *time.Timer // of its next restart
-	gone     bool        // deleted from the database, so not to be written there again
+	release  func() // of the image of its run
+	image    images.Image
+	from     *lazy.Request // the mount that the run reads an flist from
+	kept     func()        // of the image that its kept layer was begun on
+	timer    *time.Timer   // of its next restart
+	gone     bool          // deleted from the database, so not to be written there again
 }
 
 func newBox(spec Spec, rec state.Record) *box {
@@ -357,11 +366,13 @@ func (b *box) lock(ctx context.Context) error {
 func (b *box) unlock() { <-b.busy }
 
 // view is the container as others may see it.
-func (b *box) view() Container {
+func (n *Node) view(b *box) Container {
+	f := n.fetched(b)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return Container{
-		Spec: b.spec, Status: b.status, Reason: b.rec.Reason, Message: b.rec.Message,
+		Fetch: f,
+		Spec:  b.spec, Status: b.status, Reason: b.rec.Reason, Message: b.rec.Message,
 		Digest: b.digest, PID: b.process.PID, NICs: b.nics(),
 		Created: b.rec.Created, Started: b.rec.Started, Finished: b.rec.Finished,
 		ExitCode: b.rec.ExitCode, OOM: b.rec.OOM, Restarts: b.rec.Restarts,

@@ -14,7 +14,6 @@ import (
 
 	"github.com/buoy-edge/buoy/container"
 	"github.com/buoy-edge/buoy/container/shimapi"
-	"github.com/buoy-edge/buoy/images"
 	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/buoy-edge/buoy/netcfg"
 	"github.com/buoy-edge/buoy/node/inventory"
@@ -288,17 +287,4 @@ func (n *Node) RemoveFile(_ context.Context, name, file string) error {
 		return err
 	}
 	return errors.Join(f.Remove(file), f.Close())
-}
-
-// Images are the images that the node has.
-func (n *Node) Images(ctx context.Context) ([]images.Image, error) { return n.cfg.Images.List(ctx) }
-
-// PullImage fetches an image, or asks its source whether it is still the same.
-func (n *Node) PullImage(ctx context.Context, ref string, progress func(images.Progress)) (images.Image, error) {
-	return n.cfg.Images.Pull(ctx, ref, progress)
-}
-
-// RemoveImage removes an image. Layers that containers run on stay until those end.
-func (n *Node) RemoveImage(ctx context.Context, ref string) error {
-	return n.cfg.Images.Remove(ctx, ref)
 }

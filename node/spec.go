@@ -11,8 +11,9 @@ import (
 // Spec is the desired state of one container, as kept in the node's database.
 type Spec struct {
 	Name    string `json:"name"`
-	Image   string `json:"image"`             // reference that images understands: OCI, archive, directory, later flist
-	Storage string `json:"storage,omitempty"` // chunk store of an flist
+	Image   string `json:"image"`             // reference that images understands: OCI, archive, directory, flist
+	Storage string `json:"storage,omitempty"` // chunk store of an flist, asked before the flist's own
+	Lazy    Lazy   `json:"lazy,omitempty"`    // how an flist is used; empty: as the node's configuration says
 
 	// Run has what was asked for; what it leaves empty comes from the image.
 	Run        container.Spec `json:"run"`
@@ -29,6 +30,24 @@ type Spec struct {
 	Keep          bool              `json:"keep,omitempty"`    // the writable layer survives stop
 	Standby       bool              `json:"standby,omitempty"` // created, not exec'd until Start
 	Labels        map[string]string `json:"labels,omitempty"`
+}
+
+// Lazy says when the content of an flist comes to the node.
+type Lazy string
+
+// The ways.
+const (
+	LazyAuto   Lazy = "auto"   // starts at once; all of it is fetched meanwhile, and later starts need no mount
+	LazyAlways Lazy = "always" // what is read comes when it is read
+	LazyNever  Lazy = "never"  // all of it comes before the start
+)
+
+// Fetch is how far a lazily mounted flist has come.
+type Fetch struct {
+	Done, Total int64 // bytes
+	Complete    bool
+	Path, Error string // of the last read that failed
+	Failed      time.Time
 }
 
 // InitProcess is a job that runs each time its container starts.
@@ -61,6 +80,7 @@ type Container struct {
 	Message string // a sentence for a person
 
 	Digest   string // of the image it runs
+	Fetch    *Fetch // of an flist that it runs from lazily
 	PID      int
 	NICs     []NICState // in the order of the spec
 	Created  time.Time

@@ -51,12 +51,25 @@ func (s Spec) Validate() error {
 	return nil
 }
 
+// validateStorage checks what has a meaning for flists only.
 func (s Spec) validateStorage() error {
+	ref, err := images.ParseRef(s.Image)
+	if err != nil {
+		return err
+	}
+	switch s.Lazy {
+	case "", LazyAuto, LazyAlways, LazyNever:
+	default:
+		return errs.E(errs.Invalid, "lazy %q is not auto, always or never", s.Lazy)
+	}
+	if ref.Kind == images.Flist {
+		return nil // the store's URL is judged by those who open it
+	}
+	if s.Lazy == LazyAlways {
+		return errs.E(errs.Invalid, "lazy is for flists, and image %q is none: leave it out", s.Image)
+	}
 	if s.Storage == "" {
 		return nil
-	}
-	if _, err := images.ParseRef(s.Image); err != nil {
-		return err // of an flist it says that they are still to come
 	}
 	return errs.E(errs.Invalid, "storage %q is the chunk store of an flist, and image %q is none: leave it out", s.Storage, s.Image)
 }

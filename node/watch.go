@@ -78,7 +78,7 @@ func (n *Node) reassert(ctx context.Context, b *box) {
 	}
 	if err := n.assert(ctx, b); err != nil && ctx.Err() == nil {
 		n.cfg.Log.Warn("container is restarted: its network cannot be put back", "container", b.spec.Name, "error", err)
-		n.again(ctx, b, fmt.Errorf("it lost its network: %w", err))
+		n.again(ctx, b, reasonStartFailed, fmt.Errorf("it lost its network: %w", err))
 	}
 }
 

@@ -34,7 +34,7 @@ func specIn(c createContainer, publish netip.Addr) (node.Spec, error) {
 		return node.Spec{}, errs.E(errs.Invalid, "field \"flist\" (or \"image\") is missing; it says what to run")
 	}
 	s := node.Spec{
-		Name: name, Image: image, Storage: c.Storage, Entrypoint: c.Entrypoint,
+		Name: name, Image: image, Storage: c.Storage, Lazy: node.Lazy(c.Lazy), Entrypoint: c.Entrypoint,
 		HostNetworking: c.HostNetworking, DNS: c.DNS, Filesystems: c.Filesystems,
 		Keep: c.Keep, Standby: c.Standby, Labels: c.Labels,
 	}

@@ -320,6 +320,41 @@ func (f *fakeNode) RemoveImage(_ context.Context, ref string) error {
 	return f.note("remove image %s", ref)
 }
 
+func (f *fakeNode) Chunk(_ context.Context, id string) ([]byte, error) {
+	return []byte("stored"), f.note("chunk %s", id)
+}
+
+func (f *fakeNode) PinImage(_ context.Context, ref string, pinned bool) error {
+	return f.note("pin image %s %v", ref, pinned)
+}
+
+func (f *fakeNode) ImageUsage(context.Context) (node.DiskUsage, error) {
+	return node.DiskUsage{Usage: images.Usage{
+		Total: 100, Free: 40, Reserve: 5, GCHigh: 85, GCLow: 80, Layers: 2, LayerBytes: 30, Flists: 1, FlistBytes: 3, Parts: 1, PartBytes: 7, Reclaimable: 17,
+		Images: []images.ImageUsage{{Ref: "docker.io/library/app:1", Size: 30, Shared: 20, Reclaimable: 10, Pinned: true, Used: time.Unix(1e9, 0)}},
+	}, Chunks: 4, ChunkBytes: 11}, f.note("image usage")
+}
+
+func (f *fakeNode) ExportImage(_ context.Context, ref string, begin func(string) io.Writer) error {
+	if err := f.note("export image %s", ref); err != nil {
+		return err
+	}
+	w := begin(images.TypeArchive)
+	_, err := io.WriteString(w, "the archive of "+ref)
+	if strings.Contains(ref, "broken") {
+		err = errors.New("the disk ate it")
+	}
+	return err
+}
+
+func (f *fakeNode) ImportImage(_ context.Context, r io.Reader, opt images.ImportOptions) (images.Image, error) {
+	data, err := io.ReadAll(r)
+	if err != nil {
+		return images.Image{}, err
+	}
+	return images.Image{Ref: opt.Ref, SignedBy: opt.Signature}, f.note("import image %q from %q", opt.Ref, data)
+}
+
 var errSecret = errors.New("open /secret/place: permission denied")
 
 // server is the whole API on a fake node.

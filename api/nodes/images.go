@@ -19,6 +19,19 @@ type imageObject struct {
 	Layers       int       `json:"layers"`
 	Architecture string    `json:"architecture,omitempty"`
 	OS           string    `json:"os,omitempty"`
+
+	Pinned   bool       `json:"pinned,omitempty"`
+	SignedBy string     `json:"signedBy,omitempty"` // key whose signature was checked
+	Flist    *flistInfo `json:"flist,omitempty"`    // of flists only
+}
+
+// flistInfo is what an flist says about itself.
+type flistInfo struct {
+	Era      string `json:"era"`
+	Files    int    `json:"files"`
+	Bytes    int64  `json:"bytes"`
+	Complete bool   `json:"complete"` // all of it is on the node
+	Warning  string `json:"warning,omitempty"`
 }
 
 type pullImage struct {
@@ -41,10 +54,15 @@ type pullEnd struct {
 }
 
 func imageOut(i images.Image) imageObject {
-	return imageObject{
+	o := imageObject{
 		Ref: i.Ref, Digest: i.Digest, Size: i.Size, Created: i.Created.UTC(), Pulled: i.Pulled.UTC(),
 		Layers: len(i.Layers), Architecture: i.Config.Architecture, OS: i.Config.OS,
+		Pinned: i.Pinned, SignedBy: i.SignedBy,
 	}
+	if a := i.About; a != nil {
+		o.Flist = &flistInfo{Era: a.Era, Files: a.Files, Bytes: a.Bytes, Complete: len(i.Layers) > 0, Warning: a.Warning}
+	}
+	return o
 }
 
 func (d *Dialect) listImages(w http.ResponseWriter, r *http.Request) error {
@@ -149,13 +167,22 @@ func (n *progressNews) due(p images.Progress, now time.Time) bool {
 
 // removeImage takes ?ref=; an image that is not there is gone already.
 func (d *Dialect) removeImage(w http.ResponseWriter, r *http.Request) error {
-	ref := r.URL.Query().Get("ref")
-	if ref == "" {
-		return errs.E(errs.Invalid, "parameter ref is missing; it says which image")
+	ref, err := imageRef(r)
+	if err != nil {
+		return err
 	}
 	if err := absentIsFine(d.node.RemoveImage(r.Context(), ref)); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+// imageRef is the parameter ref.
+func imageRef(r *http.Request) (string, error) {
+	ref := r.URL.Query().Get("ref")
+	if ref == "" {
+		return "", errs.E(errs.Invalid, "parameter ref is missing; it says which image")
+	}
+	return ref, nil
 }

@@ -94,6 +94,12 @@ type Images interface {
 	Images(ctx context.Context) ([]images.Image, error)
 	PullImage(ctx context.Context, ref string, progress func(images.Progress)) (images.Image, error)
 	RemoveImage(ctx context.Context, ref string) error
+	PinImage(ctx context.Context, ref string, pinned bool) error
+	ImageUsage(ctx context.Context) (node.DiskUsage, error)
+	// ExportImage calls begin before it writes, once it knows that it can.
+	ExportImage(ctx context.Context, ref string, begin func(mediaType string) io.Writer) error
+	ImportImage(ctx context.Context, r io.Reader, opt images.ImportOptions) (images.Image, error)
+	Chunk(ctx context.Context, id string) ([]byte, error) // of flists, by its name in hexadecimal
 }
 
 // Config is what a Dialect is made of.

@@ -35,7 +35,7 @@ func TestSchemas(t *testing.T) {
 		"ContainerListItem": containerItem{}, "Container": containerObject{}, "ContainerUpdate": containerUpdate{},
 		"ContainerNIC": nic{}, "ContainerNICConfig": nicConfig{}, "Bridge": bridge{}, "BridgeCreate": bridge{}, "BridgeSetting": bridgeSetting{},
 		"CreateContainer": createContainer{}, "Limits": limits{}, "DeleteFile": deleteFile{},
-		"Image": imageObject{}, "PullImage": pullImage{}, "PullProgress": pullProgress{}, "PullEnd": pullEnd{},
+		"Image": imageObject{}, "FlistInfo": flistInfo{}, "DiskUsage": diskUsage{}, "ImageUsage": imageUsage{}, "UsagePart": usagePart{}, "PullImage": pullImage{}, "PullProgress": pullProgress{}, "PullEnd": pullEnd{},
 	} {
 		var fields, described []string
 		for _, f := range reflect.VisibleFields(reflect.TypeOf(v)) {

@@ -47,6 +47,13 @@ func (d *Dialect) nodeRoutes(on func(method, path string, h handler)) {
 	on("GET", "/images", d.listImages)
 	on("POST", "/images", d.pullImage)
 	on("DELETE", "/images", d.removeImage)
+	on("GET", "/images/df", d.imageUsage)
+	on("PUT", "/images/pin", d.pinImage)
+	on("DELETE", "/images/pin", d.unpinImage)
+	on("GET", "/images/export", d.exportImage)
+	on("POST", "/images/import", d.importImage)
+
+	on("GET", "/chunks/{chunk}", d.getChunk)
 
 	on("GET", "/containers", d.listContainers)
 	on("POST", "/containers", d.createContainer)

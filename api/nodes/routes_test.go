@@ -78,6 +78,15 @@ func TestRoutes(t *testing.T) {
 		{"POST", here + "/images", `{}`, 400, `field \"ref\"`, ""},
 		{"DELETE", here + "/images?ref=nginx", "", 204, "", "remove image nginx"},
 		{"DELETE", here + "/images", "", 400, `parameter ref`, ""},
+		{"PUT", here + "/images/pin?ref=nginx", "", 204, "", "pin image nginx true"},
+		{"PUT", here + "/images/pin", "", 400, `parameter ref`, ""},
+		{"DELETE", here + "/images/pin?ref=nginx", "", 204, "", "pin image nginx false"},
+		{"DELETE", here + "/images/pin?ref=", "", 400, `parameter ref`, ""},
+		{"GET", here + "/images/df", "", 200, `"layers":{"count":2,"bytes":30},"flists":{"count":1,"bytes":3},"chunks":{"count":4,"bytes":11},"partial":{"count":1,"bytes":7},"reclaimable":17`, "image usage"},
+		{"GET", here + "/images/export?ref=app:1", "", 200, "the archive of app:1", "export image app:1"},
+		{"GET", here + "/images/export", "", 400, `parameter ref`, ""},
+		{"POST", here + "/images/import?ref=app:1&signature=c2ln", "bytes", 201, `"signedBy":"c2ln"`, `import image "app:1" from "bytes"`},
+		{"POST", here + "/images/import", "bytes", 201, `"ref":""`, `import image "" from "bytes"`},
 
 		{"GET", here + "/containers", "", 200, `"id":"vfw_21"`, ""},
 		{"POST", here + "/containers", `{"id":"vfw_21","flist":"x"}`, 409, `already exists`, "create vfw_21"},
@@ -365,5 +374,32 @@ func TestPull(t *testing.T) {
 	}
 	if w = ask(s, "POST", here+"/images", `{"ref":"?"}`); w.Code != 400 {
 		t.Errorf("early failure = %d %s", w.Code, w.Body)
+	}
+}
+
+// TestExportFails: an export that breaks off is not taken for a whole one.
+func TestExportFails(t *testing.T) {
+	f, s := server(t)
+	srv := httptest.NewServer(s)
+	defer srv.Close()
+	get := func(ref string) (status int, kind, data string, err error) {
+		t.Helper()
+		resp, err := http.Get(srv.URL + here + "/images/export?ref=" + ref)
+		if err != nil {
+			return 0, "", "", err
+		}
+		defer resp.Body.Close()
+		raw, err := io.ReadAll(resp.Body)
+		return resp.StatusCode, resp.Header.Get("Content-Type"), string(raw), err
+	}
+	if status, kind, _, err := get("app"); err != nil || status != 200 || kind != images.TypeArchive {
+		t.Errorf("%d %s, %v", status, kind, err)
+	}
+	if _, _, data, err := get("broken"); err == nil {
+		t.Errorf("the client takes %q for the whole archive", data)
+	}
+	f.fail = errs.E(errs.NotFound, "no such image")
+	if status, _, data, err := get("none"); err != nil || status != 404 || !strings.Contains(data, "no such image") {
+		t.Errorf("%d %q, %v", status, data, err)
 	}
 }

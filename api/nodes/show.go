@@ -41,7 +41,7 @@ func containerOut(c node.Container, publish netip.Addr) containerObject {
 		State: string(c.Status), Reason: c.Reason, Message: c.Message, Image: c.Spec.Image, Digest: c.Digest,
 		PID: c.PID, Address: c.Address(), Created: c.Created.UTC(), Started: c.Started.UTC(), Finished: c.Finished.UTC(),
 		OOMKilled: c.OOM, Restarts: c.Restarts, Restart: restartOut(c.Spec.Restart), Labels: c.Spec.Labels,
-		Command: some(c.Spec.Run.Args), Limits: limitsOut(c.Spec),
+		Command: some(c.Spec.Run.Args), Limits: limitsOut(c.Spec), Lazy: string(c.Spec.Lazy), Fetch: fetchOut(c.Fetch),
 	}
 	if o.Labels == nil {
 		o.Labels = map[string]string{}
@@ -52,6 +52,13 @@ func containerOut(c node.Container, publish netip.Addr) containerObject {
 		o.ExitCode = &c.ExitCode
 	}
 	return o
+}
+
+func fetchOut(f *node.Fetch) *fetch {
+	if f == nil {
+		return nil
+	}
+	return &fetch{Done: f.Done, Total: f.Total, Complete: f.Complete, Path: f.Path, Error: f.Error, Failed: f.Failed.UTC()}
 }
 
 func limitsOut(s node.Spec) limits {

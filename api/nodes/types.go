@@ -19,6 +19,7 @@ type createContainer struct {
 	Ports          []string     `json:"ports"`
 
 	Image         string            `json:"image"`      // flist by another name
+	Lazy          string            `json:"lazy"`       // of an flist: auto, always or never
 	Command       []string          `json:"command"`    // after the entrypoint
 	Entrypoint    []string          `json:"entrypoint"` // in place of the image's
 	Env           []string          `json:"env"`
@@ -95,6 +96,18 @@ type containerObject struct {
 	Labels    map[string]string `json:"labels"`
 	Command   []string          `json:"command"`
 	Limits    limits            `json:"limits"`
+	Lazy      string            `json:"lazy,omitempty"`  // of an flist, as asked for
+	Fetch     *fetch            `json:"fetch,omitempty"` // of an flist that is mounted lazily
+}
+
+// fetch is how far an flist has come that a container runs from.
+type fetch struct {
+	Done     int64     `json:"done"`  // bytes of the image that are on this node
+	Total    int64     `json:"total"` // of all of it
+	Complete bool      `json:"complete"`
+	Path     string    `json:"path,omitempty"` // of the last read that failed
+	Error    string    `json:"error,omitempty"`
+	Failed   time.Time `json:"failed,omitzero"`
 }
 
 type mount struct {

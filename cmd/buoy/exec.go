@@ -11,6 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	buoy "github.com/buoy-edge/buoy/sdk/go"
+
+	"github.com/buoy-edge/buoy/internal/size"
 )
 
 // maxStdin is what a job takes: its input travels in the request that starts it.
@@ -120,7 +122,7 @@ func readStdin(r io.Reader) (string, error) {
 	case err != nil:
 		return "", fmt.Errorf("read standard input: %w", err)
 	case len(text) > maxStdin:
-		return "", fmt.Errorf("standard input is longer than %s, the most a job takes", sizeText(maxStdin))
+		return "", fmt.Errorf("standard input is longer than %s, the most a job takes", size.Text(maxStdin))
 	case !utf8.Valid(text):
 		return "", errors.New("standard input is not UTF-8 text, and a job takes no other")
 	}

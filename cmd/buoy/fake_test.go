@@ -133,6 +133,11 @@ func (f *fakeNode) handler() http.Handler {
 	mux.HandleFunc("DELETE "+c+"/{name}/jobs/{id}", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) })
 	mux.HandleFunc("POST "+c+"/{name}/processes/1", f.on(f.signal))
 	mux.HandleFunc("GET /nodes/{node}/images", f.listImages)
+	mux.HandleFunc("GET /nodes/{node}/images/df", imageUsage)
+	mux.HandleFunc("PUT /nodes/{node}/images/pin", f.pinImage)
+	mux.HandleFunc("DELETE /nodes/{node}/images/pin", f.pinImage)
+	mux.HandleFunc("GET /nodes/{node}/images/export", f.exportImage)
+	mux.HandleFunc("POST /nodes/{node}/images/import", f.importImage)
 	mux.HandleFunc("POST /nodes/{node}/images", f.pull)
 	mux.HandleFunc("DELETE /nodes/{node}/images", f.removeImage)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -423,4 +428,45 @@ func (f *fakeNode) removeImage(w http.ResponseWriter, r *http.Request) {
 	ref := normalRef(r.URL.Query().Get("ref"))
 	f.set(func() { f.images = slices.DeleteFunc(f.images, func(have string) bool { return have == ref }) })
 	w.WriteHeader(204)
+}
+
+func imageUsage(w http.ResponseWriter, _ *http.Request) {
+	part := map[string]any{"count": 2, "bytes": 5 << 20}
+	answer(w, 200, map[string]any{
+		"total": 100 << 30, "free": 40 << 30, "reserve": 256 << 20, "gcHigh": 85, "gcLow": 80, "reclaimable": 7 << 20,
+		"layers": part, "flists": part, "chunks": part, "partial": part,
+		"images": []any{map[string]any{"ref": "docker.io/library/alpine:latest", "size": 3 << 20, "shared": 1 << 20, "reclaimable": 2 << 20, "inUse": true, "pinned": true, "used": time.Now()}},
+	})
+}
+
+func (f *fakeNode) pinImage(w http.ResponseWriter, r *http.Request) {
+	if strings.Contains(r.URL.Query().Get("ref"), "nosuch") {
+		fail(w, 404, "image \"nosuch\" is not on this node")
+		return
+	}
+	w.WriteHeader(204)
+}
+
+func (f *fakeNode) exportImage(w http.ResponseWriter, r *http.Request) {
+	switch ref := r.URL.Query().Get("ref"); {
+	case strings.Contains(ref, "nosuch"):
+		fail(w, 404, "image \"nosuch\" is not on this node")
+	case strings.Contains(ref, "broken"):
+		_, _ = w.Write([]byte("half"))
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	default:
+		_, _ = w.Write([]byte("archive of " + ref))
+	}
+}
+
+func (f *fakeNode) importImage(w http.ResponseWriter, r *http.Request) {
+	data, _ := io.ReadAll(r.Body)
+	ref := r.URL.Query().Get("ref")
+	if ref == "" {
+		ref, _ = strings.CutPrefix(string(data), "archive of ")
+	}
+	o := imageObject(ref)
+	o["signedBy"] = r.URL.Query().Get("signature")
+	answer(w, 201, o)
 }

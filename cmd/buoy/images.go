@@ -11,14 +11,17 @@ import (
 	"github.com/spf13/cobra"
 
 	buoy "github.com/buoy-edge/buoy/sdk/go"
+
+	"github.com/buoy-edge/buoy/internal/size"
 )
 
 func (c *cli) imagesCommand() *cobra.Command {
 	var quiet bool
 	cmd := &cobra.Command{
-		Use:   "images",
-		Short: "List the images that the node has",
-		Args:  takes(0, 0, "no arguments"),
+		Use:     "images",
+		Aliases: []string{"image"},
+		Short:   "List the images that the node has, or look after them",
+		Args:    noSuchVerb,
 		RunE: c.talk(func(ctx context.Context, b *buoy.Client, _ []string) error {
 			var raw json.RawMessage
 			if err := b.Do(ctx, http.MethodGet, "/nodes/{node}/images", nil, &raw); err != nil {
@@ -31,7 +34,7 @@ func (c *cli) imagesCommand() *cobra.Command {
 			refs, rows := []string{}, [][]string{}
 			for _, image := range images {
 				refs = append(refs, image.Ref)
-				rows = append(rows, []string{image.Ref, shortDigest(image.Digest), sizeText(image.Size), since(image.Pulled)})
+				rows = append(rows, []string{image.Ref, shortDigest(image.Digest), size.Text(image.Size), since(image.Pulled), remarks(image)})
 			}
 			switch {
 			case quiet:
@@ -39,11 +42,31 @@ func (c *cli) imagesCommand() *cobra.Command {
 			case c.output == "json":
 				return c.json(raw)
 			}
-			return c.table([]string{"IMAGE", "DIGEST", "SIZE", "PULLED"}, rows)
+			return c.table([]string{"IMAGE", "DIGEST", "SIZE", "PULLED", "NOTE"}, rows)
 		}),
 	}
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "only references")
+	cmd.AddCommand(c.imagesDfCommand(), c.imagesPinCommand(true), c.imagesPinCommand(false), c.imagesExportCommand(), c.imagesImportCommand())
 	return cmd
+}
+
+// remarks is what a list says of an image besides.
+func remarks(image buoy.Image) string {
+	var all []string
+	switch {
+	case image.Flist == nil:
+	case image.Flist.Complete:
+		all = append(all, "flist")
+	default:
+		all = append(all, "flist, lazy")
+	}
+	if image.Pinned {
+		all = append(all, "pinned")
+	}
+	if image.SignedBy != "" {
+		all = append(all, "signed by "+shortDigest(image.SignedBy))
+	}
+	return strings.Join(all, ", ")
 }
 
 func shortDigest(digest string) string {
@@ -159,21 +182,26 @@ func has(images []buoy.Image, ref string) bool {
 	return slices.ContainsFunc(images, func(i buoy.Image) bool { return i.Ref == want || i.Ref == ref })
 }
 
-// isRemote says whether an image comes over the network in one piece with
-// progress; flists come when they are read.
+// isRemote says whether an image comes over the network.
 func isRemote(ref string) bool {
 	for _, local := range []string{"oci:", "oci-archive:", "docker-archive:", "file:"} {
 		if strings.HasPrefix(ref, local) {
 			return false
 		}
 	}
-	return !isPath(ref) && !strings.HasSuffix(ref, ".flist") && !strings.HasSuffix(ref, ".fl")
+	return !isPath(ref)
 }
 
 // normalRef spells a reference to a registry as nodes list it: nginx is
 // docker.io/library/nginx:latest.
 func normalRef(ref string) string {
 	if strings.HasPrefix(ref, "http://") || strings.HasPrefix(ref, "https://") {
+		return ref
+	}
+	if strings.HasPrefix(ref, "hub:") {
+		if !strings.HasSuffix(ref, ".flist") && !strings.HasSuffix(ref, ".fl") {
+			ref += ".flist"
+		}
 		return ref
 	}
 	ref = strings.TrimPrefix(ref, "docker://")

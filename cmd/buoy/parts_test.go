@@ -21,14 +21,6 @@ func TestParseCPUs(t *testing.T) {
 	}
 }
 
-func TestSizeText(t *testing.T) {
-	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 3 << 20: "3.0 MiB", 1 << 62: "4096.0 PiB"} {
-		if got := sizeText(n); got != want {
-			t.Errorf("sizeText(%d) = %s, want %s", n, got, want)
-		}
-	}
-}
-
 func TestNormalRef(t *testing.T) {
 	for ref, want := range map[string]string{
 		"nginx":                     "docker.io/library/nginx:latest",

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	buoy "github.com/buoy-edge/buoy/sdk/go"
+
+	"github.com/buoy-edge/buoy/internal/size"
 )
 
 const progressEvery = 100 * time.Millisecond
@@ -57,7 +59,7 @@ func (l *progressLine) text() string {
 	case done == total && finished+unpacking == len(l.blobs):
 		return fmt.Sprintf("pulling %s: unpacking, %d of %d layers done", l.ref, finished, len(l.blobs))
 	}
-	return fmt.Sprintf("pulling %s: %s of %s, %d of %d layers done", l.ref, sizeText(done), sizeText(total), finished, len(l.blobs))
+	return fmt.Sprintf("pulling %s: %s of %s, %d of %d layers done", l.ref, size.Text(done), size.Text(total), finished, len(l.blobs))
 }
 
 // clear takes the line away.

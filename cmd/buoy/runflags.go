@@ -25,7 +25,7 @@ type runFlags struct {
 	privileged, readOnly, init, keep, userns  bool
 	restart, stopSignal                       string
 	stopTimeout                               int
-	storage                                   string
+	storage, lazy                             string
 
 	entrypointSet, networkSet bool
 }
@@ -37,8 +37,8 @@ func (f *runFlags) register(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.remove, "rm", false, "remove it when it has ended")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "say nothing about pulling")
 	flags.StringVar(&f.pull, "pull", "missing", "`when` to pull the image: missing, always or never")
-	flags.StringVar(&f.storage, "storage", "", "chunk `store` of an flist, like redis://HOST:PORT")
-	_ = flags.MarkHidden("storage") // flists are still to come; it fails only for a flag that is not there
+	flags.StringVar(&f.storage, "storage", "", "chunk `store` of an flist, like redis://HOST:PORT, asked before its own")
+	flags.StringVar(&f.lazy, "lazy", "", "`when` the content of an flist comes: auto, always or never (default: the node's)")
 
 	flags.StringVar(&f.name, "name", "", "`name` of the container (default: two words)")
 	flags.StringVar(&f.hostname, "hostname", "", "host `name` inside (default: the name)")
@@ -96,7 +96,7 @@ type place struct {
 // request is what the flags and arguments ask the node for.
 func (f *runFlags) request(args []string, at place) (buoy.CreateRequest, error) {
 	r := buoy.CreateRequest{
-		Name: f.name, Hostname: f.hostname, Storage: f.storage,
+		Name: f.name, Hostname: f.hostname, Storage: f.storage, Lazy: f.lazy,
 		Command: args[1:], Pwd: f.workdir, User: f.user, Init: f.init,
 		ReadOnly: f.readOnly, Privileged: f.privileged, CapAdd: f.capAdd, CapDrop: f.capDrop, UserNS: f.userns,
 		StopSignal: f.stopSignal, StopGrace: f.stopTimeout, Keep: f.keep, DNS: f.dns,

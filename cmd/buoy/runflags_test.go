@@ -71,7 +71,7 @@ func TestRequest(t *testing.T) {
 		{"--sysctl net.core.somaxconn=1024 -l a=b=c -l d alpine", `{"sysctls":{"net.core.somaxconn":"1024"},"labels":{"a":"b=c","d":""}}`},
 		{"--cap-add NET_ADMIN --cap-drop ALL alpine", `{"capAdd":["NET_ADMIN"],"capDrop":["ALL"]}`},
 		{"--restart on-failure:3 --stop-signal INT --stop-timeout 2 alpine", `{"restart":"on-failure:3","stopSignal":"INT","stopGrace":2}`},
-		{"--dns 1.1.1.1 --storage redis://h:1 alpine", `{"dns":["1.1.1.1"],"storage":"redis://h:1"}`},
+		{"--dns 1.1.1.1 --storage redis://h:1 --lazy never /x.flist", `{"flist":"/x.flist","dns":["1.1.1.1"],"lazy":"never","storage":"redis://h:1"}`},
 		{"./rootfs.tar", `{"flist":"/here/rootfs.tar"}`},
 		{"oci:dir:tag", `{"flist":"oci:/here/dir:tag"}`},
 		{"docker-archive:/abs.tar", `{"flist":"docker-archive:/abs.tar"}`},

@@ -39,16 +39,3 @@ func parseCPUs(text string) (int64, error) {
 	}
 	return n, err
 }
-
-// sizeText is bytes in the unit that needs the fewest digits.
-func sizeText(n int64) string {
-	value, unit := float64(n), 0
-	for value >= 1024 && unit < 5 {
-		value /= 1024
-		unit++
-	}
-	if unit == 0 {
-		return fmt.Sprintf("%d B", n)
-	}
-	return fmt.Sprintf("%.1f %ciB", value, "KMGTP"[unit-1])
-}

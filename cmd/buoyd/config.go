@@ -37,9 +37,8 @@ type config struct {
 	dev         bool
 	allowReboot bool
 	yes         bool
-	authFile    string
-	plainHTTP   []string
-	mirrors     map[string][]string
+	images      imageConfig
+	flist       flistConfig
 	level       slog.Level
 }
 
@@ -56,8 +55,8 @@ var idPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`)
 
 // parse reads the command line and fills in what it leaves open.
 func parse(args []string, usage io.Writer) (config, error) {
-	c := config{mirrors: map[string][]string{}}
-	var listen, plain, mirrors, plugins list
+	var c config
+	var listen, plugins list
 	var cidr, cidr6, publish, level string
 	f := flag.NewFlagSet("buoyd", flag.ContinueOnError)
 	f.SetOutput(io.Discard) // the caller says what is wrong
@@ -75,9 +74,8 @@ func parse(args []string, usage io.Writer) (config, error) {
 	f.BoolVar(&c.dev, "dev", false, "a developer's machine: answer on loopback without token, refuse to reboot")
 	f.BoolVar(&c.allowReboot, "allow-reboot", false, "reboot this machine through the API in spite of --dev")
 	f.BoolVar(&c.yes, "yes", false, "for reset: really do it")
-	f.StringVar(&c.authFile, "auth-file", "", "registry credentials, a docker config.json (default: the usual places)")
-	f.Var(&plain, "plain-http", "registry `host` to talk to without TLS; may be repeated (loopback always is)")
-	f.Var(&mirrors, "mirror", "`REGISTRY=HOST` to pull from first; may be repeated")
+	c.images.register(f)
+	c.flist.register(f)
 	f.StringVar(&level, "log-level", "info", "`level`: debug, info, warn or error")
 	err := f.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
@@ -96,15 +94,11 @@ func parse(args []string, usage io.Writer) (config, error) {
 	if given["data"] != given["run"] {
 		return c, errors.New("--data and --run belong together: give both, or neither for " + defaultData + " and " + defaultRun)
 	}
-	c.plainHTTP, c.cniPlugins = plain, plugins
-	for _, m := range mirrors {
-		registry, host, ok := strings.Cut(m, "=")
-		if !ok || registry == "" || host == "" {
-			return c, fmt.Errorf("--mirror %q is not REGISTRY=HOST", m)
-		}
-		c.mirrors[registry] = append(c.mirrors[registry], host)
-	}
+	c.cniPlugins = plugins
 	if c.level, err = levelOf(level); err != nil {
+		return c, err
+	}
+	if err := c.flist.check(); err != nil {
 		return c, err
 	}
 	return c, c.complete(listen, cidr, cidr6, publish)

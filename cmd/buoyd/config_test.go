@@ -54,31 +54,48 @@ func TestParseAll(t *testing.T) {
 	c, err := parse([]string{
 		"--node-id", "n.1", "--bridge", "br9", "--cidr", "10.1.0.0/24", "--publish", "192.0.2.1", "--mirror", "docker.io=m1", "--mirror", "docker.io=m2/x=y",
 		"--plain-http", "a:1", "--plain-http", "b", "--auth-file", "/a", "--log-level", "debug", "--yes", "--allow-reboot",
+		"--hub", "http://hub.example/x", "--image-gc", "70:60", "--reserve", "1GiB", "--image-policy", "/p.json",
 	}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.nodeID != "n.1" || c.bridge != "br9" || c.prefix.String() != "10.1.0.0/24" || c.publish.String() != "192.0.2.1" || c.authFile != "/a" ||
-		c.level != slog.LevelDebug || !c.yes || !c.allowReboot || c.dev || !cmp.Equal(c.plainHTTP, []string{"a:1", "b"}) ||
-		!cmp.Equal(c.mirrors, map[string][]string{"docker.io": {"m1", "m2/x=y"}}) {
+	if c.nodeID != "n.1" || c.bridge != "br9" || c.prefix.String() != "10.1.0.0/24" || c.publish.String() != "192.0.2.1" || c.images.authFile != "/a" ||
+		c.level != slog.LevelDebug || !c.yes || !c.allowReboot || c.dev || !cmp.Equal([]string(c.images.plainHTTP), []string{"a:1", "b"}) ||
+		!cmp.Equal(c.images.mirrors, map[string][]string{"docker.io": {"m1", "m2/x=y"}}) ||
+		c.images.hub != "http://hub.example/x" || c.images.gc != (thresholds{70, 60}) || c.images.reserve != 1<<30 || c.images.policy != "/p.json" {
 		t.Errorf("%+v", c)
+	}
+	c, err = parse(nil, io.Discard)
+	if err != nil || c.images.gc != (thresholds{85, 80}) || c.images.reserve != 256<<20 || c.images.hub != "https://hub.grid.tf" {
+		t.Errorf("%+v, %v", c.images, err)
+	}
+	if c, err = parse([]string{"--image-gc", "off", "--reserve", "0"}, io.Discard); err != nil || c.images.gc != (thresholds{}) || c.images.reserve != 0 {
+		t.Errorf("%+v, %v", c.images, err)
 	}
 }
 
 func TestParseRefuses(t *testing.T) {
 	for want, args := range map[string]string{
-		"flag provided but not defined: -x":      "--x",
-		"flag needs an argument: -data":          "--data",
-		`"reset" is out of place`:                "--yes reset",
-		`--mirror "a" is not REGISTRY=HOST`:      "--mirror a",
-		`--mirror "=a" is not REGISTRY=HOST`:     "--mirror =a",
-		`--mirror "a=" is not REGISTRY=HOST`:     "--mirror a=",
-		"--listen needs --dev":                   "--listen 127.0.0.1:1",
-		`--node-id "a/b" is not of 1 to 63`:      "--node-id a/b",
-		`--cidr "10.1.0.0" is not a prefix like`: "--cidr 10.1.0.0",
-		`--cidr6 "fd00::1" is not a prefix like`: "--cidr6 fd00::1",
-		`--publish "host" is not an IP address`:  "--publish host",
-		`--log-level "loud" is not debug, info`:  "--log-level loud",
+		"flag provided but not defined: -x":                                "--x",
+		"flag needs an argument: -data":                                    "--data",
+		`"reset" is out of place`:                                          "--yes reset",
+		`invalid value "a" for flag -mirror: it is not REGISTRY=HOST`:      "--mirror a",
+		`invalid value "=a" for flag -mirror: it is not REGISTRY=HOST`:     "--mirror =a",
+		`invalid value "a=" for flag -mirror: it is not REGISTRY=HOST`:     "--mirror a=",
+		`invalid value "x" for flag -hub: it is not a URL like`:            "--hub x",
+		`invalid value "ftp://h" for flag -hub`:                            "--hub ftp://h",
+		`invalid value "http://u:p@h" for flag -hub`:                       "--hub http://u:p@h",
+		`invalid value "80" for flag -image-gc: it is not two percentages`: "--image-gc 80",
+		`invalid value "80:85" for flag -image-gc`:                         "--image-gc 80:85",
+		`invalid value "101:5" for flag -image-gc`:                         "--image-gc 101:5",
+		`invalid value "80:0" for flag -image-gc`:                          "--image-gc 80:0",
+		`invalid value "lots" for flag -reserve`:                           "--reserve lots",
+		"--listen needs --dev":                                             "--listen 127.0.0.1:1",
+		`--node-id "a/b" is not of 1 to 63`:                                "--node-id a/b",
+		`--cidr "10.1.0.0" is not a prefix like`:                           "--cidr 10.1.0.0",
+		`--cidr6 "fd00::1" is not a prefix like`:                           "--cidr6 fd00::1",
+		`--publish "host" is not an IP address`:                            "--publish host",
+		`--log-level "loud" is not debug, info`:                            "--log-level loud",
 	} {
 		if _, err := parse(strings.Fields(args), io.Discard); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", args, err, want)

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/buoy-edge/buoy/container"
 	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/buoy-edge/buoy/netcfg"
 	"github.com/buoy-edge/buoy/netcfg/cni"
@@ -39,6 +40,9 @@ func reset(ctx context.Context, cfg config, log *slog.Logger, stdout io.Writer) 
 	if err != nil {
 		return err
 	}
+	if err := clearFlists(ctx, cfg, rt, log); err != nil {
+		return err
+	}
 	if err := rt.Clear(ctx); err != nil {
 		return err
 	}
@@ -58,6 +62,19 @@ func reset(ctx context.Context, cfg config, log *slog.Logger, stdout io.Writer) 
 	}
 	fmt.Fprintln(stdout, outcome(there, absent, cfg.instance()))
 	return nil
+}
+
+// clearFlists comes before the containers end: what waits for an flist cannot be
+// killed.
+func clearFlists(ctx context.Context, cfg config, rt *container.Runtime, log *slog.Logger) error {
+	f, err := flists(cfg, rt, log)
+	if err != nil {
+		return err
+	}
+	if err := rt.Start(ctx); err != nil {
+		return err
+	}
+	return f.Clear(ctx)
 }
 
 // detachCNI detaches all that containers had on CNI networks.
@@ -102,7 +119,7 @@ func outcome(there, absent []string, instance string) string {
 // else is in it: were it somebody's home by mistake, the home would stay.
 func removeData(dir string) error {
 	var all error
-	for _, name := range []string{"cni", "containers", "filesystems", "images", "volumes", "node.db", "node.db-journal", "node.db-shm", "node.db-wal"} {
+	for _, name := range []string{"cni", "containers", "filesystems", "flist", "images", "volumes", "node.db", "node.db-journal", "node.db-shm", "node.db-wal"} {
 		all = errors.Join(all, os.RemoveAll(filepath.Join(dir, name)))
 	}
 	if all != nil {

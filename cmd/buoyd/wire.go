@@ -23,6 +23,7 @@ import (
 	"github.com/buoy-edge/buoy/netcfg"
 	"github.com/buoy-edge/buoy/netcfg/cni"
 	"github.com/buoy-edge/buoy/node"
+	"github.com/buoy-edge/buoy/node/lazy"
 	"github.com/buoy-edge/buoy/node/state"
 )
 
@@ -53,6 +54,7 @@ type parts struct {
 	net     *netcfg.Net
 	runtime *container.Runtime
 	images  *images.Store
+	flists  *lazy.Flists
 	node    *node.Node
 }
 
@@ -72,10 +74,10 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger) (*parts, error)
 	if err != nil {
 		return nil, err
 	}
-	p.images, err = images.Open(images.Config{
-		Dir: filepath.Join(cfg.data, "images"), AuthFile: cfg.authFile, Mirrors: cfg.mirrors, PlainHTTP: cfg.plainHTTP, Log: log,
-	})
-	if err != nil {
+	if p.flists, err = flists(cfg, p.runtime, log); err != nil {
+		return nil, err
+	}
+	if p.images, err = imageStore(cfg, p.flists, log); err != nil {
 		return nil, err
 	}
 	if p.db, err = state.Open(ctx, filepath.Join(cfg.data, "node.db")); err != nil {
@@ -83,6 +85,7 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger) (*parts, error)
 	}
 	p.node, err = node.New(node.Config{
 		ID: cfg.nodeID, Data: cfg.data, Run: cfg.run, DB: p.db, Images: p.images, Net: p.net, Runtime: p.runtime,
+		Flists: p.flists, Lazy: cfg.flist.lazy,
 		CNI: networks(cfg),
 		Dev: cfg.dev, AllowReboot: cfg.allowReboot, Log: log,
 	})

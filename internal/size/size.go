@@ -1,4 +1,4 @@
-// Package size reads sizes as people write them.
+// Package size reads and writes sizes as people do.
 package size
 
 import (
@@ -48,10 +48,23 @@ func Whole(value *big.Rat, what, text string) (int64, error) {
 	return n.Int64(), nil
 }
 
+// Text is bytes in the unit that needs the fewest digits.
+func Text(n int64) string {
+	value, unit := float64(n), 0
+	for value >= 1024 && unit < 5 {
+		value /= 1024
+		unit++
+	}
+	if unit == 0 {
+		return fmt.Sprintf("%d B", n)
+	}
+	return fmt.Sprintf("%.1f %ciB", value, "KMGTP"[unit-1])
+}
+
 // Flag is a size on a command line, for flag.Var.
 type Flag int64
 
-func (f *Flag) String() string { return fmt.Sprint(int64(*f)) }
+func (f *Flag) String() string { return Text(int64(*f)) }
 
 // Set implements flag.Value.
 func (f *Flag) Set(text string) error {

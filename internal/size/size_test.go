@@ -17,3 +17,11 @@ func TestParse(t *testing.T) {
 		}
 	}
 }
+
+func TestText(t *testing.T) {
+	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 3 << 20: "3.0 MiB", 1 << 62: "4096.0 PiB"} {
+		if got := Text(n); got != want {
+			t.Errorf("Text(%d) = %s, want %s", n, got, want)
+		}
+	}
+}

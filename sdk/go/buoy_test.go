@@ -110,6 +110,37 @@ func TestRequests(t *testing.T) {
 			return readAll(r, err, "x\n")
 		}},
 		{"GET " + n + "/images", `[]`, func(c *buoy.Client) error { _, err := c.Images(ctx); return err }},
+		{"GET " + n + "/images/df", `{"reclaimable":7}`, func(c *buoy.Client) error {
+			u, err := c.ImageUsage(ctx)
+			if err == nil && u.Reclaimable != 7 {
+				err = fmt.Errorf("%+v", u)
+			}
+			return err
+		}},
+		{"PUT " + n + "/images/pin?ref=a%2Fb%3A1", ``, func(c *buoy.Client) error { return c.PinImage(ctx, "a/b:1") }},
+		{"DELETE " + n + "/images/pin?ref=a%2Fb%3A1", ``, func(c *buoy.Client) error { return c.UnpinImage(ctx, "a/b:1") }},
+		{"GET " + n + "/images/export?ref=a%2Fb%3A1", `archive`, func(c *buoy.Client) error {
+			r, err := c.ExportImage(ctx, "a/b:1")
+			if err != nil {
+				return err
+			}
+			data, err := io.ReadAll(r)
+			if string(data) != "archive" {
+				err = fmt.Errorf("%q, %w", data, err)
+			}
+			return errors.Join(err, r.Close())
+		}},
+		{"POST " + n + "/images/import?ref=a%3A1&signature=c2ln archive", `{"ref":"a:1"}`, func(c *buoy.Client) error {
+			image, err := c.ImportImage(ctx, strings.NewReader("archive"), "a:1", "c2ln")
+			if err == nil && image.Ref != "a:1" {
+				err = fmt.Errorf("%+v", image)
+			}
+			return err
+		}},
+		{"POST " + n + "/images/import archive", `{"ref":"a:1"}`, func(c *buoy.Client) error {
+			_, err := c.ImportImage(ctx, strings.NewReader("archive"), "", "")
+			return err
+		}},
 		{"DELETE " + n + "/images?ref=a%2Fb%3A1", ``, func(c *buoy.Client) error { return c.RemoveImage(ctx, "a/b:1") }},
 		{"GET /health", `{"status":"ok"}`, func(c *buoy.Client) error { _, err := c.Health(ctx); return err }},
 		{"GET /version", `{"version":"v1"}`, func(c *buoy.Client) error { _, err := c.Version(ctx); return err }},

@@ -50,6 +50,18 @@ type Container struct {
 	Labels   map[string]string `json:"labels"`
 	Command  []string          `json:"command"`
 	Limits   Limits            `json:"limits,omitzero"`
+	Lazy     string            `json:"lazy,omitempty"`
+	Fetch    *Fetch            `json:"fetch,omitempty"` // of an flist that is mounted lazily
+}
+
+// Fetch is how far the content of an flist has come.
+type Fetch struct {
+	Done     int64     `json:"done"`  // bytes of the image that are on the node
+	Total    int64     `json:"total"` // of all of it
+	Complete bool      `json:"complete"`
+	Path     string    `json:"path,omitempty"` // of the last read that failed
+	Error    string    `json:"error,omitempty"`
+	Failed   time.Time `json:"failed,omitzero"`
 }
 
 // Ended says that the container is at rest: halted, and not on its way

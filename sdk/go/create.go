@@ -8,7 +8,8 @@ type CreateRequest struct {
 	// Flist is an OCI reference ("docker.io/library/nginx:1.27", "oci:DIR"),
 	// an flist, or a rootfs archive or directory, by path on the node or URL.
 	Flist   string `json:"flist"`
-	Storage string `json:"storage,omitempty"` // chunk store of an flist
+	Storage string `json:"storage,omitempty"` // chunk store of an flist, asked before its own
+	Lazy    string `json:"lazy,omitempty"`    // of an flist: "auto", "always", "never"; default as the node is set
 
 	NICs           []NIC         `json:"nics"` // none: only loopback
 	HostNetworking bool          `json:"hostNetworking,omitempty"`

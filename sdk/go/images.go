@@ -23,6 +23,19 @@ type Image struct {
 	Layers       int       `json:"layers"`
 	Architecture string    `json:"architecture,omitempty"`
 	OS           string    `json:"os,omitempty"`
+
+	Pinned   bool       `json:"pinned,omitempty"`
+	SignedBy string     `json:"signedBy,omitempty"` // key whose signature the node has checked
+	Flist    *FlistInfo `json:"flist,omitempty"`    // of flists only
+}
+
+// FlistInfo is what an flist says about itself.
+type FlistInfo struct {
+	Era      string `json:"era"` // "C" or "D"
+	Files    int    `json:"files"`
+	Bytes    int64  `json:"bytes"`
+	Complete bool   `json:"complete"` // all of it is on the node
+	Warning  string `json:"warning,omitempty"`
 }
 
 // Progress is a step of a pull.

@@ -1,0 +1,96 @@
+package node
+
+import (
+	"context"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/buoy-edge/buoy/images"
+)
+
+// Images are the images that the node has.
+func (n *Node) Images(ctx context.Context) ([]images.Image, error) { return n.cfg.Images.List(ctx) }
+
+// PullImage fetches an image, or asks its source whether it is still the same.
+func (n *Node) PullImage(ctx context.Context, ref string, progress func(images.Progress)) (images.Image, error) {
+	return n.cfg.Images.Pull(ctx, ref, progress)
+}
+
+// RemoveImage removes an image. Layers that containers run on stay until those end.
+func (n *Node) RemoveImage(ctx context.Context, ref string) error {
+	return n.cfg.Images.Remove(ctx, ref)
+}
+
+// PinImage keeps an image from being removed to make room, or no longer.
+func (n *Node) PinImage(ctx context.Context, ref string, pinned bool) error {
+	return n.cfg.Images.Pin(ctx, ref, pinned)
+}
+
+// ExportImage writes an image for ImportImage and other programs. begin is
+// called once it is there and can be read.
+func (n *Node) ExportImage(ctx context.Context, ref string, begin func(mediaType string) io.Writer) error {
+	return n.cfg.Images.Export(ctx, ref, begin)
+}
+
+// ImportImage takes an image from a stream.
+func (n *Node) ImportImage(ctx context.Context, r io.Reader, opt images.ImportOptions) (images.Image, error) {
+	return n.cfg.Images.Import(ctx, r, opt)
+}
+
+// DiskUsage is what images take.
+type DiskUsage struct {
+	images.Usage
+	Chunks     int // of flists, kept for those who read them again
+	ChunkBytes int64
+}
+
+// ImageUsage is what images take on the node's disk.
+func (n *Node) ImageUsage(ctx context.Context) (DiskUsage, error) {
+	u, err := n.cfg.Images.Usage(ctx)
+	if err != nil {
+		return DiskUsage{}, err
+	}
+	s, err := n.cfg.Flists.Stats(ctx)
+	return DiskUsage{Usage: u, Chunks: int(s.Chunks), ChunkBytes: s.Bytes}, err
+}
+
+// needs says whether a container, also one that is halted, needs an image: it
+// must be able to start without a network.
+func (n *Node) needs(ref, digest string) bool {
+	for _, b := range n.all() {
+		if digest != "" && get(b, func() string { return b.digest }) == digest {
+			return true
+		}
+		r, err := images.ParseRef(get(b, func() string { return b.spec.Image }))
+		if err == nil && (r.String() == ref || digest != "" && strings.HasSuffix(r.String(), "@"+digest)) {
+			return true
+		}
+	}
+	return false
+}
+
+// collectPace is how often a node looks whether its disk fills up by itself.
+// Pulls look at once.
+const collectPace = 5 * time.Minute
+
+// collectImages removes what nothing needs when the disk gets full, until ctx
+// ends.
+func (n *Node) collectImages(ctx context.Context) {
+	tick := time.NewTicker(collectPace)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		done, err := n.cfg.Images.Collect(ctx, time.Now())
+		if err != nil && ctx.Err() == nil {
+			n.cfg.Log.Error("no room made on the disk", "error", err)
+		}
+		if len(done.Images) > 0 {
+			n.cfg.Log.Info("images removed to make room", "images", done.Images, "bytes", done.Freed)
+		}
+	}
+}
