@@ -48,6 +48,7 @@ type section struct {
 // sections in the order in which they are measured.
 var sections = []section{
 	{"network", network, true},
+	{"flist", flists, true},
 	{"idle", idleEmpty, false},
 	{"start", startLatency, false},
 	{"standby", standby, false},
@@ -78,7 +79,7 @@ func parse(args []string, usage io.Writer) (options, error) {
 	f.IntVar(&o.count, "count", 200, "containers at once")
 	f.DurationVar(&o.idle, "idle", 20*time.Second, "how long to watch an idle buoyd")
 	f.StringVar(&o.output, "o", "table", "table, markdown or json")
-	f.StringVar(&only, "only", "", "measure these sections only, with commas: network idle start standby many memory")
+	f.StringVar(&only, "only", "", "measure these sections only, with commas: network flist idle start standby many memory")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
