@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -13,8 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	buoy "github.com/buoy-edge/buoy/sdk/go"
 
@@ -100,14 +97,18 @@ func (l *lab) makeBig() error {
 // startRedis starts the chunk store; false, with a note in the report, where
 // there is none.
 func (l *lab) startRedis(ctx context.Context) (bool, error) {
-	path, err := exec.LookPath("redis-check-rdb") // the same program as redis-server, which goes by its name
-	if err != nil {
-		if path, err = exec.LookPath("redis-server"); err != nil {
-			l.report.NotRun = append(l.report.NotRun, "flists: redis is not installed")
-			return false, nil
+	found := ""
+	for _, name := range []string{"redis-check-rdb", "redis-server"} { // one program, which goes by what it is called
+		if path, err := exec.LookPath(name); err == nil {
+			found = path
 		}
 	}
-	if path, err = filepath.EvalSymlinks(path); err != nil {
+	if found == "" {
+		l.report.NotRun = append(l.report.NotRun, "flists: redis is not installed")
+		return false, nil
+	}
+	path, err := filepath.EvalSymlinks(found)
+	if err != nil {
 		return false, err
 	}
 	var lc net.ListenConfig
@@ -273,176 +274,4 @@ func (i *instance) firstStart(ctx context.Context, r buoy.CreateRequest) (time.D
 	}
 	first, err := i.firstOf(ctx, r.Name)
 	return time.Duration(first - begin), err
-}
-
-// reads measures what is read through the mount, and how much of it comes.
-func (l *lab) reads(ctx context.Context) error {
-	_, err := l.onNode(ctx, func(i *instance) (time.Duration, error) { return 0, l.readOn(ctx, i) })
-	return err
-}
-
-func (l *lab) readOn(ctx context.Context, i *instance) error {
-	r := l.far("d.fl")
-	r.Lazy = "always"
-	if err := i.client.Create(ctx, r); err != nil {
-		return err
-	}
-	c, err := i.client.Container(ctx, r.Name)
-	if err != nil {
-		return err
-	}
-	root := fmt.Sprintf("/proc/%d/root/big", c.PID)
-	before := l.slow.bytes.Load()
-	const some = 4
-	begin := now()
-	for n := range some {
-		if _, err := sequential(filepath.Join(root, strconv.Itoa(n))); err != nil {
-			return err
-		}
-	}
-	took := time.Duration(now() - begin)
-	group := "reads of a lazy flist"
-	l.report.add(figure{Group: group, Name: "sequential, nothing of it here", Value: some * bigFile / 1e6 / took.Seconds(), Unit: "MB/s"})
-	if err := i.settle(ctx, r.Name); err != nil {
-		return err
-	}
-	if c, err = i.client.Container(ctx, r.Name); err != nil || c.Fetch == nil {
-		return fmt.Errorf("the container says nothing of its flist: %w", err)
-	}
-	share := float64(c.Fetch.Done) / (some * bigFile)
-	l.report.add(figure{
-		Group: group, Name: "bytes fetched to bytes read", Value: share, Unit: "×",
-		Note: fmt.Sprintf("%d MiB over the link", (l.slow.bytes.Load()-before)>>20),
-	}.below(share, 1.2, "≤ 1.2 ×"))
-	return l.cached(root, some, group)
-}
-
-// settle waits until nothing more of an flist comes.
-func (i *instance) settle(ctx context.Context, name string) error {
-	last, since := int64(-1), time.Now()
-	for time.Since(since) < 2*time.Second {
-		c, err := i.client.Container(ctx, name)
-		if err != nil {
-			return err
-		}
-		if c.Fetch != nil && c.Fetch.Done != last {
-			last, since = c.Fetch.Done, time.Now()
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
-	return nil
-}
-
-// cached reads what is here by now, beside the plain files.
-func (l *lab) cached(root string, files int, group string) error {
-	kinds := []struct {
-		name string
-		read func(string) (time.Duration, error)
-		unit string
-		per  float64 // units a file
-	}{
-		{"sequential", sequential, "MB/s", bigFile / 1e6},
-		{"sequential past the page cache of the mount", uncached, "MB/s", bigFile / 1e6},
-		{"4 KiB at random", scattered, "1000/s", scatter / 1e3},
-	}
-	for _, k := range kinds {
-		var plain, lazy samples
-		for range l.samples {
-			for n := range files {
-				p, err := k.read(filepath.Join(l.dir, "big", strconv.Itoa(n)))
-				if err != nil {
-					return err
-				}
-				z, err := k.read(filepath.Join(root, strconv.Itoa(n)))
-				if err != nil {
-					return err
-				}
-				plain, lazy = append(plain, p), append(lazy, z)
-			}
-		}
-		f := figure{Group: group, Name: k.name + ", all of it here", Value: k.per / lazy.ms(0.5) * 1e3, Unit: k.unit, N: len(lazy)}
-		ref := figure{Group: group, Name: k.name + ", the plain file", Value: k.per / plain.ms(0.5) * 1e3, Unit: k.unit, N: len(plain)}
-		f = f.against(ref.Value, "the plain file")
-		if k.unit == "MB/s" {
-			f = f.above(f.Ratio, 0.9, "≥ 0.9 of the plain file")
-		}
-		l.report.add(f)
-		l.report.add(ref)
-	}
-	return nil
-}
-
-func sequential(path string) (time.Duration, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	buf := make([]byte, 128<<10)
-	begin := now()
-	_, err = io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{f}, buf)
-	return time.Duration(now() - begin), err
-}
-
-// uncached is sequential for pages that the mount does not have any more. What
-// is below the mount still has them; so has a plain file.
-func uncached(path string) (time.Duration, error) {
-	if !strings.HasPrefix(path, "/proc/") {
-		return sequential(path)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return 0, err
-	}
-	err = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
-	if err := errors.Join(err, f.Close()); err != nil {
-		return 0, err
-	}
-	return sequential(path)
-}
-
-const scatter = 1000 // reads
-
-func scattered(path string) (time.Duration, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	at := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same places each time
-	buf := make([]byte, 4096)
-	begin := now()
-	for range scatter {
-		if _, err := f.ReadAt(buf, at.Int64N(bigFile/4096)*4096); err != nil {
-			return 0, err
-		}
-	}
-	return time.Duration(now() - begin), nil
-}
-
-// listing lists the public flist, where its folder is known.
-func (l *lab) listing(ctx context.Context) error {
-	found, err := filepath.Glob(filepath.Join(os.Getenv("BUOY_FLIST_FIXTURES"), "*funk-latest.flist"))
-	if err != nil || len(found) == 0 {
-		l.report.NotRun = append(l.report.NotRun, "listing of the public flist: BUOY_FLIST_FIXTURES does not name its folder")
-		return err
-	}
-	var took samples
-	for range max(l.samples/4, 5) {
-		if err := l.rest(ctx); err != nil {
-			return err
-		}
-		d, err := l.flist(ctx, "ls", found[0])
-		if err != nil {
-			return err
-		}
-		took = append(took, d)
-	}
-	f := took.figure("flist tools", "ls of the public flist, 30,370 files")
-	l.report.add(f.below(f.Value, 150, "< 150 ms"))
-	return nil
 }

@@ -46,9 +46,12 @@ func (s *source) Fetch(ctx context.Context, ref chunk.Ref, size int) ([]byte, er
 	}
 }
 
+// Trouble is why chunks are late.
+func (s *source) Trouble() error { return s.now.Load().Trouble() }
+
 // set routes to other stores.
-func (s *source) set(l flist.Meta, stores, mirrors []string, patience time.Duration) error {
-	r, err := store.Route(l, stores, mirrors, store.Options{Patience: patience})
+func (s *source) set(l flist.Meta, stores, mirrors []string, opt store.Options) error {
+	r, err := store.Route(l, stores, mirrors, opt)
 	if err != nil {
 		return err
 	}
@@ -129,7 +132,7 @@ func (s *Server) update(m *mounted, r flistapi.MountRequest) error {
 		return errs.E(errs.Conflict, "mount %q is %s", r.ID, m.req.File)
 	}
 	if !slices.Equal(m.req.Stores, r.Stores) || !slices.Equal(m.req.Mirrors, r.Mirrors) {
-		if err := m.source.set(m.meta, r.Stores, r.Mirrors, s.patience()); err != nil {
+		if err := m.source.set(m.meta, r.Stores, r.Mirrors, s.storeOptions()); err != nil {
 			return err
 		}
 		m.req.Stores, m.req.Mirrors = r.Stores, r.Mirrors
@@ -203,14 +206,17 @@ func (s *Server) open(ctx context.Context, file string, stores, mirrors []string
 		return nil, nil, err
 	}
 	src := &source{}
-	if err := src.set(l.Meta, stores, mirrors, s.patience()); err != nil {
+	if err := src.set(l.Meta, stores, mirrors, s.storeOptions()); err != nil {
 		return nil, nil, err
 	}
 	return l, src, nil
 }
 
-// patience of the stores ends before that of the reader, so that what is told is their reason.
-func (s *Server) patience() time.Duration { return s.cfg.Deadline * 9 / 10 }
+// storeOptions: the patience of the stores ends before that of the reader, so that what is told is their reason; and all
+// mounts together keep to the limits of a store, and know of its failures.
+func (s *Server) storeOptions() store.Options {
+	return store.Options{Patience: s.cfg.Deadline * 9 / 10, Share: &s.share}
+}
 
 // takeDescriptor copies a descriptor of another process.
 func takeDescriptor(pid, fd int) (int, error) {

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/buoy-edge/buoy/flist/cache"
+	"github.com/buoy-edge/buoy/flist/store"
 	"github.com/buoy-edge/buoy/internal/errs"
 )
 
@@ -43,6 +44,7 @@ type Server struct {
 	cfg    Config
 	cache  *cache.Cache
 	events events
+	share  store.Share
 	quit   context.CancelFunc
 
 	mu     sync.Mutex // guards mounts

@@ -18,6 +18,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/buoy-edge/buoy/internal/testredis"
 )
 
 // port is one that nobody listens on at the moment.
@@ -57,6 +59,9 @@ func program(t testing.TB, name string) string {
 func (s *server) start() {
 	s.t.Helper()
 	s.cmd = exec.Command(s.args[0], s.args[1:]...)
+	if filepath.Base(s.args[0]) == "redis-check-rdb" {
+		s.cmd.Args[0] = testredis.Name
+	}
 	s.cmd.Env, s.cmd.Dir, s.cmd.Stdout, s.cmd.Stderr = append(os.Environ(), s.env...), s.dir, &s.out, &s.out
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
@@ -97,7 +102,7 @@ func redisServer(t testing.TB, args ...string) *server {
 	t.Helper()
 	p := port(t)
 	return run(t, &server{addr: "127.0.0.1:" + p, args: append([]string{
-		program(t, "redis-server"), "--port", p, "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--daemonize", "no",
+		testredis.Program(t), "--port", p, "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--daemonize", "no",
 	}, args...)})
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/buoy-edge/buoy/flist/chunk"
 	"github.com/buoy-edge/buoy/internal/errs"
+	"github.com/buoy-edge/buoy/internal/testredis"
 )
 
 // leaks fails a test that leaves goroutines or files behind. It is called before whatever is to be watched is made.
@@ -105,7 +106,7 @@ func TestStores(t *testing.T) {
 		"redis on a socket": func(t *testing.T) string {
 			sock := filepath.Join(t.TempDir(), "s")
 			s := &server{network: "unix", addr: sock, args: []string{
-				program(t, "redis-server"), "--port", "0", "--unixsocket", sock, "--save", "",
+				testredis.Program(t), "--port", "0", "--unixsocket", sock, "--save", "",
 			}}
 			run(t, s)
 			return "redis+unix://" + sock

@@ -26,7 +26,8 @@ type Server struct {
 // installed.
 func New(t testing.TB, args ...string) *Server {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	var lc net.ListenConfig
+	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,10 +41,14 @@ func New(t testing.TB, args ...string) *Server {
 // URL is the server as a chunk store.
 func (s *Server) URL() string { return "redis://" + s.Addr }
 
-// program finds redis. Debian's redis-tools have the server too, under the name of another tool: it is one program that
+// Name is what redis must be called with, as its argument 0.
+const Name = "redis-server"
+
+// Program finds redis; the test is skipped where it is not installed. Debian's redis-tools have the server too, under the name of another tool: it is one program that
 // goes by what it is called.
-func program(t testing.TB) string {
-	for _, name := range []string{"redis-server", "redis-check-rdb"} {
+func Program(t testing.TB) string {
+	t.Helper()
+	for _, name := range []string{Name, "redis-check-rdb"} {
 		if path, err := exec.LookPath(name); err == nil {
 			if path, err = filepath.EvalSymlinks(path); err == nil {
 				return path
@@ -59,8 +64,8 @@ func (s *Server) Start() {
 	s.t.Helper()
 	_, port, _ := net.SplitHostPort(s.Addr)
 	s.cmd = &exec.Cmd{
-		Path: program(s.t), Dir: s.dir, Stderr: os.Stderr,
-		Args: append([]string{"redis-server", "--bind", "127.0.0.1", "--port", port, "--save", "", "--appendonly", "yes"}, s.args...),
+		Path: Program(s.t), Dir: s.dir, Stderr: os.Stderr,
+		Args: append([]string{Name, "--bind", "127.0.0.1", "--port", port, "--save", "", "--appendonly", "yes"}, s.args...),
 	}
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
@@ -78,7 +83,8 @@ func (s *Server) Start() {
 
 // ping is what the server says; "-LOADING" while it reads its file.
 func (s *Server) ping() string {
-	conn, err := net.Dial("tcp", s.Addr)
+	var d net.Dialer
+	conn, err := d.DialContext(s.t.Context(), "tcp", s.Addr)
 	if err != nil {
 		return err.Error()
 	}
