@@ -141,7 +141,6 @@ func (n *Node) takeOver(ctx context.Context, b *box, c shimapi.Container) {
 	case ctx.Err() != nil: // the next daemon adopts it
 		b.unlock()
 	case err != nil:
-		n.cfg.Log.Warn("container is restarted: it cannot be adopted", "container", b.spec.Name, "error", err)
 		b.set(func() {
 			b.launch, b.status, b.process = c.Launch, Running, c.Process
 			if b.ended == nil { // its end is waited for, not its grace
@@ -164,6 +163,7 @@ func (n *Node) takeOver(ctx context.Context, b *box, c shimapi.Container) {
 
 // again ends a run that went wrong and starts another.
 func (n *Node) again(ctx context.Context, b *box, reason string, why error) {
+	n.cfg.Log.Warn("container is restarted", "container", b.spec.Name, "reason", reason, "error", why)
 	if err := n.halt(ctx, b, reason, why.Error()); err != nil {
 		n.cfg.Log.Error("container not stopped", "container", b.spec.Name, "error", err)
 		return

@@ -207,6 +207,19 @@ func (n *Node) holdLayer(id string, layer images.Image) {
 	}
 }
 
+// forgetFlists removes what was recorded of flists that are not on the node.
+func (n *Node) forgetFlists(ctx context.Context) error {
+	all, err := n.cfg.Images.List(ctx)
+	if err != nil {
+		return err
+	}
+	have := map[string]bool{}
+	for _, img := range all {
+		have[strings.TrimPrefix(img.Digest, "sha256:")] = true
+	}
+	return n.cfg.Flists.Forget(func(digest string) bool { return have[digest] })
+}
+
 // readerOf is a container that runs from a mount.
 func (n *Node) readerOf(id string) *box {
 	for _, b := range n.all() {

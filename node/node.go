@@ -245,6 +245,9 @@ func (n *Node) prune(ctx context.Context) {
 	if freed > 0 {
 		n.cfg.Log.Info("image leftovers removed", "bytes", freed)
 	}
+	if err := n.forgetFlists(ctx); err != nil {
+		n.cfg.Log.Error("what was recorded of flists not removed", "error", err)
+	}
 }
 
 // newBoot says whether the machine has booted since the file was written, and

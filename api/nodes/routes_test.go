@@ -398,7 +398,9 @@ func TestExportFails(t *testing.T) {
 	if _, _, data, err := get("broken"); err == nil {
 		t.Errorf("the client takes %q for the whole archive", data)
 	}
+	f.mu.Lock() // the server may still be at work for the one who left
 	f.fail = errs.E(errs.NotFound, "no such image")
+	f.mu.Unlock()
 	if status, _, data, err := get("none"); err != nil || status != 404 || !strings.Contains(data, "no such image") {
 		t.Errorf("%d %q, %v", status, data, err)
 	}

@@ -277,6 +277,21 @@ func (f *Flists) Sweep(ctx context.Context) error {
 	return err
 }
 
+// Forget removes what was recorded of flists that are not kept any more.
+func (f *Flists) Forget(kept func(digest string) bool) error {
+	dir := filepath.Join(f.cfg.Data, "order")
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		if !kept(e.Name()) {
+			err = errors.Join(err, os.Remove(filepath.Join(dir, e.Name())))
+		}
+	}
+	return err
+}
+
 // SetLayer says that all of a mount is in a directory: files are read there from
 // now on.
 func (f *Flists) SetLayer(ctx context.Context, id, dir string) error {

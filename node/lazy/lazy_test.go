@@ -333,3 +333,17 @@ func TestOtherArguments(t *testing.T) {
 		t.Errorf("with another budget it is the same one: %+v, %v", now, err)
 	}
 }
+
+func TestForget(t *testing.T) {
+	f, _, _ := fixture(t)
+	must(t, f.Forget(func(string) bool { return false })) // nothing was recorded yet
+	dir := filepath.Join(f.cfg.Data, "order")
+	must(t, os.Mkdir(dir, 0o700))
+	for _, digest := range []string{"kept", "gone"} {
+		must(t, os.WriteFile(filepath.Join(dir, digest), nil, 0o600))
+	}
+	must(t, f.Forget(func(digest string) bool { return digest == "kept" }))
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 || left[0].Name() != "kept" {
+		t.Errorf("left is %v, %v", left, err)
+	}
+}
