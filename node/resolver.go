@@ -62,6 +62,8 @@ func (n *Node) networks(a dns.Asker) []string {
 // answerNames lets the resolver listen on the bridges that there are. Where
 // somebody else has the port, containers have the machine's servers alone.
 func (n *Node) answerNames(ctx context.Context) {
+	ctx, cancel := aside(ctx) // the bridge stays although whoever asked for it has given up
+	defer cancel()
 	var good []netip.Addr
 	for _, a := range n.listeners() {
 		if err := n.dns.Listen(ctx, append(slices.Clone(good), a)); err != nil {

@@ -25,9 +25,11 @@ func TestBadInput(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	corrupt := filepath.Join(t.TempDir(), "corrupt.tar.gz")
-	if err := os.WriteFile(corrupt, []byte("\x1f\x8b\x08\x00garbage that is no gzip stream"), 0o600); err != nil {
-		t.Fatal(err)
+	corrupt, noFlist := filepath.Join(t.TempDir(), "corrupt.tar.gz"), filepath.Join(t.TempDir(), "none.flist")
+	for _, file := range []string{corrupt, noFlist} {
+		if err := os.WriteFile(file, []byte("\x1f\x8b\x08\x00garbage that is no gzip stream"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	const containers = "/nodes/525400123456/containers"
 	container := func(fields string) string {
@@ -52,7 +54,8 @@ func TestBadInput(t *testing.T) {
 		{"no image", "POST", containers, `{"name":"bad"}`, 400, "flist"},
 		{"image not there", "POST", containers, flist("/no/such/directory"), 404, "there is nothing at /no/such/directory on this node"},
 		{"bad reference", "POST", containers, flist("UPPER//case::"), 400, ""},
-		{"flist", "POST", containers, flist("http://127.0.0.1:1/x.flist"), 400, "flist"},
+		{"flist away", "POST", containers, flist("http://127.0.0.1:1/x.flist"), 503, "x.flist"},
+		{"flist that is none", "POST", containers, flist(noFlist), 400, "flist"},
 		{"storage of no flist", "POST", containers, container(`,"storage":"redis://127.0.0.1:1"`), 400, "chunk store of an flist"},
 		{"registry away", "POST", containers, flist("127.0.0.1:1/nothing:1"), 503, "127.0.0.1:1"},
 		{"corrupt archive", "POST", containers, flist(corrupt), 400, ""},
