@@ -53,9 +53,11 @@ const (
 	requestRoom = 8192
 	headerSize  = 16 // of an answer
 
-	opRead      = 15
-	opInit      = 26
-	opInterrupt = 36
+	opRead        = 15
+	opInit        = 26
+	opReadDir     = 28
+	opInterrupt   = 36
+	opReadDirPlus = 44
 
 	notifyResend = 7
 	resentBit    = 1 << 63 // in the number of a request that is sent again
@@ -145,20 +147,24 @@ func (d *device) agreed(s *settings) (err error) {
 
 // serve answers until ctx ends or the connection does.
 func (d *device) serve(ctx context.Context) error {
+	// Requests end after stop is set, never before: what they end with then would be an answer.
+	work, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
 	stopped := context.AfterFunc(ctx, func() {
 		d.stop.Store(true)
 		d.m.calls.endAll()
+		end()
 		_ = d.file.SetReadDeadline(time.Unix(1, 0))
 	})
 	defer stopped()
 	if d.init != nil {
-		d.recover(ctx)
+		d.recover(work)
 	} else if err := d.agree(); err != nil {
 		return d.why(ctx, err)
 	}
 	close(d.m.ready)
 	d.readers.Add(1)
-	d.wg.Go(func() { d.loop(ctx) })
+	d.wg.Go(func() { d.loop(work) })
 	d.wg.Wait()
 	return d.why(ctx, errUnread)
 }
@@ -278,6 +284,9 @@ func (d *device) handle(ctx context.Context, req []byte) {
 		d.interrupt(ctx, req)
 	case opInit:
 		d.repeat(req)
+	case opReadDir, opReadDirPlus:
+		clampDir(req)
+		fallthrough
 	default:
 		room := answers.Get().(*[]byte)
 		defer answers.Put(room)
@@ -290,8 +299,20 @@ func (d *device) handle(ctx context.Context, req []byte) {
 	}
 }
 
-// answers have room for what the kernel asks of a directory at once, at most.
-var answers = sync.Pool{New: func() any { b := make([]byte, 136<<10); return &b }}
+// maxDir is how much of a directory is told at once. overlayfs asks for 1 MiB, and again for what it does not get.
+const maxDir = 128 << 10
+
+// clampDir asks for less.
+func clampDir(req []byte) {
+	if len(req) < 60 {
+		return // go-fuse refuses it
+	}
+	size := req[56:60]
+	binary.NativeEndian.PutUint32(size, min(binary.NativeEndian.Uint32(size), maxDir))
+}
+
+// answers have room for maxDir and a header.
+var answers = sync.Pool{New: func() any { b := make([]byte, maxDir+8<<10); return &b }}
 
 func opcode(req []byte) uint32 { return binary.NativeEndian.Uint32(req[4:]) }
 func unique(req []byte) uint64 { return binary.NativeEndian.Uint64(req[8:]) }
