@@ -34,6 +34,9 @@ func (f *imageFlags) unpacked(ctx context.Context, ref string, do func(dir strin
 	if os.Geteuid() != 0 {
 		return errs.E(errs.Invalid, "an image is unpacked with its owners and mounted, which takes root; use sudo, or pack a directory")
 	}
+	if strings.HasSuffix(ref, ".flist") || strings.HasSuffix(ref, ".fl") {
+		return errs.E(errs.Invalid, "%s is an flist already; to bring its chunks to another store, unpack it and pack the directory", ref)
+	}
 	work, err := os.MkdirTemp("", "buoy-flist-*")
 	if err != nil {
 		return err
@@ -49,6 +52,9 @@ func (f *imageFlags) unpacked(ctx context.Context, ref string, do func(dir strin
 	}
 	img, err := s.Pull(ctx, ref, nil)
 	if err != nil {
+		if _, here := os.Lstat(ref); here == nil && !strings.HasPrefix(ref, "/") && !strings.HasPrefix(ref, ".") {
+			return fmt.Errorf("%w; for the file of this directory write ./%s", err, ref)
+		}
 		return err
 	}
 	mnt, none := work+"/mnt", work+"/none"

@@ -35,7 +35,11 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	if len(args) > 0 {
+	out, code := stderr, 2
+	switch {
+	case len(args) > 0 && (args[0] == "--help" || args[0] == "-h" || args[0] == "help"):
+		out, code = stdout, 0
+	case len(args) > 0:
 		for _, v := range verbs() {
 			if v.name == args[0] {
 				return v.run(ctx, args[1:], stdout, stderr)
@@ -43,11 +47,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 		fmt.Fprintf(stderr, "buoy-flist: there is no verb %q\n", args[0])
 	}
-	fmt.Fprintln(stderr, "usage:")
+	fmt.Fprintln(out, "usage:")
 	for _, v := range verbs() {
-		fmt.Fprintln(stderr, "  buoy-flist", v.name, v.usage)
+		fmt.Fprintln(out, "  buoy-flist", v.name, v.usage)
 	}
-	return 2
+	return code
 }
 
 func printVersion(_ context.Context, _ []string, stdout, _ io.Writer) int {

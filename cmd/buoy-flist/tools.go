@@ -44,7 +44,7 @@ func tool(name, usage string, least, most int, set func(*pflag.FlagSet) action) 
 			return 0
 		}
 		if err == nil && (flags.NArg() < least || most >= 0 && flags.NArg() > most) {
-			err = fmt.Errorf("%d arguments are not what it takes", flags.NArg())
+			err = fmt.Errorf("wrong number of arguments: %d", flags.NArg())
 		}
 		if err != nil {
 			fmt.Fprintf(stderr, "buoy-flist %s: %v; usage: buoy-flist %s %s\n", name, err, name, usage)

@@ -200,7 +200,7 @@ func about(kind, err error) error {
 		return err // of another node nothing is known
 	}
 	said := func(words string) bool { return strings.Contains(strings.ToLower(text), words) }
-	if !said("not found") && !said("no such") && !said("no container") && !said("no image") && !said("not exist") {
+	if !said("not found") && !said("no such") && !said("no container") && !said("no image") && !said("not exist") && !said("not on this node") {
 		text += " was not found"
 	}
 	return &missingError{kind: kind, text: text, err: err}

@@ -164,7 +164,8 @@ func (c *cli) imagesImportCommand() *cobra.Command {
 		Short: "Bring an image from a file onto the node",
 		Long: `Bring an image from a file onto the node: what "buoy images export" wrote, or
 another image archive, root file system or flist. - is the standard input. A
-signature in FILE.sig is sent along.`,
+signature in FILE.sig is sent along. An flist needs --ref hub:USER/NAME or --ref
+URL; so does, in a registry's form, whatever does not say what it is called.`,
 		Args: takes(1, 1, "a file, or -"),
 		RunE: c.talk(func(ctx context.Context, b *buoy.Client, args []string) error {
 			in, signature, done, err := c.source(args[0])

@@ -19,9 +19,10 @@ func (c *cli) runCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "run [FLAGS] IMAGE [COMMAND…]", DisableFlagsInUseLine: true,
 		Short: "Make a container and run it",
-		Long: `Make a container and run it. IMAGE is an OCI reference (nginx:1.27, oci:DIR),
-or a rootfs archive or directory: a URL, or a path, which begins with / or ./.
-COMMAND replaces the image's.
+		Long: `Make a container and run it. IMAGE is an OCI reference (nginx:1.27, oci:DIR), or
+an flist, a rootfs archive or a directory: a URL, or a path, which begins with
+/ or ./. COMMAND replaces the image's; where neither says one, nothing runs in
+the container until "buoy exec" does.
 
 In the foreground its output is yours, SIGINT and SIGTERM stop it, a second one
 kills it, and its exit code becomes that of buoy. It runs on if buoy is killed.`,
