@@ -123,6 +123,14 @@ func (s *Store) makeRoom(ctx context.Context, now time.Time, need int64, allOrNo
 	}
 	all, recs := s.candidates(now, *inUse)
 	gone, missing := sacrifices(all, need-c.Freed)
+	if missing > 0 && s.cfg.Spare != nil {
+		n, err := s.cfg.Spare(ctx, missing)
+		if err != nil {
+			s.log.Warn("no room made among the chunks of flists", "error", err)
+		}
+		c.Freed += n
+		missing -= n
+	}
 	if missing > 0 && allOrNothing {
 		return c, nil
 	}

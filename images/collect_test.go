@@ -1,6 +1,7 @@
 package images
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -128,6 +129,35 @@ func TestCollect(t *testing.T) {
 	}
 	wantErr(t, s.Pin(t.Context(), refs[1], true), errs.NotFound)
 	wantErr(t, s.Pin(t.Context(), "Bad", true), errs.Invalid)
+}
+
+// TestSpare: when images are not enough, others are asked to make room; and only then, and for no more.
+func TestSpare(t *testing.T) {
+	reg := newRegistry(t)
+	var asked []int64
+	have := int64(8 << 20)
+	s := openStore(t, t.TempDir(), func(c *Config) {
+		c.Spare = func(_ context.Context, n int64) (int64, error) {
+			asked = append(asked, n)
+			return min(n, have), nil
+		}
+	})
+	s.Protect(func(string, string) bool { return false })
+	ref := reg.push(t, "app:1", imageOf(t, layerOf(t, map[string]string{"v": noise(1 << 20)})))
+	must(s.Pull(t.Context(), ref, nil))(t)
+	full(t, s, 6<<20)
+	got := must(s.Collect(t.Context(), time.Now()))(t)
+	if len(asked) != 1 || asked[0] < 5<<20 || asked[0] > 7<<20 || got.Freed != asked[0] || len(got.Images) != 0 {
+		t.Errorf("asked for %v, collected %+v; want some 6 MiB of what is spare", asked, got)
+	}
+	have = 0
+	if c := must(s.makeRoom(t.Context(), time.Now().Add(time.Hour), 1<<40, true))(t); len(c.Images) != 0 {
+		t.Errorf("removed %v in vain", c.Images)
+	}
+	asked = nil
+	if c := must(s.makeRoom(t.Context(), time.Now().Add(time.Hour), 1<<19, true))(t); len(c.Images) != 1 || len(asked) != 0 {
+		t.Errorf("removed %v, and asked for %v", c.Images, asked)
+	}
 }
 
 func TestPinSurvivesPull(t *testing.T) {

@@ -356,3 +356,25 @@ func TestMaterialisedLayerLost(t *testing.T) {
 		t.Errorf("an flist without its file: %v", err)
 	}
 }
+
+// TestNamelessFlist: an flist is not taken for the archive that it also is.
+func TestNamelessFlist(t *testing.T) {
+	s, _ := openFlists(t, t.TempDir())
+	for name, data := range map[string][]byte{
+		".flist": pipe(t, tarOf(t, map[string]string{"flistdb.sqlite3": "SQLite format 3\x00"}), "gzip"),
+		".fl":    []byte("SQLite format 3\x00 and so on"),
+	} {
+		file := filepath.Join(t.TempDir(), "nameless")
+		if err := os.WriteFile(file, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := s.Pull(t.Context(), file, nil)
+		wantErr(t, err, errs.Invalid)
+		if err != nil && !strings.Contains(err.Error(), "a name that ends in "+name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if layers, err := os.ReadDir(s.layersDir()); err != nil || len(layers) > 0 {
+		t.Errorf("left in the store: %v, %v", layers, err)
+	}
+}

@@ -47,6 +47,9 @@ type Config struct {
 	Hub       string              // base of hub:USER/NAME; empty: DefaultHub
 	// Inspect says what an flist is, or refuses it. It is asked once for each flist that comes. Nil: flists are refused.
 	Inspect func(ctx context.Context, file string) (RunConfig, FlistInfo, error)
+	// Spare frees up to that many bytes of the file system that are no images, and says how many: what is only kept for speed.
+	// It is asked when removing images is not enough. Nil: there is no such thing.
+	Spare func(ctx context.Context, bytes int64) (int64, error)
 	// Once the file system is fuller than GCHigh percent, images that nothing needs are removed until it is at GCLow. 0: never.
 	GCHigh, GCLow int
 	Reserve       int64        // bytes of the file system that pulls leave free

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"syscall"
 
@@ -107,6 +108,10 @@ type file interface {
 
 // takeFile makes an image of an archive of any kind r allows.
 func (s *Store) takeFile(ctx context.Context, r Reference, f file, n int64, digest string, emit func(Progress), fix func(*record)) (Image, error) {
+	var head [16]byte
+	if _, err := f.ReadAt(head[:], 0); err == nil && string(head[:]) == "SQLite format 3\x00" {
+		return Image{}, errs.E(errs.Invalid, "it is an flist, which needs a name that ends in .fl")
+	}
 	kind, packed, err := recognise(f)
 	if err != nil {
 		return Image{}, err
@@ -177,7 +182,11 @@ func (s *Store) takeRootfs(ctx context.Context, r Reference, f file, n int64, ki
 			}
 			step := stepper(Progress{Blob: l.key, Phase: PhaseUnpack, Total: n}, emit)
 			in := &checkedReader{stop: stopWith(ctx), r: io.NewSectionReader(f, 0, n), sink: io.Discard, step: step}
-			return layer.Unpack(ctx, dir, in, layer.Options{})
+			res, err := layer.Unpack(ctx, dir, in, layer.Options{})
+			if _, lerr := os.Lstat(filepath.Join(dir, "flistdb.sqlite3")); err == nil && lerr == nil {
+				return res, errs.E(errs.Invalid, "it is an flist, which needs a name that ends in .flist")
+			}
+			return res, err
 		})
 	})
 	if err != nil {

@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/buoy-edge/buoy/flist/flistapi"
 	"github.com/buoy-edge/buoy/images"
+	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/buoy-edge/buoy/node/lazy"
 )
 
@@ -174,6 +176,16 @@ func (n *Node) Complete(id string) {
 	})
 }
 
+// alreadyComplete is Complete for a mount that all of was here before the container was known to run from it.
+func (n *Node) alreadyComplete(from *lazy.Request) {
+	if from == nil {
+		return
+	}
+	if s, _ := n.cfg.Flists.Status(from.ID); s.Complete {
+		n.Complete(from.ID)
+	}
+}
+
 // Lost restarts what ran from a mount that cannot go on.
 func (n *Node) Lost(id string, why error) {
 	for _, b := range n.all() {
@@ -205,6 +217,20 @@ func (n *Node) holdLayer(id string, layer images.Image) {
 			}
 		})
 	}
+}
+
+// blameFlist is why a start has failed, if it is that something of the flist
+// could not be read.
+func (n *Node) blameFlist(ctx context.Context, from *lazy.Request, begun time.Time, err error) error {
+	if from == nil {
+		return err
+	}
+	ctx, cancel := aside(ctx)
+	defer cancel()
+	if e, ok := n.cfg.Flists.Failed(ctx, from.ID); ok && e.Time.After(begun) {
+		return errs.E(errs.Unavailable, "%s of its flist cannot be read: %s", e.Path, e.Message)
+	}
+	return err
 }
 
 // forgetFlists removes what was recorded of flists that are not on the node.
@@ -241,7 +267,7 @@ func (n *Node) fetched(b *box) *Fetch {
 		return &Fetch{}
 	}
 	f := &Fetch{Done: s.Fetched, Total: s.Total, Complete: s.Complete}
-	if e := s.LastError; e != nil {
+	if e := s.LastError; e != nil && !s.Complete {
 		f.Path, f.Error, f.Failed = e.Path, e.Message, e.Time
 	}
 	return f

@@ -66,10 +66,12 @@ func (n *Node) start(ctx context.Context, b *box, hold bool, stored <-chan error
 	if err := n.writeNames(b, l.Run.Hostname); err != nil {
 		return err
 	}
+	begun := time.Now()
 	if err := n.run(ctx, b, hold, l, dirs, ns); err != nil {
-		return err
+		return n.blameFlist(ctx, l.From, begun, err)
 	}
 	undo.Keep()
+	n.alreadyComplete(l.From)
 	return nil
 }
 
@@ -125,7 +127,11 @@ func (n *Node) run(ctx context.Context, b *box, hold bool, l launch, dirs layout
 	req.Hold = hold
 	// Not given up with the caller: a delete could overtake a start that the
 	// shim has not heard of yet, and leave what it starts.
-	sctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startTime)
+	limit := startTime
+	if l.From != nil { // the shim reads from it, and so does the program's start
+		limit += 3 * n.cfg.Flists.Timeout()
+	}
+	sctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
 	p, err := n.cfg.Runtime.Shim().Run(sctx, req)
 	if err == nil {
@@ -235,6 +241,7 @@ func (n *Node) adopt(ctx context.Context, b *box, c shimapi.Container) error {
 			b.rec.Started = c.Started
 		}
 	})
+	n.alreadyComplete(l.From)
 	return n.assert(ctx, b)
 }
 

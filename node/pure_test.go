@@ -351,6 +351,7 @@ func TestSpecValidate(t *testing.T) {
 		`filesystem "..:x" is not "pool:filesystem"`:                                  func(s *Spec) { s.Filesystems = []string{"..:x"} },
 		`storage "redis://h:1" is the chunk store of an flist, and image "i" is none`: func(s *Spec) { s.Storage = "redis://h:1" },
 		`lazy is for flists, and image "i" is none`:                                   func(s *Spec) { s.Lazy = LazyAlways },
+		`storage is not a URL like redis://`:                                          func(s *Spec) { s.Storage, s.Image = "/tmp/x", "http://h/x.flist" },
 		`lazy "x" is not auto, always or never`:                                       func(s *Spec) { s.Lazy, s.Image = "x", "http://h/x.flist" },
 		`an init process has no name`:                                                 func(s *Spec) { s.InitProcesses = []InitProcess{{}} },
 		`environment entry "x" is not KEY=value`:                                      func(s *Spec) { s.InitProcesses = []InitProcess{{Args: []string{"a"}, Env: []string{"x"}}} },

@@ -2,6 +2,7 @@ package node
 
 import (
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -63,7 +64,7 @@ func (s Spec) validateStorage() error {
 		return errs.E(errs.Invalid, "lazy %q is not auto, always or never", s.Lazy)
 	}
 	if ref.Kind == images.Flist {
-		return nil // the store's URL is judged by those who open it
+		return validStore(s.Storage)
 	}
 	if s.Lazy == LazyAlways {
 		return errs.E(errs.Invalid, "lazy is for flists, and image %q is none: leave it out", s.Image)
@@ -72,6 +73,18 @@ func (s Spec) validateStorage() error {
 		return nil
 	}
 	return errs.E(errs.Invalid, "storage %q is the chunk store of an flist, and image %q is none: leave it out", s.Storage, s.Image)
+}
+
+// validStore checks the form of a chunk store's URL; the rest is judged by
+// those who open it.
+func validStore(text string) error {
+	if text == "" {
+		return nil
+	}
+	if u, err := url.Parse(text); err != nil || u.Scheme == "" || u.Host == "" && u.Path == "" {
+		return errs.E(errs.Invalid, "storage is not a URL like redis://HOST:PORT, zdb://HOST:PORT/NAMESPACE or dir:///PATH")
+	}
+	return nil
 }
 
 func (s Spec) validateNetwork() error {

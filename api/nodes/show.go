@@ -3,6 +3,7 @@ package nodes
 import (
 	"cmp"
 	"net/netip"
+	"net/url"
 	"strings"
 
 	"github.com/buoy-edge/buoy/container"
@@ -36,7 +37,7 @@ func containerOut(c node.Container, publish netip.Addr) containerObject {
 		NICs: nicsOut(c), Filesystems: some(c.Spec.Filesystems), Flist: c.Spec.Image,
 		HostNetworking: c.Spec.HostNetworking, Hostname: hostname(c),
 		InitProcesses: each(c.Spec.InitProcesses, initProcessOut), Ports: portsOut(c.Spec.Ports, publish),
-		Status: statusOut(c.Status), Storage: c.Spec.Storage, ID: c.Spec.Name, Name: c.Spec.Name,
+		Status: statusOut(c.Status), Storage: storageOut(c.Spec.Storage), ID: c.Spec.Name, Name: c.Spec.Name,
 
 		State: string(c.Status), Reason: c.Reason, Message: c.Message, Image: c.Spec.Image, Digest: c.Digest,
 		PID: c.PID, Address: c.Address(), Created: c.Created.UTC(), Started: c.Started.UTC(), Finished: c.Finished.UTC(),
@@ -52,6 +53,14 @@ func containerOut(c node.Container, publish netip.Addr) containerObject {
 		o.ExitCode = &c.ExitCode
 	}
 	return o
+}
+
+// storageOut is a store's URL without its password.
+func storageOut(text string) string {
+	if u, err := url.Parse(text); err == nil && u.User != nil {
+		return u.Redacted()
+	}
+	return text
 }
 
 func fetchOut(f *node.Fetch) *fetch {

@@ -78,9 +78,14 @@ func (f *fetching) add(flags *pflag.FlagSet) {
 	flags.IntVar(&f.parallel, "parallel", 0, "chunks under way at once (default 32)")
 }
 
+// patience is how long a chunk is tried for when stores do not answer: somebody waits.
+const patience = 15 * time.Second
+
 // router asks the stores of a list.
-func (f *fetching) router(l *flist.List) (*store.Router, error) {
-	r, err := store.Route(l.Meta, f.stores, nil, store.Options{Parallel: f.parallel})
+func (f *fetching) router(l *flist.List) (*store.Router, error) { return f.route(l.Meta) }
+
+func (f *fetching) route(meta flist.Meta) (*store.Router, error) {
+	r, err := store.Route(meta, f.stores, nil, store.Options{Parallel: f.parallel, Patience: patience})
 	if err != nil {
 		return nil, err
 	}

@@ -146,12 +146,17 @@ func some(names []string) string {
 func verify(flags *pflag.FlagSet) action {
 	var from fetching
 	from.add(flags)
+	flags.Lookup("store").Usage = "`URL` of a store to ask instead of those that the flist names; may be repeated"
 	return func(ctx context.Context, c console, args []string) error {
 		l, err := openList(ctx, args[0])
 		if err != nil {
 			return err
 		}
-		r, err := from.router(l)
+		meta := l.Meta
+		if len(from.stores) > 0 {
+			meta = flist.Meta{} // what these have is the question
+		}
+		r, err := from.route(meta)
 		if err != nil {
 			return err
 		}
@@ -222,15 +227,20 @@ func merge(flags *pflag.FlagSet) action {
 			return err
 		}
 		var lists []*flist.List
+		converted := false
 		for _, name := range args {
 			l, err := openList(ctx, name)
 			if err == nil {
+				converted = converted || l.Era != era
 				l, err = adapted(ctx, l, era, *to, *keep, *parallel)
 			}
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
 			lists = append(lists, l)
+		}
+		if *to != "" && !converted {
+			return errs.E(errs.Invalid, "all flists are of the format of %s, so nothing is stored and --store means nothing; to bring chunks elsewhere, unpack and pack", *out)
 		}
 		l, err := flistpack.Merge(lists...)
 		if err != nil {

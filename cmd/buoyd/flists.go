@@ -5,10 +5,14 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"time"
 
 	"github.com/buoy-edge/buoy/container"
+	"github.com/buoy-edge/buoy/flist/store"
 	"github.com/buoy-edge/buoy/internal/programs"
 	"github.com/buoy-edge/buoy/internal/size"
 	"github.com/buoy-edge/buoy/node"
@@ -54,10 +58,36 @@ func (c *flistConfig) check() error {
 	if c.budget <= 0 {
 		return errors.New("--flist-cache 0: chunks that are read must be kept somewhere; say a size like 2GiB")
 	}
+	for _, u := range c.stores {
+		if err := checkStore("--flist-store", u, false); err != nil {
+			return err
+		}
+	}
+	for _, u := range c.mirrors {
+		if err := checkStore("--flist-mirror", u, true); err != nil {
+			return err
+		}
+	}
 	if c.timeout <= 0 {
 		return fmt.Errorf("--flist-timeout %s is not a time like 30s", c.timeout)
 	}
 	return nil
+}
+
+var mirrorPath = regexp.MustCompile(`^/nodes/[^/]+/?$`)
+
+// checkStore judges the URL of a chunk store, or of a mirror.
+func checkStore(flag, text string, mirror bool) error {
+	u, err := url.Parse(text)
+	isMirror := err == nil && strings.HasPrefix(u.Scheme, "buoy+http")
+	if mirror && (!isMirror || u.Host == "" || !mirrorPath.MatchString(u.Path)) {
+		return fmt.Errorf("%s %q is not a node like buoy+http://HOST:PORT/nodes/ID", flag, text)
+	}
+	s, err := store.Open(text, store.Options{})
+	if err != nil {
+		return fmt.Errorf("%s: %w", flag, err)
+	}
+	return s.Close()
 }
 
 // flists is the part that mounts them.

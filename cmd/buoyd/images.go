@@ -87,6 +87,6 @@ func imageStore(cfg config, f *lazy.Flists, log *slog.Logger) (*images.Store, er
 	return images.Open(images.Config{
 		Dir: filepath.Join(cfg.data, "images"), AuthFile: c.authFile, Mirrors: c.mirrors, PlainHTTP: c.plainHTTP,
 		Hub: c.hub, GCHigh: c.gc.high, GCLow: c.gc.low, Reserve: int64(c.reserve), Policy: c.policy,
-		Inspect: node.Inspector(f), Log: log,
+		Inspect: node.Inspector(f), Spare: f.Trim, Log: log,
 	})
 }

@@ -161,14 +161,21 @@ func (c *Cache) reopen(e *entry) (*os.File, error) {
 // keep puts a chunk into the cache, if there is room for it.
 func (c *Cache) keep(ref chunk.Ref, plain []byte, floor uint64) bool {
 	n := int64(len(plain))
-	var st unix.Statfs_t
-	if err := unix.Statfs(c.cfg.Dir, &st); err != nil || int64(st.Bavail)*int64(st.Bsize)-n < c.cfg.Reserve { //nolint:unconvert // differs by architecture
+	free, slack, err := c.free()
+	if err != nil {
 		return false
+	}
+	if free-n < c.cfg.Reserve+slack {
+		// The disk fills up: give twice what is taken, so that who else writes finds room, such as who makes a layer of these chunks.
+		c.yield(2*n, floor)
+		if free, _, err = c.free(); err != nil || free-n < c.cfg.Reserve {
+			return false
+		}
 	}
 	if !c.room(n, floor) {
 		return false
 	}
-	err := c.write(ref, plain)
+	err = c.write(ref, plain)
 	if err != nil {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -176,6 +183,14 @@ func (c *Cache) keep(ref chunk.Ref, plain []byte, floor uint64) bool {
 		c.warn("chunk is not written", err)
 	}
 	return err == nil
+}
+
+// free is what the disk has, and how much above the reserve the cache begins to shrink: a fiftieth of it, 256 MiB at most.
+func (c *Cache) free() (free, slack int64, err error) {
+	var st unix.Statfs_t
+	err = unix.Statfs(c.cfg.Dir, &st)
+	block := int64(st.Bsize) //nolint:unconvert // differs by architecture
+	return int64(st.Bavail) * block, min(int64(st.Blocks)*block/50, 256<<20), err
 }
 
 // write makes the file and books the entry, whose bytes are counted already.

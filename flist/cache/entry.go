@@ -130,7 +130,10 @@ func (c *Cache) evict(floor uint64) bool {
 
 // Trim throws out the chunks that were not used for longest until it has freed n bytes, and says how many it has. Files
 // that are open stay on the disk until they are closed.
-func (c *Cache) Trim(n int64) (freed int64) {
+func (c *Cache) Trim(n int64) (freed int64) { return c.yield(n, 0) }
+
+// yield is Trim for what was last used before tick floor, if that is not 0.
+func (c *Cache) yield(n int64, floor uint64) (freed int64) {
 	c.disk.Lock()
 	defer c.disk.Unlock()
 	c.mu.Lock()
@@ -138,7 +141,7 @@ func (c *Cache) Trim(n int64) (freed int64) {
 	for freed < n {
 		before := c.stats.Evicted
 		e := c.lru.oldest()
-		if !c.evict(0) {
+		if !c.evict(floor) {
 			break
 		}
 		if c.stats.Evicted > before {

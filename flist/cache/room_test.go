@@ -190,6 +190,52 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// TestGivesWay: on a disk that fills up the cache leaves the reserve alone, keeps what is new, and makes room for others.
+func TestGivesWay(t *testing.T) {
+	testroot.Require(t)
+	leaks(t)
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=8m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	const reserve = 500_000
+	list := makeChunks(160, 100_000)
+	c := mustOpen(t, Config{Dir: filepath.Join(dir, "cache"), Reserve: reserve})
+	v := c.View(newShop(list))
+	for _, m := range list[:100] {
+		check(t, v, m)
+		if !v.Have(m.Ref) {
+			t.Fatal("what was just read is not kept")
+		}
+	}
+	other := mustCreate(t, filepath.Join(dir, "other"))
+	for _, m := range list[100:] {
+		if _, err := other.Write(make([]byte, 100_000)); err != nil {
+			t.Fatal(err)
+		}
+		check(t, v, m)
+		free, _, err := c.free()
+		if err != nil || free < reserve {
+			t.Fatalf("%d bytes are free, and %d are in reserve (%v): %+v", free, reserve, err, c.Stats())
+		}
+	}
+}
+
+func mustCreate(t *testing.T, path string) *os.File {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
 // TestSlowDisk: bytes that have come are served before they are written, up to a bound.
 func TestSlowDisk(t *testing.T) {
 	leaks(t)

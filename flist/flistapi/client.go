@@ -73,6 +73,13 @@ func (c *Client) Stats(ctx context.Context) (s Stats, err error) {
 	return s, c.call(ctx, PathStats, nil, &s)
 }
 
+// Trim throws chunks out of the cache until it has freed so many bytes, and says how many it has.
+func (c *Client) Trim(ctx context.Context, bytes int64) (freed int64, err error) {
+	var t Trimmed
+	err = c.call(ctx, PathTrim, TrimRequest{bytes}, &t)
+	return t.Bytes, err
+}
+
 // Quit ends the server when it has answered what it was asked. What is mounted stays, and waits for the next server.
 func (c *Client) Quit(ctx context.Context) error { return c.call(ctx, PathQuit, nil, nil) }
 

@@ -25,6 +25,7 @@ const (
 	PathUnpack   = "/unpack"   // UnpackRequest → a stream of UnpackEvent
 	PathEvents   = "/events"   // nothing → a stream of Event
 	PathStats    = "/stats"    // nothing → Stats
+	PathTrim     = "/trim"     // TrimRequest → Trimmed
 	PathQuit     = "/quit"     // nothing → nothing
 	PathChunk    = "/chunks/"  // → the stored form, application/octet-stream
 )
@@ -182,6 +183,7 @@ const (
 	EventSync     EventKind = "sync"
 	EventError    EventKind = "error"    // a read failed; told once a second and mount at most
 	EventComplete EventKind = "complete" // everything of the mount is on the disk
+	EventLost     EventKind = "lost"     // the mount is stuck, or gone
 )
 
 // Event is something that happened to a mount.
@@ -190,6 +192,16 @@ type Event struct {
 	Kind    EventKind `json:"kind"`
 	Path    string    `json:"path,omitempty"`
 	Message string    `json:"message,omitempty"`
+}
+
+// TrimRequest asks for room on the disk.
+type TrimRequest struct {
+	Bytes int64 `json:"bytes"` // of chunks to be thrown out, those that were not used for longest
+}
+
+// Trimmed is what was thrown out.
+type Trimmed struct {
+	Bytes int64 `json:"bytes"`
 }
 
 // Stats is how the chunk cache is.

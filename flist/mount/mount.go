@@ -53,9 +53,10 @@ type Config struct {
 	Conn      uint32        // number of the FUSE connection; 0: not known, it then cannot be tuned or watched
 	Deadline  time.Duration // required: for a read
 	Log       *slog.Logger  // required
-	// Failed hears of reads that failed, Completed once that everything is on the disk. Both may be nil; they must not block.
-	Failed    func(path, message string)
-	Completed func()
+	// Failed hears of reads that failed, Completed once that everything is on the disk, and Lost that the mount became stuck
+	// or gone, as Status has it. All may be nil; they must not block.
+	Failed          func(path, message string)
+	Completed, Lost func()
 	// NoResend and NoPassthrough make a kernel look older; for tests.
 	NoResend, NoPassthrough bool
 }
@@ -156,7 +157,7 @@ func (m *Mount) Run(ctx context.Context, fd int) (err error) {
 	wg.Go(func() { m.watch(ctx) })
 	err = m.dev.serve(ctx)
 	if errors.Is(err, ErrGone) {
-		m.gone.Store(true)
+		m.lost(&m.gone)
 	}
 	return err
 }
@@ -178,6 +179,13 @@ func (m *Mount) Complete(dir string) error {
 func (m *Mount) completed() {
 	if m.complete.CompareAndSwap(false, true) && m.cfg.Completed != nil {
 		m.cfg.Completed()
+	}
+}
+
+// lost says that the mount cannot go on, and how.
+func (m *Mount) lost(how *atomic.Bool) {
+	if how.CompareAndSwap(false, true) && m.cfg.Lost != nil {
+		m.cfg.Lost()
 	}
 }
 
@@ -249,7 +257,11 @@ func (m *Mount) watch(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		m.stuck.Store(lost.look(m.cfg.Conn, int(m.busy.Load()), m.dev.taken.Load()))
+		if lost.look(m.cfg.Conn, int(m.busy.Load()), m.dev.taken.Load()) {
+			m.lost(&m.stuck)
+		} else {
+			m.stuck.Store(false)
+		}
 		if n%5 != 0 {
 			continue
 		}

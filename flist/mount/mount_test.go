@@ -265,7 +265,7 @@ func TestOrder(t *testing.T) {
 	files := map[string]int{"a": 10, "b": 600 << 10, "c": 20, "d": 30}
 	w := synthetic(files)
 	cfg := config(t, w)
-	cfg.OrderFile = filepath.Join(t.TempDir(), "order")
+	cfg.OrderFile = filepath.Join(t.TempDir(), "not made yet", "order")
 	s := start(t, mountFuse(t), cfg)
 	for _, name := range []string{"d", "b"} {
 		mustRead(t, filepath.Join(s.dir, name))
@@ -364,7 +364,10 @@ func TestHandOver(t *testing.T) {
 
 func TestGone(t *testing.T) {
 	d := mountFuse(t)
-	s := start(t, d, config(t, mini(t)))
+	cfg := config(t, mini(t))
+	told := 0
+	cfg.Lost = func() { told++ }
+	s := start(t, d, cfg)
 	if err := unix.Unmount(d.dir, unix.MNT_FORCE|unix.MNT_DETACH); err != nil {
 		t.Fatal(err)
 	}
@@ -372,8 +375,8 @@ func TestGone(t *testing.T) {
 		t.Errorf("Run: %v", err)
 	}
 	s.ended <- nil
-	if !s.Status().Gone {
-		t.Error("Status does not say that it is gone")
+	if !s.Status().Gone || told != 1 {
+		t.Errorf("Status says gone: %v; told %d times", s.Status().Gone, told)
 	}
 }
 

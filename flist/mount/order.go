@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -83,6 +84,9 @@ func (o *order) save() error {
 		}
 	}
 	o.mu.Unlock()
+	if err := os.MkdirAll(filepath.Dir(o.path), 0o700); err != nil {
+		return err
+	}
 	return atomicfile.Write(o.path, b.Bytes(), 0o600)
 }
 

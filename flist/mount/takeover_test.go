@@ -86,6 +86,37 @@ func testKill(t *testing.T, c childConfig) {
 	t.Logf("%d files were read while the server was killed %d times", reads.Load(), rounds)
 }
 
+// A server that ends in order leaves what waits to the next one, and answers none of it with an error.
+func TestOrderlyEnd(t *testing.T) {
+	d := mountFuse(t)
+	files := map[string]int{}
+	for i := range 64 {
+		files[fmt.Sprintf("large%02d", i)] = 600_000 // two chunks: opened without the store
+	}
+	w := synthetic(files)
+	cfg := config(t, w)
+	s := start(t, d, cfg)
+	rounds := 10
+	for round := range rounds {
+		w.down.Store(true)
+		before := w.asked.Load()
+		var wg sync.WaitGroup
+		for i := round; i < len(files); i += rounds {
+			name := fmt.Sprintf("large%02d", i)
+			wg.Go(func() {
+				if err := readWhole(filepath.Join(d.dir, name), sha256.Sum256(content(name, files[name]))); err != nil {
+					t.Errorf("%s, when the server ended: %v", name, err)
+				}
+			})
+		}
+		until(t, "all readers wait", func() bool { return w.asked.Load() >= before+int64(len(files)/rounds) })
+		s.stop()
+		w.down.Store(false)
+		s = start(t, d, cfg)
+		wg.Wait()
+	}
+}
+
 // c0 is c with a cache of its own for each server.
 func c0(c childConfig, cache string, i int) childConfig {
 	c.Cache = filepath.Join(cache, fmt.Sprint(i))

@@ -174,8 +174,8 @@ func (u *unpacker) count(n int) {
 	}
 }
 
-// link makes the file another name of the view's file; false if that is another file system's, or some other file has it
-// with other attributes. The lock is against others who unpack from the same cache.
+// link makes the file another name of the view's file; false if that is another file system's, some other file has it
+// with other attributes, or some file of this tree has it already. The lock is against others who unpack from the same cache.
 func (u *unpacker) link(ctx context.Context, dir int, n *flist.Node) (bool, error) {
 	size := n.ChunkLen(0)
 	f, err := u.v.Open(ctx, n.Chunks[0], size)
@@ -202,6 +202,9 @@ func (u *unpacker) link(ctx context.Context, dir int, n *flist.Node) (bool, erro
 			return false, err
 		}
 	case st.Uid != n.UID || st.Gid != n.GID || st.Mode&0o7777 != u.mode(n) || st.Mtim != (unix.Timespec{Sec: n.MTime}):
+		return false, nil
+	}
+	if _, twice := u.inodes.LoadOrStore(st.Ino, true); twice { // "cp a b" would take two files for one
 		return false, nil
 	}
 	err = unix.Linkat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), dir, n.Name, unix.AT_SYMLINK_FOLLOW)

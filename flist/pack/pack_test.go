@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -181,6 +182,29 @@ func TestLink(t *testing.T) {
 		if st.Mode&0o7777 != want {
 			t.Errorf("%s without set-id bits has mode %o, want %o", name, st.Mode&0o7777, want)
 		}
+	}
+}
+
+// TestLinkOnce: files of the same content are not names of one file, which "cp a b" refuses.
+func TestLinkOnce(t *testing.T) {
+	testroot.Require(t)
+	src := newDir(t)
+	for _, name := range []string{"a", "b"} {
+		must(t, os.WriteFile(filepath.Join(src, name), []byte("the same"), 0o644))
+		must(t, os.Chtimes(filepath.Join(src, name), time.Unix(1e9, 0), time.Unix(1e9, 0)))
+	}
+	file := filepath.Join(t.TempDir(), "x.fl")
+	_, _ = packed(t, src, file, "dir://"+t.TempDir(), flist.EraD)
+	l := open(t, file)
+	base := t.TempDir()
+	cache, out := filepath.Join(base, "cache"), filepath.Join(base, "layer")
+	must(t, errors.Join(os.Mkdir(cache, 0o700), os.Mkdir(out, 0o755)))
+	res, err := pack.Unpack(t.Context(), l, fileView{router(t, l), cache}, out, pack.UnpackOptions{Link: true})
+	must(t, err)
+	var a, b unix.Stat_t
+	must(t, errors.Join(unix.Stat(out+"/a", &a), unix.Stat(out+"/b", &b)))
+	if a.Ino == b.Ino || res.Linked != 8 {
+		t.Errorf("inodes %d and %d, %d bytes linked; want two files, one of them linked", a.Ino, b.Ino, res.Linked)
 	}
 }
 

@@ -132,6 +132,7 @@ type unpacker struct {
 
 	res           Unpacked // the walk's
 	bytes, linked atomic.Int64
+	inodes        sync.Map // of the view's files that are in the tree; a key each
 }
 
 // folder is a directory that is being filled. What is in it, and the walk itself, hold it; the last one to let go gives it

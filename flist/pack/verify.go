@@ -3,6 +3,7 @@ package pack
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"sync"
 
@@ -22,7 +23,8 @@ type Bad struct {
 }
 
 // Verify fetches each chunk of l once and says which ones cannot be had, in the order of files; the source checks both
-// hashes. Files whose content the list lacks are among them, without a chunk. It fails only when ctx ends.
+// hashes. Files whose content the list lacks are among them, without a chunk. It fails when ctx ends, and when stores do not
+// answer: that says nothing about chunks.
 func Verify(ctx context.Context, l *flist.List, s Source, parallel int, progress func(bytes int64)) ([]Bad, error) {
 	var mu sync.Mutex // guards bad
 	var bad []Bad
@@ -40,10 +42,12 @@ func Verify(ctx context.Context, l *flist.List, s Source, parallel int, progress
 	}
 	err := eachChunk(ctx, l, parallel, func(ctx context.Context, w want) error {
 		_, err := s.Fetch(ctx, w.ref, w.size)
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return ctx.Err()
-		}
-		if err != nil {
+		case errors.Is(err, errs.Unavailable):
+			return err
+		case err != nil:
 			add(w.node, w.ref, err)
 		}
 		if progress != nil {

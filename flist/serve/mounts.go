@@ -167,6 +167,7 @@ func (s *Server) start(ctx context.Context, m *mounted) (err error) {
 			s.events.tell(flistapi.Event{Mount: r.ID, Kind: flistapi.EventError, Path: path, Message: message})
 		},
 		Completed: func() { s.events.tell(flistapi.Event{Mount: r.ID, Kind: flistapi.EventComplete}) },
+		Lost:      func() { s.events.tell(flistapi.Event{Mount: r.ID, Kind: flistapi.EventLost}) },
 	})
 	if err != nil {
 		return err

@@ -29,6 +29,7 @@ func (s *Server) routes(ctx context.Context) http.Handler {
 	mux.HandleFunc("POST "+flistapi.PathMounts, call(s.list))
 	mux.HandleFunc("POST "+flistapi.PathComplete, call(noAnswer(s.complete)))
 	mux.HandleFunc("POST "+flistapi.PathStats, call(s.stats))
+	mux.HandleFunc("POST "+flistapi.PathTrim, call(s.trim))
 	mux.HandleFunc("POST "+flistapi.PathUnpack, s.unpack)
 	mux.HandleFunc("POST "+flistapi.PathEvents, func(w http.ResponseWriter, r *http.Request) { s.listenTo(ctx, w, r) })
 	mux.HandleFunc("POST "+flistapi.PathQuit, call(noAnswer(func(context.Context, struct{}) error {
@@ -139,6 +140,10 @@ func (s *Server) stats(context.Context, struct{}) (flistapi.Stats, error) {
 		Chunks: st.Chunks, Bytes: st.Bytes, Budget: s.cfg.Budget, Hits: st.Hits, Misses: st.Misses, Fetched: st.FetchedBytes,
 		Evictions: st.Evicted,
 	}, nil
+}
+
+func (s *Server) trim(_ context.Context, r flistapi.TrimRequest) (flistapi.Trimmed, error) {
+	return flistapi.Trimmed{Bytes: s.cache.Trim(r.Bytes)}, nil
 }
 
 func (s *Server) chunk(w http.ResponseWriter, r *http.Request) {

@@ -10,7 +10,10 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/buoy-edge/buoy/flist/chunk"
 	"github.com/buoy-edge/buoy/internal/errs"
@@ -143,7 +146,7 @@ func (s *resp) conn(ctx context.Context, c call) (conn *respConn, kept bool, err
 	for n := len(s.idle); n > 0; n = len(s.idle) {
 		conn = s.idle[n-1]
 		s.idle = s.idle[:n-1]
-		if time.Since(conn.since) < maxIdle {
+		if time.Since(conn.since) < maxIdle && conn.quiet() {
 			s.mu.Unlock()
 			return conn, true, nil
 		}
@@ -183,6 +186,27 @@ func (c *respConn) Read(b []byte) (int, error) {
 		c.alive()
 	}
 	return n, err
+}
+
+// quiet says that nothing has come that was not asked for: all answers after it would be those of the question before.
+func (c *respConn) quiet() bool {
+	if c.r.Buffered() > 0 {
+		return false
+	}
+	raw, ok := c.Conn.(syscall.Conn)
+	if !ok { // TLS has words of its own
+		return true
+	}
+	sys, err := raw.SyscallConn()
+	if err != nil {
+		return false
+	}
+	quiet := false
+	err = sys.Control(func(fd uintptr) {
+		_, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		quiet = errors.Is(err, unix.EAGAIN)
+	})
+	return err == nil && quiet
 }
 
 // roundTrip says whether anything was heard before it broke.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -331,6 +332,19 @@ func TestDeadMirror(t *testing.T) {
 }
 
 // TestMirror: another node compresses in its own way.
+func TestMirrorOfAnotherNode(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusNotFound)
+		_, _ = io.WriteString(w, `{"error":"node \"local\" is not known here: this is node \"525400123456\""}`)
+	}))
+	defer s.Close()
+	r := mustRoute(t, flist.Meta{}, nil, []string{"buoy+" + s.URL + "/nodes/local"}, Options{})
+	ref, _ := chunk.GCM.Seal([]byte("x"))
+	if _, err := r.Fetch(t.Context(), ref, 1); err == nil || !strings.Contains(err.Error(), `this is node "525400123456"`) {
+		t.Errorf("asked for another node: %v", err)
+	}
+}
+
 func TestMirror(t *testing.T) {
 	leaks(t)
 	list := makeChunks(4, 10_000)

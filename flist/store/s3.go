@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"encoding/xml"
 	"errors"
 	"io"
@@ -119,6 +120,12 @@ func denied(body []byte) bool {
 func notThere(body []byte) error {
 	if errorCode(body) == "NoSuchBucket" {
 		return refused("there is no such bucket")
+	}
+	var ours struct {
+		Error string `json:"error"`
+	}
+	if json.Unmarshal(body, &ours) == nil && strings.HasPrefix(ours.Error, "node ") { // a mirror is asked for another node
+		return refused("it says: %s", ours.Error)
 	}
 	return errs.E(errs.NotFound, "it is not there")
 }

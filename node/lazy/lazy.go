@@ -146,6 +146,18 @@ func (f *Flists) Stats(ctx context.Context) (flistapi.Stats, error) {
 	return f.client.Stats(ctx)
 }
 
+// Trim throws out chunks until it has freed so many bytes, and says how many it has. What runs fetches them again when it
+// reads them.
+func (f *Flists) Trim(ctx context.Context, bytes int64) (freed int64, err error) {
+	if _, err := os.Stat(f.cfg.Data); errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	if err := f.ensure(ctx); err != nil {
+		return 0, err
+	}
+	return f.client.Trim(ctx, bytes)
+}
+
 // Use counts one more user of a mount that a daemon before us made; layer, if
 // not empty, is a directory that has all of it. Run asserts it.
 func (f *Flists) Use(req Request, layer string) {
@@ -213,7 +225,7 @@ func (f *Flists) assert(ctx context.Context, m *mount) error {
 	err = f.client.Mount(ctx, flistapi.MountRequest{
 		ID: m.req.ID, File: m.req.File, Stores: f.stores(m.req.Stores), Mirrors: f.cfg.Mirrors, DropSuid: f.cfg.DropSuid,
 		Prefetch: m.req.Prefetch, OrderFile: filepath.Join(f.cfg.Data, "order", m.req.Digest),
-		StateDir: filepath.Join(f.cfg.Run, "flist-state", m.req.ID), PID: at.PID, FD: at.FD, Conn: at.Conn, Layer: layer,
+		StateDir: f.stateDir(m.req.ID), PID: at.PID, FD: at.FD, Conn: at.Conn, Layer: layer,
 	})
 	m.made = err == nil
 	return err
@@ -257,8 +269,14 @@ func (f *Flists) drop(ctx context.Context, id string, force bool) error {
 	if errors.Is(err, errs.Unavailable) || errors.Is(err, errs.NotFound) {
 		err = nil // who serves it has died, or has not heard of it
 	}
-	return errors.Join(err, f.cfg.Shim.Unmount(ctx, id, force))
+	if err := errors.Join(err, f.cfg.Shim.Unmount(ctx, id, force)); err != nil {
+		return err
+	}
+	return os.RemoveAll(f.stateDir(id)) // of no use to another connection
 }
+
+// stateDir is where buoy-flist keeps what its successor needs.
+func (f *Flists) stateDir(id string) string { return filepath.Join(f.cfg.Run, "flist-state", id) }
 
 // Sweep unmounts what nobody uses: a daemon before us made it.
 func (f *Flists) Sweep(ctx context.Context) error {
@@ -305,6 +323,23 @@ func (f *Flists) SetLayer(ctx context.Context, id, dir string) error {
 		return nil // nobody uses it any more
 	}
 	return f.client.Complete(ctx, id, dir)
+}
+
+// Timeout is how long a read may take.
+func (f *Flists) Timeout() time.Duration { return f.cfg.Timeout }
+
+// Failed is the last read of a mount that failed, as of now.
+func (f *Flists) Failed(ctx context.Context, id string) (flistapi.ReadError, bool) {
+	all, err := f.client.Mounts(ctx)
+	if err != nil {
+		return flistapi.ReadError{}, false
+	}
+	for _, s := range all {
+		if s.ID == id && s.LastError != nil {
+			return *s.LastError, true
+		}
+	}
+	return flistapi.ReadError{}, false
 }
 
 // Status is how a mount is doing, as last heard.

@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 }
 
 // serve is a buoy-flist that mounts nothing. It writes down what it is asked to
-// mount, and dies of a mount whose flist is called "poison".
+// mount, dies of a mount whose flist is called "poison", and waits with one as long as there is a file of the same name in run.
 func serve(run string) error {
 	socket := filepath.Join(run, "flist.sock")
 	_ = os.Remove(socket) // of one that was killed
@@ -60,6 +60,9 @@ func serve(run string) error {
 		}
 		if req.File == "/poison" {
 			os.Exit(3)
+		}
+		for _, err := os.Stat(run + req.File); err == nil; _, err = os.Stat(run + req.File) {
+			time.Sleep(time.Millisecond) // its store does not answer
 		}
 		mu.Lock()
 		defer mu.Unlock()
@@ -263,6 +266,29 @@ func TestServerDies(t *testing.T) {
 		})
 		must(t, f.Mount(ctx, Request{ID: "a", File: "/a"}))
 	}
+}
+
+// TestOneWaits: a mount that the next server cannot take up yet does not keep the others waiting.
+func TestOneWaits(t *testing.T) {
+	f, _, s := fixture(t)
+	ctx := t.Context()
+	ids := []string{"a", "b", "c", "d"}
+	for _, id := range ids {
+		must(t, f.Mount(ctx, Request{ID: id, File: "/" + id}))
+	}
+	await(t, "all are watched", func() bool { _, ok := f.Status("d"); return ok })
+	away := filepath.Join(f.cfg.Run, "a")
+	must(t, os.WriteFile(away, nil, 0o600))
+	defer os.Remove(away)
+	hello, err := f.client.Hello(ctx)
+	must(t, err)
+	must(t, syscall.Kill(hello.PID, syscall.SIGKILL))
+	await(t, "the others are served", func() bool {
+		all, err := f.client.Mounts(ctx)
+		return err == nil && len(all) == len(ids)-1
+	})
+	must(t, os.Remove(away))
+	await(t, "it is served when its store is back", func() bool { return s.times("a") >= 2 })
 }
 
 // TestPoison: a server that dies of what it shall serve is given up after some

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/buoy-edge/buoy/flist/flistapi"
 	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/buoy-edge/buoy/internal/version"
@@ -177,10 +179,12 @@ func (f *Flists) watch(ctx context.Context, node Node) error {
 	if err := f.ensure(ctx); err != nil {
 		return err
 	}
+	var mounts errgroup.Group // one that cannot go on, as its stores are away, does not keep the others waiting
 	for _, m := range f.all() {
-		if err := f.reassert(ctx, node, m); err != nil {
-			return err
-		}
+		mounts.Go(func() error { return f.reassert(ctx, node, m) })
+	}
+	if err := mounts.Wait(); err != nil {
+		return err
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -231,7 +235,11 @@ func (f *Flists) refresh(ctx context.Context, node Node) (changing bool) {
 		}
 		changing = changing || ok && !s.Complete
 		if ok && (s.Stuck || s.Gone) && m.lock(ctx) == nil {
-			f.lose(ctx, node, m, errs.E(errs.Unavailable, "buoy-flist died with reads that this kernel cannot repeat (Linux 6.9 can)"))
+			why := errs.E(errs.Unavailable, "buoy-flist died with reads that this kernel cannot repeat (Linux 6.9 can)")
+			if s.Gone {
+				why = errs.E(errs.Unavailable, "the kernel has ended its connection: it was unmounted, or aborted")
+			}
+			f.lose(ctx, node, m, why)
 			m.unlock()
 		}
 	}

@@ -112,6 +112,10 @@ func TestFlistLazy(t *testing.T) {
 			if j := d.exec("two", "/bin/cat", "/www/hello"); j.Stdout != "hello from inside\n" {
 				t.Errorf("the second container reads %q, %q", j.Stdout, j.Stderr)
 			}
+			d.await("what was read is recorded", func() bool {
+				orders, err := filepath.Glob(d.data() + "/flist/order/*")
+				return err == nil && len(orders) == 1
+			})
 			d.goodbye("web", 7)
 			d.goodbye("two", 7)
 			d.empty(t)
@@ -245,6 +249,23 @@ func TestFlistDeadStore(t *testing.T) {
 		return strings.HasPrefix(j.Stdout, sum)
 	})
 	d.goodbye("web", 7)
+	d.empty(t)
+}
+
+// TestFlistStartWithoutStore: whoever wants a container learns why it cannot be
+// started, and nothing of it is left.
+func TestFlistStartWithoutStore(t *testing.T) {
+	r := testredis.New(t)
+	dir, _ := bulky(t)
+	file := pack(t, dir, "d.fl", r.URL())
+	r.Kill()
+	d := newDaemon(t, "--flist-timeout", "1s")
+	for _, lazy := range []string{"always", "never"} {
+		err := d.client.Create(t.Context(), buoy.CreateRequest{Name: "web", Flist: file, Lazy: lazy, Command: []string{"/bin/sh", "-c", endure}})
+		if err == nil || !strings.Contains(err.Error(), r.Addr) || !strings.Contains(err.Error(), "refused") {
+			t.Errorf("lazy %s: %v; want the store and what is wrong with it", lazy, err)
+		}
+	}
 	d.empty(t)
 }
 
