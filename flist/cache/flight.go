@@ -67,6 +67,9 @@ func (v *View) need(ctx context.Context, w Want, rank store.Rank, floor uint64, 
 		if fl.err != nil && (fl.view != v || fl.brief && rank == store.Reader) && ctx.Err() == nil {
 			continue // another flist's stores may lack what ours have
 		}
+		if fl.err == nil && len(fl.plain) != w.Size { // another flist's, which says something else of the same chunk
+			return nil, errs.E(errs.Invalid, "chunk %s: it has %d bytes and not the %d that the flist says", w.Ref.ID, len(fl.plain), w.Size)
+		}
 		return fl, fl.err
 	}
 }

@@ -190,6 +190,42 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// TestLie: an flist that says of a chunk what is not so gets nothing of what another one fetches at the same time, or cannot keep.
+func TestLie(t *testing.T) {
+	leaks(t)
+	m := makeChunks(1, 100_000)[0]
+	c := mustOpen(t, Config{Dir: t.TempDir(), Reserve: 1 << 60}) // nothing is kept
+	wait := make(chan struct{})
+	v := c.View(sourceFunc(func(context.Context, chunk.Ref, int) ([]byte, error) {
+		<-wait
+		return m.plain, nil
+	}))
+	var wg sync.WaitGroup
+	wg.Go(func() { check(t, v, m) })
+	for c.waiters() < 1 {
+		time.Sleep(time.Millisecond)
+	}
+	wg.Go(func() {
+		if _, err := v.ReadAt(t.Context(), m.Ref, 200_000, make([]byte, 1), 150_000); errs.KindOf(err) != errs.Invalid {
+			t.Errorf("beyond the end: %v", err)
+		}
+	})
+	for c.waiters() < 2 {
+		time.Sleep(time.Millisecond)
+	}
+	close(wait)
+	wg.Wait()
+	if _, err := v.ReadAt(t.Context(), m.Ref, 200_000, make([]byte, 1), 150_000); errs.KindOf(err) != errs.Invalid {
+		t.Errorf("beyond the end of what is in memory: %v", err)
+	}
+}
+
+type sourceFunc func(context.Context, chunk.Ref, int) ([]byte, error)
+
+func (f sourceFunc) Fetch(ctx context.Context, ref chunk.Ref, size int) ([]byte, error) {
+	return f(ctx, ref, size)
+}
+
 // TestGivesWay: on a disk that fills up the cache leaves the reserve alone, keeps what is new, and makes room for others.
 func TestGivesWay(t *testing.T) {
 	testroot.Require(t)

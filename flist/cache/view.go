@@ -38,7 +38,7 @@ func (v *View) Have(ref chunk.Ref) bool {
 func (v *View) Open(ctx context.Context, ref chunk.Ref, size int) (*os.File, error) {
 	c := v.c
 	for range 3 {
-		if plain := c.unkept(ref); plain != nil {
+		if plain := c.unkept(ref, size); plain != nil {
 			return memory(plain)
 		}
 		fl, err := v.need(ctx, Want{ref, size}, store.Reader, 0, false)
@@ -104,7 +104,7 @@ func (v *View) ReadAt(ctx context.Context, ref chunk.Ref, size int, p []byte, of
 			}
 			continue
 		}
-		if plain := c.unkept(ref); plain != nil {
+		if plain := c.unkept(ref, size); plain != nil {
 			return copy(want, plain[off:]), end
 		}
 		fl, err := v.need(ctx, Want{ref, size}, store.Reader, 0, true)
@@ -212,11 +212,11 @@ func (c *Cache) file(ref chunk.Ref, size int) (*os.File, *entry, error) {
 }
 
 // unkept is a chunk that could not be kept and is still in memory.
-func (c *Cache) unkept(ref chunk.Ref) []byte {
+func (c *Cache) unkept(ref chunk.Ref, size int) []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, l := range c.loose {
-		if l.ref == ref {
+		if l.ref == ref && len(l.plain) == size {
 			return l.plain
 		}
 	}

@@ -84,9 +84,13 @@ func (u *unpacker) work(ctx context.Context, j job, buf []byte) {
 	}
 }
 
+// linkFrom is the size from which a file shares its inode with the cache. Small ones save little, and programs count links:
+// cron takes no crontab that has two.
+const linkFrom = 64 << 10
+
 // small makes a file of one chunk or none.
 func (u *unpacker) small(ctx context.Context, dir int, n *flist.Node, buf []byte) error {
-	if len(n.Chunks) == 1 && u.src == nil && u.opt.Link {
+	if len(n.Chunks) == 1 && n.Size >= linkFrom && u.src == nil && u.opt.Link {
 		if done, err := u.link(ctx, dir, n); done || err != nil {
 			return err
 		}

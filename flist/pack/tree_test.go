@@ -45,7 +45,7 @@ func oddTree(t testing.TB, dir string) {
 	deep := "deep" + strings.Repeat("/d", 100)
 	must(t, os.MkdirAll(at(deep), 0o755))
 	files := map[string][]byte{
-		deep + "/bottom": []byte("bottom\n"), "bin/su": noise(1, 5000), "bin/wall": noise(1, 5000), "data/empty": nil,
+		deep + "/bottom": []byte("bottom\n"), "bin/su": noise(1, 70_000), "bin/wall": noise(1, 70_000), "data/empty": nil,
 		"data/one": []byte("x"), "data/exact": noise(2, chunk.Size), "data/minus": noise(3, chunk.Size-1),
 		"data/plus": noise(4, chunk.Size+1), "data/three": noise(5, 3*chunk.Size+77), "data/zeros": make([]byte, 2*chunk.Size),
 		"data/same": noise(5, 3*chunk.Size+77), "usr/share/déjà vu/name|with 'odd' \"parts\"\n": []byte("odd"),
