@@ -21,6 +21,9 @@ import (
 // container that waits for a registry must not keep the others waiting.
 func (n *Node) begin(ctx context.Context, sync []shimapi.Container) {
 	have := n.dropStrays(ctx, sync)
+	if err := n.cfg.Flists.Begin(ctx); err != nil && ctx.Err() == nil {
+		n.cfg.Log.Error("what was kept of mounts of flists not removed", "error", err)
+	}
 	// Before the containers, which need the bridges and their DHCP. It is done
 	// once more after the sweep, for what containers unknown to us kept from it.
 	if err := n.assertHost(ctx); err != nil && ctx.Err() == nil {

@@ -176,6 +176,9 @@ func (f *Flists) entry(req Request) *mount {
 		m = &mount{req: req, busy: make(chan struct{}, 1)}
 		f.mounts[req.ID] = m
 	}
+	if m.req.File == "" { // of Sweep
+		m.req = req
+	}
 	return m
 }
 
@@ -287,9 +290,31 @@ func (f *Flists) Sweep(ctx context.Context) error {
 	for _, at := range have {
 		f.mu.Lock()
 		_, used := f.mounts[at.ID]
+		if !used { // as if it were its last user: somebody may want it just now
+			f.entry(Request{ID: at.ID}).refs++
+		}
 		f.mu.Unlock()
 		if !used {
-			err = errors.Join(err, f.drop(ctx, at.ID, false))
+			err = errors.Join(err, f.Release(ctx, at.ID))
+		}
+	}
+	return err
+}
+
+// Begin comes before the first Mount. It removes what is kept of connections
+// that are no more, after a reboot for one: it would mislead who serves the next.
+func (f *Flists) Begin(ctx context.Context) error {
+	have, err := f.cfg.Shim.Mounts(ctx)
+	if err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(f.stateDir(""))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		if !slices.ContainsFunc(have, func(m shimapi.Mount) bool { return m.ID == e.Name() }) {
+			err = errors.Join(err, os.RemoveAll(f.stateDir(e.Name())))
 		}
 	}
 	return err

@@ -360,6 +360,21 @@ func TestOtherArguments(t *testing.T) {
 	}
 }
 
+// TestBegin: what is left of connections that are no more is not handed on.
+func TestBegin(t *testing.T) {
+	f, _, s := fixture(t)
+	must(t, f.Begin(t.Context())) // there is nothing
+	for _, id := range []string{"there", "gone"} {
+		must(t, os.MkdirAll(f.stateDir(id), 0o700))
+	}
+	_, err := s.Mount(t.Context(), "there", "")
+	must(t, err)
+	must(t, f.Begin(t.Context()))
+	if left, err := os.ReadDir(f.stateDir("")); err != nil || len(left) != 1 || left[0].Name() != "there" {
+		t.Errorf("left is %v, %v", left, err)
+	}
+}
+
 func TestForget(t *testing.T) {
 	f, _, _ := fixture(t)
 	must(t, f.Forget(func(string) bool { return false })) // nothing was recorded yet

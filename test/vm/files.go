@@ -77,7 +77,7 @@ func Buoy(t testing.TB) []File {
 		dir = filepath.Join(moduleRoot(t), "bin")
 	}
 	var files []File
-	for _, name := range []string{"buoyd", "buoy", "buoy-shim", "buoy-reaper", "buoy-init"} {
+	for _, name := range []string{"buoyd", "buoy", "buoy-shim", "buoy-reaper", "buoy-init", "buoy-flist"} {
 		from := filepath.Join(dir, name)
 		if _, err := os.Stat(from); err != nil {
 			t.Fatalf("%v: run \"make build\", or \"make test-vm\", which does", err)

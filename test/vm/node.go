@@ -25,11 +25,14 @@ type Node struct {
 	m *Machine
 }
 
+// guestReserve is less than the default, which is more than most guests have.
+const guestReserve = "8MiB"
+
 // Buoyd starts buoyd in the guest, with the directories of a real node unless
 // args say others, and waits until it is ready.
 func (m *Machine) Buoyd(args ...string) *Node {
 	m.t.Helper()
-	daemon, err := m.Spawn(m.t.Context(), append([]string{"buoyd"}, args...)...)
+	daemon, err := m.Spawn(m.t.Context(), append([]string{"buoyd", "--reserve", guestReserve}, args...)...)
 	if err != nil {
 		m.t.Fatal(err)
 	}
