@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/buoy-edge/buoy/container/shimapi"
 	"github.com/buoy-edge/buoy/internal/errs"
+	"github.com/buoy-edge/buoy/internal/programs"
 	"github.com/buoy-edge/buoy/internal/version"
 )
 
@@ -83,21 +83,10 @@ func (r *Runtime) Start(ctx context.Context) error {
 
 // launch starts the reaper, detached, which starts the shim.
 func (r *Runtime) launch(ctx context.Context) (shimapi.Hello, error) {
-	log, err := os.OpenFile(filepath.Join(r.cfg.Run, "shim.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
+	_, ended, err := programs.Detach(filepath.Join(r.cfg.Run, "shim.log"), r.cfg.Reaper, r.cfg.Run, r.cfg.Shim)
 	if err != nil {
-		return shimapi.Hello{}, fmt.Errorf("start buoy-reaper: %w", err)
+		return shimapi.Hello{}, err
 	}
-	defer log.Close()
-	// Not CommandContext: the reaper outlives whoever starts it.
-	cmd := exec.Command(r.cfg.Reaper, r.cfg.Run, r.cfg.Shim) //nolint:noctx // see above
-	cmd.Dir = "/"
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
-		return shimapi.Hello{}, fmt.Errorf("start buoy-reaper: %w", err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }() // lasts as long as the reaper, so until we end
 	return r.await(ctx, ended)
 }
 

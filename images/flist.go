@@ -60,12 +60,7 @@ func (s *Store) pullFlist(ctx context.Context, r Reference, rule signature.Rule,
 
 // pullFlistFile takes an flist of this node's disk.
 func (s *Store) pullFlistFile(ctx context.Context, r Reference, rule signature.Rule) (Image, error) {
-	f, err := os.Open(r.Path)
-	if err != nil {
-		return Image{}, errLocal(r, err)
-	}
-	defer func() { _ = f.Close() }() // only read
-	st, err := f.Stat()
+	st, err := os.Stat(r.Path)
 	if err != nil {
 		return Image{}, errLocal(r, err)
 	}
@@ -75,19 +70,19 @@ func (s *Store) pullFlistFile(ctx context.Context, r Reference, rule signature.R
 	if st.Size() > s.tune.maxFlist {
 		return Image{}, errs.E(errs.Invalid, "image %q has %s, flists are allowed %s", r, size(st.Size()), size(s.tune.maxFlist))
 	}
-	stamp := stampOf(st)
-	if rec, ok := s.known(r, ""); ok && rec.Stamp.equal(stamp) && rec.Image.About.Warning == "" && meets(rule, rec.Image) == nil {
+	if rec, ok := s.known(r, ""); ok && rec.Stamp.equal(stampOf(st)) && rec.Image.About.Warning == "" && meets(rule, rec.Image) == nil {
 		return rec.Image, nil
 	}
-	digest, err := hashFile(ctx, f)
+	f, err := os.Open(r.Path) // not before: a fifo would be waited for
 	if err != nil {
 		return Image{}, errLocal(r, err)
 	}
-	key, err := signedBlob(rule, digest, st.Size(), f, func() ([]byte, error) { return signatureFile(r.Path + ".sig") })
+	defer func() { _ = f.Close() }() // only read
+	digest, fix, err := vouched(ctx, r, rule, f, st)
 	if err != nil {
-		return Image{}, fmt.Errorf("image %q: %w", r, err)
+		return Image{}, err
 	}
-	img, err := s.takeFlist(ctx, r, f, st.Size(), digest, func(rec *record) { rec.Stamp, rec.Image.SignedBy = stamp, key })
+	img, err := s.takeFlist(ctx, r, f, st.Size(), digest, fix)
 	if err != nil {
 		return Image{}, fmt.Errorf("image %q: %w", r, err)
 	}

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -355,6 +356,17 @@ func TestMaterialisedLayerLost(t *testing.T) {
 	if _, err := s.Resolve(t.Context(), ref); !errors.Is(err, errs.NotFound) {
 		t.Errorf("an flist without its file: %v", err)
 	}
+}
+
+// TestFlistFifo: what is no file is refused and not waited for.
+func TestFlistFifo(t *testing.T) {
+	s, _ := openFlists(t, t.TempDir())
+	fifo := filepath.Join(t.TempDir(), "x.flist")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.Pull(t.Context(), fifo, nil)
+	wantErr(t, err, errs.Invalid)
 }
 
 // TestNamelessFlist: an flist is not taken for the archive that it also is.

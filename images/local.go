@@ -38,8 +38,7 @@ func (s *Store) pullFile(ctx context.Context, r Reference, rule signature.Rule, 
 	if !st.Mode().IsRegular() {
 		return Image{}, errs.E(errs.Invalid, "image %q is neither a regular file nor a directory", r)
 	}
-	stamp := stampOf(st)
-	if rec, ok := s.known(r, ""); ok && rec.Stamp.equal(stamp) && meets(rule, rec.Image) == nil {
+	if rec, ok := s.known(r, ""); ok && rec.Stamp.equal(stampOf(st)) && meets(rule, rec.Image) == nil {
 		return rec.Image, nil
 	}
 	f, err := os.Open(r.Path)
@@ -47,15 +46,10 @@ func (s *Store) pullFile(ctx context.Context, r Reference, rule signature.Rule, 
 		return Image{}, errLocal(r, err)
 	}
 	defer func() { _ = f.Close() }() // only read
-	digest, err := hashFile(ctx, f)
+	digest, fix, err := vouched(ctx, r, rule, f, st)
 	if err != nil {
-		return Image{}, errLocal(r, err)
+		return Image{}, err
 	}
-	key, err := signedBlob(rule, digest, st.Size(), f, func() ([]byte, error) { return signatureFile(r.Path + ".sig") })
-	if err != nil {
-		return Image{}, fmt.Errorf("image %q: %w", r, err)
-	}
-	fix := func(rec *record) { rec.Stamp, rec.Image.SignedBy = stamp, key }
 	if rec, ok := s.known(r, digest); ok { // touched only
 		same := *rec
 		fix(&same)
@@ -66,6 +60,20 @@ func (s *Store) pullFile(ctx context.Context, r Reference, rule signature.Rule, 
 		return Image{}, fmt.Errorf("image %q: %w", r, err)
 	}
 	return img, nil
+}
+
+// vouched is the digest of a local file that the rule takes, and what to record of it.
+func vouched(ctx context.Context, r Reference, rule signature.Rule, f *os.File, st os.FileInfo) (digest string, fix func(*record), err error) {
+	digest, err = hashFile(ctx, f)
+	if err != nil {
+		return "", nil, errLocal(r, err)
+	}
+	key, err := signedBlob(rule, digest, st.Size(), f, func() ([]byte, error) { return signatureFile(r.Path + ".sig") })
+	if err != nil {
+		return "", nil, fmt.Errorf("image %q: %w", r, err)
+	}
+	stamp := stampOf(st)
+	return digest, func(rec *record) { rec.Stamp, rec.Image.SignedBy = stamp, key }, nil
 }
 
 // forgetArchive drops what was recorded when a path was an archive still.

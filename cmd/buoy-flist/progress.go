@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/buoy-edge/buoy/internal/size"
 )
 
 // progress tells a person at a terminal how many bytes are done; it is silent elsewhere.
@@ -36,7 +38,7 @@ func startProgress(w io.Writer, verb string) *progress {
 				fmt.Fprint(w, "\r\x1b[K")
 				return
 			case <-tick.C:
-				fmt.Fprintf(w, "\r%s %s\x1b[K", size(p.done.Load()), verb)
+				fmt.Fprintf(w, "\r%s %s\x1b[K", size.Text(p.done.Load()), verb)
 			}
 		}
 	})
@@ -48,17 +50,4 @@ func (p *progress) add(n int64) { p.done.Add(n) }
 func (p *progress) stop() {
 	close(p.end)
 	p.wg.Wait()
-}
-
-// size is a number of bytes for people.
-func size(n int64) string {
-	units := []string{"KiB", "MiB", "GiB", "TiB"}
-	if n < 1024 {
-		return fmt.Sprintf("%d B", n)
-	}
-	v := float64(n) / 1024
-	for v >= 1024 && len(units) > 1 {
-		v, units = v/1024, units[1:]
-	}
-	return fmt.Sprintf("%.1f %s", v, units[0])
 }

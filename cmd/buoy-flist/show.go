@@ -18,6 +18,7 @@ import (
 
 	"github.com/buoy-edge/buoy/flist"
 	"github.com/buoy-edge/buoy/internal/errs"
+	"github.com/buoy-edge/buoy/internal/size"
 )
 
 // inspected is what "inspect --json" says.
@@ -76,14 +77,14 @@ func (v *inspected) print(w io.Writer) {
 		fmt.Fprintf(w, "%-12s "+format+"\n", append([]any{name}, args...)...)
 	}
 	line("era", "%s", v.Era)
-	line("files", "%d, %s", v.Files, size(v.Bytes))
+	line("files", "%d, %s", v.Files, size.Text(v.Bytes))
 	if v.Missing > 0 {
 		line("incomplete", "%d files, whose content the flist lacks", v.Missing)
 	}
 	line("directories", "%d", v.Directories)
 	line("links", "%d", v.Links)
 	line("specials", "%d", v.Specials)
-	line("chunks", "%d, %s unpacked", v.Chunks, size(v.ChunkBytes))
+	line("chunks", "%d, %s unpacked", v.Chunks, size.Text(v.ChunkBytes))
 	if v.Backend != "" {
 		line("backend", "%s", printable(v.Backend))
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/buoy-edge/buoy/flist"
 	"github.com/buoy-edge/buoy/flist/store"
 	"github.com/buoy-edge/buoy/internal/errs"
+	"github.com/buoy-edge/buoy/internal/size"
 )
 
 // packing are the flags of pack.
@@ -97,7 +98,7 @@ func (p *packing) run(ctx context.Context, c console, dir string, era flist.Era,
 	if err := flistpack.Write(ctx, p.out, l); err != nil {
 		return err
 	}
-	fmt.Fprintf(c.stdout, "%s: %d files, %s in %d chunks, stored as %s\n", p.out, res.Files, size(res.Bytes), res.Chunks, size(res.Stored))
+	fmt.Fprintf(c.stdout, "%s: %d files, %s in %d chunks, stored as %s\n", p.out, res.Files, size.Text(res.Bytes), res.Chunks, size.Text(res.Stored))
 	if n := len(res.Capabilities); n > 0 {
 		fmt.Fprintf(c.stderr, "buoy-flist pack: flists have no capabilities: %d files lose theirs: %s\n", n, some(res.Capabilities))
 	}
@@ -174,7 +175,7 @@ func verify(flags *pflag.FlagSet) action {
 			fmt.Fprintf(c.stderr, "buoy-flist verify: %d of %d chunks cannot be had\n", len(bad), s.Chunks+s.Missing)
 			return errSaid
 		}
-		fmt.Fprintf(c.stdout, "%d chunks, %s unpacked: all are there and whole\n", s.Chunks, size(s.ChunkBytes))
+		fmt.Fprintf(c.stdout, "%d chunks, %s unpacked: all are there and whole\n", s.Chunks, size.Text(s.ChunkBytes))
 		return nil
 	}
 }
@@ -207,7 +208,7 @@ func unpack(flags *pflag.FlagSet) action {
 		if err := errors.Join(err, r.Close()); err != nil {
 			return err
 		}
-		fmt.Fprintf(c.stdout, "%s: %d files, %s", args[1], res.Files, size(res.Bytes))
+		fmt.Fprintf(c.stdout, "%s: %d files, %s", args[1], res.Files, size.Text(res.Bytes))
 		if res.Skipped > 0 {
 			fmt.Fprintf(c.stdout, "; %d devices and sockets left out", res.Skipped)
 		}
@@ -250,7 +251,7 @@ func merge(flags *pflag.FlagSet) action {
 			return err
 		}
 		s := l.Stats()
-		fmt.Fprintf(c.stdout, "%s: %d files, %s in %d chunks\n", *out, s.Files, size(s.Bytes), s.Chunks)
+		fmt.Fprintf(c.stdout, "%s: %d files, %s in %d chunks\n", *out, s.Files, size.Text(s.Bytes), s.Chunks)
 		return nil
 	}
 }

@@ -1,13 +1,7 @@
 package main
 
 import (
-	"errors"
-	"fmt"
-	"os/exec"
-
 	"github.com/spf13/cobra"
-
-	"github.com/buoy-edge/buoy/internal/programs"
 )
 
 func (c *cli) flistCommand() *cobra.Command {
@@ -32,21 +26,7 @@ fails, 2 for a wrong command line.`,
 			if len(args) == 0 || args[0] == "-h" || args[0] == "--help" {
 				return cmd.Help()
 			}
-			program, err := programs.Find("buoy-flist")
-			if err != nil {
-				return err
-			}
-			// Not CommandContext: a signal from the terminal reaches it too, and it removes what is half done.
-			flist := exec.Command(program, args...) //nolint:noctx // see above
-			flist.Stdin, flist.Stdout, flist.Stderr = c.stdin, c.stdout, c.stderr
-			err = flist.Run()
-			if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() > 0 {
-				return exitError(exit.ExitCode()) // it has said why
-			}
-			if err != nil {
-				return fmt.Errorf("run %s: %w", program, err)
-			}
-			return nil
+			return c.handOver("buoy-flist", args)
 		},
 	}
 }

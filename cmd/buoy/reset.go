@@ -2,12 +2,8 @@ package main
 
 import (
 	"errors"
-	"fmt"
-	"os/exec"
 
 	"github.com/spf13/cobra"
-
-	"github.com/buoy-edge/buoy/internal/programs"
 )
 
 func (c *cli) resetCommand() *cobra.Command {
@@ -24,27 +20,13 @@ first if there is one.`,
 			if !yes {
 				return errors.New("reset removes every container, image and log of the instance; add --yes if that is meant")
 			}
-			buoyd, err := programs.Find("buoyd")
-			if err != nil {
-				return err
-			}
 			args := []string{"reset", "--yes"}
 			for _, flag := range []struct{ name, value string }{{"data", data}, {"run", run}} {
 				if cmd.Flags().Changed(flag.name) {
 					args = append(args, "--"+flag.name, flag.value)
 				}
 			}
-			// Not CommandContext: a signal from the terminal reaches buoyd too, which ends in its own good order.
-			reset := exec.Command(buoyd, args...) //nolint:noctx // see above
-			reset.Stdout, reset.Stderr = c.stdout, c.stderr
-			err = reset.Run()
-			if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() > 0 {
-				return exitError(exit.ExitCode()) // it has said why
-			}
-			if err != nil {
-				return fmt.Errorf("run %s: %w", buoyd, err)
-			}
-			return nil
+			return c.handOver("buoyd", args)
 		},
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "yes, remove it all")

@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,33 +16,8 @@ import (
 
 	"github.com/buoy-edge/buoy/flist/chunk"
 	"github.com/buoy-edge/buoy/internal/errs"
+	"github.com/buoy-edge/buoy/internal/testleak"
 )
-
-// leaks fails a test that leaves goroutines or files behind. It is called before whatever is to be watched is made.
-func leaks(t testing.TB) {
-	t.Helper()
-	count := func() (int, int) {
-		fds, err := os.ReadDir("/proc/self/fd")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return runtime.NumGoroutine(), len(fds)
-	}
-	wantG, wantF := count()
-	t.Cleanup(func() {
-		for end := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-			g, f := count()
-			if g <= wantG && f <= wantF {
-				return
-			}
-			if time.Now().After(end) {
-				buf := make([]byte, 1<<20)
-				t.Errorf("%d goroutines and %d files are left, there were %d and %d\n%s", g, f, wantG, wantF, buf[:runtime.Stack(buf, true)])
-				return
-			}
-		}
-	})
-}
 
 // made is a chunk for a test.
 type made struct {
@@ -168,7 +142,7 @@ func usage(t testing.TB, dir string) (total int64) {
 }
 
 func TestReads(t *testing.T) {
-	leaks(t)
+	testleak.Check(t)
 	list := append(makeChunks(6, 300_000), makeChunks(2, 1)...)
 	s := newShop(list)
 	dir := filepath.Join(t.TempDir(), "made", "here")
@@ -230,7 +204,7 @@ func TestReads(t *testing.T) {
 
 // TestOneFetch: however many want a chunk, it is fetched once; who gives up harms nobody, and nobody is fetched for.
 func TestOneFetch(t *testing.T) {
-	leaks(t)
+	testleak.Check(t)
 	m := makeChunks(1, 1000)[0]
 	s := newShop([]made{m})
 	entered, gate := make(chan struct{}, 10), make(chan struct{})
@@ -305,7 +279,7 @@ func (c *Cache) waiters() (n int) {
 
 // TestStrangers: an flist that knows a name and not the key gets nothing, and spoils nothing.
 func TestStrangers(t *testing.T) {
-	leaks(t)
+	testleak.Check(t)
 	list := makeChunks(2, 1000)
 	s := newShop(list)
 	dir := t.TempDir()
@@ -346,7 +320,7 @@ func TestStrangers(t *testing.T) {
 
 // TestOtherView: a view whose stores lack a chunk does not keep another one from getting it.
 func TestOtherView(t *testing.T) {
-	leaks(t)
+	testleak.Check(t)
 	m := makeChunks(1, 1000)[0]
 	poor, rich := newShop(nil), newShop([]made{m})
 	c := mustOpen(t, Config{Dir: t.TempDir()})

@@ -20,6 +20,7 @@ import (
 	"github.com/buoy-edge/buoy/flist/chunk"
 	"github.com/buoy-edge/buoy/flist/store"
 	"github.com/buoy-edge/buoy/internal/errs"
+	"github.com/buoy-edge/buoy/internal/testleak"
 )
 
 // child is the environment variable with the directory that a copy of this test is to write a cache into until it dies.
@@ -63,7 +64,7 @@ func fill(dir string) error {
 
 // TestKilled: kill -9 in the middle of writing, again and again. What is left is used again, and right.
 func TestKilled(t *testing.T) {
-	leaks(t)
+	testleak.Check(t)
 	dir := t.TempDir()
 	list := killChunks()
 	for round := range 5 {
@@ -153,7 +154,7 @@ func route(t testing.TB, urls, mirrors []string, opt store.Options) *store.Route
 
 // TestMirror: one node's cache is another node's store.
 func TestMirror(t *testing.T) {
-	leaks(t)
+	testleak.Check(t)
 	list := makeChunks(10, 100_000)
 	hub := storeOf(t, list, 0)
 	first := mustOpen(t, Config{Dir: t.TempDir()})
@@ -183,7 +184,7 @@ func TestMirror(t *testing.T) {
 
 // TestReadersFirst: a reader beside a prefetch that has the store to itself otherwise waits little longer than alone.
 func TestReadersFirst(t *testing.T) {
-	leaks(t)
+	testleak.Check(t)
 	const latency = 10 * time.Millisecond
 	list := makeChunks(600, 2000)
 	hub := storeOf(t, list, latency)
@@ -223,7 +224,7 @@ func TestReadersFirst(t *testing.T) {
 
 // TestStoreStalls: a store that stops in the middle of chunks is got over, through the cache, within the deadline.
 func TestStoreStalls(t *testing.T) {
-	leaks(t)
+	testleak.Check(t)
 	list := makeChunks(20, 50_000)
 	hub := storeOf(t, list, 0)
 	var n atomic.Int64

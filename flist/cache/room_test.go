@@ -17,12 +17,13 @@ import (
 
 	"github.com/buoy-edge/buoy/flist/chunk"
 	"github.com/buoy-edge/buoy/internal/errs"
+	"github.com/buoy-edge/buoy/internal/testleak"
 	"github.com/buoy-edge/buoy/internal/testroot"
 )
 
 // TestBudget: 16 readers of ten times the budget; the directory never holds more.
 func TestBudget(t *testing.T) {
-	leaks(t)
+	testleak.Check(t)
 	const size, budget = 20_000, 20 * 20_000
 	list := makeChunks(200, size)
 	dir := t.TempDir()
@@ -71,7 +72,7 @@ func TestBudget(t *testing.T) {
 
 // TestEvictedOpen: who has a file open keeps its bytes. And what was used last is thrown out last.
 func TestEvictedOpen(t *testing.T) {
-	leaks(t)
+	testleak.Check(t)
 	list := makeChunks(4, 1000)
 	c := mustOpen(t, Config{Dir: t.TempDir(), Budget: 2000})
 	v := c.View(newShop(list))
@@ -105,7 +106,7 @@ func TestEvictedOpen(t *testing.T) {
 
 // TestShared: chunks that layers link to cost nothing and stay.
 func TestShared(t *testing.T) {
-	leaks(t)
+	testleak.Check(t)
 	list := makeChunks(6, 1000)
 	dir, layer := t.TempDir(), t.TempDir()
 	c := mustOpen(t, Config{Dir: dir, Budget: 3000})
@@ -144,7 +145,7 @@ func TestShared(t *testing.T) {
 
 // TestReserve: below the reserve nothing is kept, and many small reads cost one fetch.
 func TestReserve(t *testing.T) {
-	leaks(t)
+	testleak.Check(t)
 	list := makeChunks(3, 100_000)
 	s := newShop(list)
 	dir := t.TempDir()
@@ -163,7 +164,7 @@ func TestReserve(t *testing.T) {
 // TestFullDisk: what cannot be written is served all the same.
 func TestFullDisk(t *testing.T) {
 	testroot.Require(t)
-	leaks(t)
+	testleak.Check(t)
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
 		t.Fatal(err)
@@ -192,7 +193,7 @@ func TestFullDisk(t *testing.T) {
 
 // TestLie: an flist that says of a chunk what is not so gets nothing of what another one fetches at the same time, or cannot keep.
 func TestLie(t *testing.T) {
-	leaks(t)
+	testleak.Check(t)
 	m := makeChunks(1, 100_000)[0]
 	c := mustOpen(t, Config{Dir: t.TempDir(), Reserve: 1 << 60}) // nothing is kept
 	wait := make(chan struct{})
@@ -229,7 +230,7 @@ func (f sourceFunc) Fetch(ctx context.Context, ref chunk.Ref, size int) ([]byte,
 // TestGivesWay: on a disk that fills up the cache leaves the reserve alone, keeps what is new, and makes room for others.
 func TestGivesWay(t *testing.T) {
 	testroot.Require(t)
-	leaks(t)
+	testleak.Check(t)
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=8m"); err != nil {
 		t.Fatal(err)
@@ -274,7 +275,7 @@ func mustCreate(t *testing.T, path string) *os.File {
 
 // TestSlowDisk: bytes that have come are served before they are written, up to a bound.
 func TestSlowDisk(t *testing.T) {
-	leaks(t)
+	testleak.Check(t)
 	list := makeChunks(maxWriting+1, 1000)
 	s := newShop(list)
 	c := mustOpen(t, Config{Dir: t.TempDir()})
@@ -311,7 +312,7 @@ func TestSlowDisk(t *testing.T) {
 
 // TestDamage: files that somebody changes are fetched again.
 func TestDamage(t *testing.T) {
-	leaks(t)
+	testleak.Check(t)
 	list := makeChunks(8, 100_000)
 	s := newShop(list)
 	dir := t.TempDir()
@@ -380,7 +381,7 @@ func flip(t *testing.T, path string) {
 }
 
 func TestPrefetch(t *testing.T) {
-	leaks(t)
+	testleak.Check(t)
 	list := makeChunks(50, 10_000)
 	s := newShop(list)
 	var now, most atomic.Int64
@@ -435,7 +436,7 @@ func TestPrefetch(t *testing.T) {
 
 // TestPrefetchFull: a prefetch throws out what is old, not what is in use nor what it has fetched itself.
 func TestPrefetchFull(t *testing.T) {
-	leaks(t)
+	testleak.Check(t)
 	list := makeChunks(20, 1000)
 	c := mustOpen(t, Config{Dir: t.TempDir(), Budget: 10_000})
 	s := newShop(list)
@@ -454,7 +455,7 @@ func TestPrefetchFull(t *testing.T) {
 
 // TestAhead: a sequential reader that says what comes next waits for the first chunk alone.
 func TestAhead(t *testing.T) {
-	leaks(t)
+	testleak.Check(t)
 	list := makeChunks(60, 1000)
 	s := newShop(list)
 	var now, most atomic.Int64
@@ -473,6 +474,9 @@ func TestAhead(t *testing.T) {
 	}
 	if took := time.Since(began); most.Load() < 8 || s.sold.Load() != 60 {
 		t.Errorf("60 chunks at 10ms took %v, and %d fetches, %d at once", took, s.sold.Load(), most.Load())
+	}
+	for c.waiters() > 0 { // the last chunks are still being written
+		time.Sleep(time.Millisecond)
 	}
 	stuck := newShop(nil)
 	stuck.before = func(ctx context.Context, _ chunk.Ref) error { <-ctx.Done(); return ctx.Err() }

@@ -6,14 +6,15 @@ import (
 	"testing"
 
 	"github.com/buoy-edge/buoy/flist/chunk"
+	"github.com/buoy-edge/buoy/internal/testredis"
 )
 
 // BenchmarkFetch is chunks of 512 KiB from a redis on this machine, by so many readers.
 func BenchmarkFetch(b *testing.B) {
-	s := redisServer(b)
+	s := testredis.New(b)
 	for _, scheme := range []chunk.Scheme{chunk.XXTEA, chunk.GCM} {
 		var list []made
-		w := mustWrite(b, "redis://"+s.addr, Options{})
+		w := mustWrite(b, s.URL(), Options{})
 		for i := range 32 {
 			m := makeChunk(scheme, uint64(i), chunk.Size)
 			list = append(list, m)
@@ -24,7 +25,7 @@ func BenchmarkFetch(b *testing.B) {
 		name := map[chunk.Scheme]string{chunk.XXTEA: "xxtea", chunk.GCM: "gcm"}[scheme]
 		for _, n := range []int{1, 2, 4, 8, 16, 32} {
 			b.Run(fmt.Sprintf("%s-%d", name, n), func(b *testing.B) {
-				r := mustRoute(b, flistMeta("redis://"+s.addr), nil, nil, Options{Parallel: n})
+				r := mustRoute(b, flistMeta(s.URL()), nil, nil, Options{Parallel: n})
 				b.SetBytes(chunk.Size)
 				b.SetParallelism((n + 1) / 2) // for each of two processors
 				var next atomic.Int64

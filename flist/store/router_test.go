@@ -20,6 +20,8 @@ import (
 	"github.com/buoy-edge/buoy/flist"
 	"github.com/buoy-edge/buoy/flist/chunk"
 	"github.com/buoy-edge/buoy/internal/errs"
+	"github.com/buoy-edge/buoy/internal/testleak"
+	"github.com/buoy-edge/buoy/internal/testredis"
 )
 
 func flistMeta(urls ...string) flist.Meta {
@@ -102,16 +104,16 @@ func fetchAll(ctx context.Context, t testing.TB, r *Router, list []made, readers
 
 // TestKilledUnderLoad kills redis -9 again and again while 32 readers read from it.
 func TestKilledUnderLoad(t *testing.T) {
-	leaks(t)
-	s := redisServer(t, "--appendfsync", "always")
+	testleak.Check(t)
+	s := testredis.New(t, "--appendfsync", "always")
 	list := makeChunks(40, 50_000)
-	w := mustWrite(t, "redis://"+s.addr, Options{})
+	w := mustWrite(t, s.URL(), Options{})
 	for _, m := range list {
 		if err := w.Put(t.Context(), m.ref.ID, m.stored); err != nil {
 			t.Fatal(err)
 		}
 	}
-	r := mustRoute(t, flistMeta("redis://"+s.addr), nil, nil, Options{})
+	r := mustRoute(t, flistMeta(s.URL()), nil, nil, Options{})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	stop := make(chan struct{})
@@ -139,9 +141,9 @@ func TestKilledUnderLoad(t *testing.T) {
 		for rounds.Load() < before+100 && !t.Failed() {
 			time.Sleep(time.Millisecond)
 		}
-		s.kill()
+		s.Kill()
 		time.Sleep(down) // that is the outage
-		s.start()
+		s.Start()
 	}
 	before := rounds.Load()
 	for rounds.Load() < before+100 && !t.Failed() && ctx.Err() == nil {
@@ -153,7 +155,7 @@ func TestKilledUnderLoad(t *testing.T) {
 }
 
 func TestFailOver(t *testing.T) {
-	leaks(t)
+	testleak.Check(t)
 	list := makeChunks(20, 30_000)
 	good := newShelf(t, list)
 	for name, bad := range map[string]func(w http.ResponseWriter, r *http.Request, m made) bool{
@@ -208,7 +210,7 @@ func TestFailOver(t *testing.T) {
 
 // TestOnlyGarbage: the reason is told at once, and in one line.
 func TestOnlyGarbage(t *testing.T) {
-	leaks(t)
+	testleak.Check(t)
 	m := makeChunk(chunk.GCM, 1, 1000)
 	s := newShelf(t, []made{m})
 	s.before = func(w http.ResponseWriter, _ *http.Request, _ made) bool {
@@ -240,7 +242,7 @@ func TestOnlyGarbage(t *testing.T) {
 
 // TestDown: a store that stays away costs the time that there is, and few connections.
 func TestDown(t *testing.T) {
-	leaks(t)
+	testleak.Check(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -284,7 +286,7 @@ func TestDown(t *testing.T) {
 }
 
 func TestRetryAfter(t *testing.T) {
-	leaks(t)
+	testleak.Check(t)
 	m := makeChunk(chunk.GCM, 1, 1000)
 	s := newShelf(t, []made{m})
 	var first atomic.Int64
@@ -311,7 +313,7 @@ func TestRetryAfter(t *testing.T) {
 
 // TestDeadMirror: a mirror that takes connections and says nothing does not make the others slow.
 func TestDeadMirror(t *testing.T) {
-	leaks(t)
+	testleak.Check(t)
 	list := makeChunks(100, 10_000)
 	good := newShelf(t, list)
 	dead := newShelf(t, nil)
@@ -346,7 +348,7 @@ func TestMirrorOfAnotherNode(t *testing.T) {
 }
 
 func TestMirror(t *testing.T) {
-	leaks(t)
+	testleak.Check(t)
 	list := makeChunks(4, 10_000)
 	s := newShelf(t, list)
 	s.before = func(w http.ResponseWriter, r *http.Request, m made) bool {
@@ -373,7 +375,7 @@ func TestMirror(t *testing.T) {
 
 // TestHedge: a store that is sometimes slow gets company; one that is always as slow does not.
 func TestHedge(t *testing.T) {
-	leaks(t)
+	testleak.Check(t)
 	list := makeChunks(60, 10_000)
 	first, second := newShelf(t, list), newShelf(t, list)
 	var stall atomic.Bool
@@ -410,7 +412,7 @@ func TestHedge(t *testing.T) {
 }
 
 func TestParallel(t *testing.T) {
-	leaks(t)
+	testleak.Check(t)
 	list := makeChunks(64, 1000)
 	s := newShelf(t, list)
 	s.before = func(http.ResponseWriter, *http.Request, made) bool { time.Sleep(2 * time.Millisecond); return true }
@@ -465,7 +467,7 @@ func TestRoutes(t *testing.T) {
 
 // TestShare: two routers have one limit, and one of them can go.
 func TestShare(t *testing.T) {
-	leaks(t)
+	testleak.Check(t)
 	list := makeChunks(64, 1000)
 	s := newShelf(t, list)
 	var silent atomic.Bool
@@ -518,7 +520,7 @@ func TestShare(t *testing.T) {
 
 // TestWriteBack: what was found elsewhere comes into the pool that is a cache.
 func TestWriteBack(t *testing.T) {
-	leaks(t)
+	testleak.Check(t)
 	list := makeChunks(4, 10_000)
 	s := newShelf(t, list)
 	addr := smallZDB(t, "edge", "word")

@@ -98,14 +98,6 @@ func run(t testing.TB, s *server) *server {
 	return s
 }
 
-func redisServer(t testing.TB, args ...string) *server {
-	t.Helper()
-	p := port(t)
-	return run(t, &server{addr: "127.0.0.1:" + p, args: append([]string{
-		testredis.Program(t), "--port", p, "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--daemonize", "no",
-	}, args...)})
-}
-
 func zdbServer(t testing.TB, args ...string) *server {
 	t.Helper()
 	p := port(t)

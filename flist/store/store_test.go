@@ -12,7 +12,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -20,34 +19,9 @@ import (
 
 	"github.com/buoy-edge/buoy/flist/chunk"
 	"github.com/buoy-edge/buoy/internal/errs"
+	"github.com/buoy-edge/buoy/internal/testleak"
 	"github.com/buoy-edge/buoy/internal/testredis"
 )
-
-// leaks fails a test that leaves goroutines or files behind. It is called before whatever is to be watched is made.
-func leaks(t testing.TB) {
-	t.Helper()
-	count := func() (int, int) {
-		fds, err := os.ReadDir("/proc/self/fd")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return runtime.NumGoroutine(), len(fds)
-	}
-	wantG, wantF := count()
-	t.Cleanup(func() {
-		for end := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-			g, f := count()
-			if g <= wantG && f <= wantF {
-				return
-			}
-			if time.Now().After(end) {
-				buf := make([]byte, 1<<20)
-				t.Errorf("%d goroutines and %d files are left, there were %d and %d\n%s", g, f, wantG, wantF, buf[:runtime.Stack(buf, true)])
-				return
-			}
-		}
-	})
-}
 
 // made is a chunk for a test: n bytes, different for every seed.
 type made struct {
@@ -94,17 +68,17 @@ func TestStores(t *testing.T) {
 	}
 	for name, url := range map[string]func(t *testing.T) string{
 		"dir":   func(t *testing.T) string { return "dir://" + t.TempDir() },
-		"redis": func(t *testing.T) string { return "redis://" + redisServer(t).addr },
+		"redis": func(t *testing.T) string { return "redis://" + testredis.New(t).Addr },
 		"redis with a password and a database": func(t *testing.T) string {
-			return "redis://:p%40ss@" + redisServer(t, "--requirepass", "p@ss").addr + "/3"
+			return "redis://:p%40ss@" + testredis.New(t, "--requirepass", "p@ss").Addr + "/3"
 		},
 		"redis with a user": func(t *testing.T) string {
-			s := redisServer(t)
-			say(t, s.addr, "ACL", "SETUSER", "edge", "on", ">word", "~*", "+@all")
-			return "redis://edge:word@" + s.addr
+			s := testredis.New(t)
+			say(t, s.Addr, "ACL", "SETUSER", "edge", "on", ">word", "~*", "+@all")
+			return "redis://edge:word@" + s.Addr
 		},
 		"redis as 0-fs spells a password": func(t *testing.T) string {
-			return "redis://pass@" + redisServer(t, "--requirepass", "pass").addr
+			return "redis://pass@" + testredis.New(t, "--requirepass", "pass").Addr
 		},
 		"redis on a socket": func(t *testing.T) string {
 			sock := filepath.Join(t.TempDir(), "s")
@@ -137,7 +111,7 @@ func TestStores(t *testing.T) {
 }
 
 func suite(t *testing.T, url string) {
-	leaks(t)
+	testleak.Check(t)
 	w := mustWrite(t, url, Options{Parallel: 4})
 	if s := w.String(); strings.Contains(s, "word") || strings.Contains(s, "pass") || strings.Contains(s, "secret") {
 		t.Errorf("its name is %s", s)
@@ -188,7 +162,7 @@ func suite(t *testing.T, url string) {
 
 // TestUnasked: a server that once says more than it was asked for does not put every later answer in the place of another.
 func TestUnasked(t *testing.T) {
-	leaks(t)
+	testleak.Check(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -251,10 +225,10 @@ func TestUnasked(t *testing.T) {
 }
 
 func TestWrongSecrets(t *testing.T) {
-	leaks(t)
+	testleak.Check(t)
 	who := signer{key: "k", secret: "hush-hush", region: "us-east-1"}
 	for name, url := range map[string]string{
-		"redis":     "redis://:hush-wrong@" + redisServer(t, "--requirepass", "hush").addr,
+		"redis":     "redis://:hush-wrong@" + testredis.New(t, "--requirepass", "hush").Addr,
 		"0-db":      "zdb://:hush-wrong@" + smallZDB(t, "edge", "hush") + "/edge",
 		"s3":        "s3://k:hush-wrong@" + smallS3(t, who).Listener.Addr().String() + "/chunks",
 		"no bucket": "s3://k:hush-hush@" + smallS3(t, who).Listener.Addr().String() + "/hush",
@@ -276,7 +250,7 @@ func TestWrongSecrets(t *testing.T) {
 }
 
 func TestHTTP(t *testing.T) {
-	leaks(t)
+	testleak.Check(t)
 	dir := t.TempDir()
 	nested, flat := makeChunk(chunk.XXTEA, 1, 1000), makeChunk(chunk.GCM, 2, 1000)
 	w := mustWrite(t, "dir://"+dir, Options{})

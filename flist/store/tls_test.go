@@ -12,11 +12,12 @@ import (
 
 	"github.com/buoy-edge/buoy/flist/chunk"
 	"github.com/buoy-edge/buoy/internal/errs"
+	"github.com/buoy-edge/buoy/internal/testleak"
 )
 
 // TestTLS: with the authority that signed, and never without.
 func TestTLS(t *testing.T) {
-	leaks(t)
+	testleak.Check(t)
 	m := makeChunk(chunk.GCM, 1, 1000)
 	who := signer{key: "k", secret: "s", region: "us-east-1"}
 	plain := newShelf(t, []made{m})

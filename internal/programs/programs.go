@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 )
 
 // Libexec is where packages put the programs that nobody types.
@@ -36,4 +37,24 @@ func find(name string, dirs []string) (string, error) {
 		return "", fmt.Errorf("program %s is neither in %q nor in PATH: %w", name, dirs, err)
 	}
 	return filepath.Abs(path)
+}
+
+// Detach starts a program that outlives us, in a session of its own. What it
+// says is added to the file log. ended gets how it ended, if we live to see it.
+func Detach(log, program string, args ...string) (pid int, ended <-chan error, err error) {
+	f, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
+	if err != nil {
+		return 0, nil, fmt.Errorf("start %s: %w", filepath.Base(program), err)
+	}
+	defer f.Close()
+	cmd := exec.Command(program, args...) //nolint:noctx // it outlives whoever starts it
+	cmd.Dir = "/"
+	cmd.Stdout, cmd.Stderr = f, f
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return 0, nil, fmt.Errorf("start %s: %w", filepath.Base(program), err)
+	}
+	end := make(chan error, 1)
+	go func() { end <- cmd.Wait() }() // lasts as long as the program, so until we end
+	return cmd.Process.Pid, end, nil
 }

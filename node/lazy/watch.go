@@ -5,18 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/buoy-edge/buoy/flist/flistapi"
 	"github.com/buoy-edge/buoy/internal/errs"
+	"github.com/buoy-edge/buoy/internal/programs"
 	"github.com/buoy-edge/buoy/internal/version"
 )
 
@@ -71,24 +70,14 @@ func (f *Flists) logFile() string { return filepath.Join(f.cfg.Run, "flist.log")
 // launch starts buoy-flist, detached: it outlives us. It waits itself for one
 // that is just ending.
 func (f *Flists) launch(ctx context.Context) error {
-	log, err := os.OpenFile(f.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
+	pid, ended, err := programs.Detach(f.logFile(), f.cfg.Program, f.args()...)
 	if err != nil {
-		return fmt.Errorf("start buoy-flist: %w", err)
+		return err
 	}
-	defer log.Close()
-	cmd := exec.Command(f.cfg.Program, f.args()...) //nolint:noctx // it outlives whoever starts it
-	cmd.Dir = "/"
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start buoy-flist: %w", err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }() // lasts as long as the process, so until we end
-	if err := f.cfg.Beside(cmd.Process.Pid); err != nil {
+	if err := f.cfg.Beside(pid); err != nil {
 		f.cfg.Log.Warn("buoy-flist stays in our cgroup", "error", err)
 	}
-	return f.await(ctx, cmd.Process.Pid, ended)
+	return f.await(ctx, pid, ended)
 }
 
 // await polls until it answers, which it has no other way to say. One that is

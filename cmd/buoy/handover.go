@@ -1,0 +1,28 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os/exec"
+
+	"github.com/buoy-edge/buoy/internal/programs"
+)
+
+// handOver has another program of ours do a command. A signal from the terminal
+// reaches it, too, and it ends in its own good order.
+func (c *cli) handOver(name string, args []string) error {
+	program, err := programs.Find(name)
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(program, args...) //nolint:noctx // see above
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.stdin, c.stdout, c.stderr
+	err = cmd.Run()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() > 0 {
+		return exitError(exit.ExitCode()) // it has said why
+	}
+	if err != nil {
+		return fmt.Errorf("run %s: %w", program, err)
+	}
+	return nil
+}
