@@ -21,6 +21,7 @@ import (
 // container that waits for a registry must not keep the others waiting.
 func (n *Node) begin(ctx context.Context, sync []shimapi.Container) {
 	have := n.dropStrays(ctx, sync)
+	n.settleChecks(ctx, sync)
 	if err := n.cfg.Flists.Begin(ctx); err != nil && ctx.Err() == nil {
 		n.cfg.Log.Error("what was kept of mounts of flists not removed", "error", err)
 	}
@@ -71,6 +72,7 @@ func (n *Node) soon(b *box, f func(context.Context)) {
 // converge makes good what was missed while the shim was away.
 func (n *Node) converge(ctx context.Context, sync []shimapi.Container) {
 	have := n.dropStrays(ctx, sync)
+	n.settleChecks(ctx, sync)
 	for _, c := range sync {
 		if b, err := n.find(c.ID); err == nil && c.Status == shimapi.Stopped {
 			b.set(func() {
@@ -160,8 +162,12 @@ func (n *Node) takeOver(ctx context.Context, b *box, c shimapi.Container) {
 			}
 		})
 	default:
+		if get(b, func() Status { return b.status }) == Running {
+			n.startChecks(ctx, b, get(b, func() time.Time { return b.rec.Started }))
+		}
 		b.unlock()
 	}
+	n.announce()
 }
 
 // again ends a run that went wrong and starts another.
@@ -243,6 +249,7 @@ func (n *Node) tryStart(ctx context.Context, b *box) {
 		b.rec.Restarts, b.rec.Quick = d.History.Retries, d.History.Quick
 		n.startLater(b, d.After)
 	})
+	n.announce()
 }
 
 // startLater starts the container after a while. The caller holds b.mu.
@@ -263,6 +270,10 @@ func (n *Node) startLater(b *box, after time.Duration) {
 
 // event takes in what the shim says while it is watched.
 func (n *Node) event(e shimapi.Event) {
+	if isCheck(e.Job) {
+		n.checkEnded(e.ID, e.Job, *e.Exit)
+		return
+	}
 	defer n.announce()
 	if e.Job != "" {
 		n.background(func(ctx context.Context) { n.trimJobs(ctx, e.ID) })
@@ -318,7 +329,8 @@ func (n *Node) ended(ctx context.Context, b *box) {
 // decide writes down how a run ended and what follows. Wanted says whether a
 // restart is due. The caller holds b.mu.
 func (n *Node) decide(b *box, exit shimapi.Exit) {
-	decided := b.rec.Finished.Equal(exit.At) // by a daemon that did not live to take it down
+	decided := b.rec.Finished.Equal(exit.At)     // by a daemon that did not live to take it down
+	unhealthy := b.rec.Reason == reasonUnhealthy // a daemon did not live to restart it
 	b.rec.Finished, b.rec.ExitCode, b.rec.OOM, b.rec.Reason = exit.At, exit.Code, exit.OOM, reasonOf(exit)
 	b.status = Halted
 	switch {
@@ -327,6 +339,9 @@ func (n *Node) decide(b *box, exit shimapi.Exit) {
 	case decided:
 	default:
 		d := b.spec.Restart.Next(history(b.rec), exit, time.Now())
+		if unhealthy {
+			d = afterUnhealthy(b.spec.Restart, history(b.rec), time.Now())
+		}
 		b.rec.Message = d.Reason
 		switch {
 		case d.Restart:

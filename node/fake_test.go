@@ -32,6 +32,9 @@ type fakeShim struct {
 	mu    sync.Mutex // guards the rest
 	conns []net.Conn
 	have  map[string]bool
+	ran   int      // starts
+	execs []string // jobs that were started
+	gone  []string // jobs that were forgotten
 	// before is asked before each call; an error is the answer.
 	before func(op shimapi.Op, id string) error
 }
@@ -82,11 +85,21 @@ func (f *fakeShim) call(req shimapi.Request) (any, error) {
 	switch req.Op { //nolint:exhaustive // the others have nothing to say
 	case shimapi.OpRun:
 		f.have[ref.ID] = true
+		f.ran++
 		return shimapi.Process{PID: os.Getpid()}, nil
 	case shimapi.OpDelete:
 		delete(f.have, ref.ID)
 	case shimapi.OpMounts:
 		return []shimapi.Mount{}, nil
+	case shimapi.OpExec:
+		var r shimapi.ExecRequest
+		_ = json.Unmarshal(req.Body, &r)
+		f.execs = append(f.execs, r.Job)
+		return shimapi.Process{}, nil
+	case shimapi.OpForget:
+		var r shimapi.JobRef
+		_ = json.Unmarshal(req.Body, &r)
+		f.gone = append(f.gone, r.Job)
 	case shimapi.OpSignal:
 		return nil, errs.E(errs.NotFound, "it has ended")
 	}

@@ -53,9 +53,16 @@ func (n *Node) Exec(ctx context.Context, name string, cmd container.Command) (st
 }
 
 func (n *Node) exec(ctx context.Context, b *box, cmd container.Command) (string, error) {
+	id := newJobID()
+	log := n.jobLog(b.spec.Name, id)
+	return id, n.startJob(ctx, b, cmd, id, shimapi.Log{Path: log, MaxBytes: jobOutput, Files: 2, Dropped: log + droppedMark})
+}
+
+// startJob has the shim start a command.
+func (n *Node) startJob(ctx context.Context, b *box, cmd container.Command, id string, log shimapi.Log) error {
 	run := get(b, func() container.Spec { return b.run })
 	run.Args = cmd.Args
-	run.Env = mergeEnv(run.Env, cmd.Env)
+	run.Env = b.addressed(mergeEnv(run.Env, cmd.Env))
 	if cmd.Cwd != "" {
 		run.Cwd = cmd.Cwd
 	}
@@ -65,18 +72,16 @@ func (n *Node) exec(ctx context.Context, b *box, cmd container.Command) (string,
 	run.Mounts, run.Devices = nil, nil
 	spec, err := container.Bundle(run, container.Host{})
 	if err != nil {
-		return "", err
+		return err
 	}
 	profile, err := n.cfg.Runtime.Seccomp(run)
 	if err != nil {
-		return "", err
+		return err
 	}
-	id := newJobID()
 	_, err = n.cfg.Runtime.Shim().Exec(ctx, shimapi.ExecRequest{
-		ID: b.spec.Name, Job: id, Process: spec.Process, User: run.User, Seccomp: profile, Stdin: cmd.Stdin,
-		Log: shimapi.Log{Path: n.jobLog(b.spec.Name, id), MaxBytes: jobOutput, Files: 2, Dropped: n.jobLog(b.spec.Name, id) + droppedMark},
+		ID: b.spec.Name, Job: id, Process: spec.Process, User: run.User, Seccomp: profile, Stdin: cmd.Stdin, Log: log,
 	})
-	return id, err
+	return err
 }
 
 // newJobID is a random UUID, as Zero-OS has them.
@@ -104,6 +109,9 @@ func (n *Node) Jobs(ctx context.Context, name string) ([]container.Job, error) {
 			continue
 		}
 		for _, j := range c.Jobs {
+			if isCheck(j.Job) {
+				continue
+			}
 			jobs = append(jobs, container.JobOf(c.ID, j))
 		}
 	}
@@ -159,7 +167,7 @@ func (n *Node) output(ctx context.Context, j container.Job) (container.Output, e
 // WaitJob is the job when it has ended, or as it is when ctx ends.
 func (n *Node) WaitJob(ctx context.Context, name, id string) (container.Job, error) {
 	for {
-		changed := n.waitChange()
+		changed := n.Changed()
 		j, err := n.job(context.WithoutCancel(ctx), name, id)
 		if err != nil || j.Exit != nil {
 			return j, err

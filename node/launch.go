@@ -146,6 +146,7 @@ func (n *Node) run(ctx context.Context, b *box, hold bool, l launch, dirs layout
 			b.status = Standby
 		}
 	})
+	n.announce()
 	n.keepLeases(ctx, b)
 	if len(b.spec.Ports) > 0 {
 		if err := n.setPorts(ctx); err != nil {
@@ -155,6 +156,7 @@ func (n *Node) run(ctx context.Context, b *box, hold bool, l launch, dirs layout
 	if hold {
 		return nil
 	}
+	n.startChecks(ctx, b, time.Now())
 	return n.startInitProcesses(ctx, b)
 }
 
@@ -169,6 +171,7 @@ func (n *Node) request(b *box, l launch, dirs layout, ns *netcfg.Netns) (shimapi
 	if run.Mounts, err = own(run.Mounts); err != nil {
 		return shimapi.RunRequest{}, err
 	}
+	run.Env = b.addressed(run.Env)
 	spec, err := container.Bundle(run, host)
 	if err != nil {
 		return shimapi.RunRequest{}, err

@@ -28,6 +28,7 @@ const (
 	reasonStartFailed = "StartFailed" // it could not be started
 	reasonRebooted    = "Rebooted"    // the machine went down under it
 	reasonImageLost   = "ImageLost"   // its flist could not be read any more
+	reasonUnhealthy   = "Unhealthy"   // its check failed, and says that it is restarted then
 )
 
 // undoTime bounds the way back from a failed step, which goes on when the
@@ -64,6 +65,7 @@ func (n *Node) Create(ctx context.Context, spec Spec) (err error) {
 		return err
 	}
 	defer b.unlock()
+	defer n.announce()
 	var undo cleanup.Stack
 	defer undo.Unwind(&err)
 	undo.Push(func() error {
@@ -174,6 +176,7 @@ func (n *Node) Start(ctx context.Context, name string) error {
 			}
 			b.rec.Finished, b.rec.Reason, b.rec.Message = time.Now(), reasonStartFailed, err.Error()
 		})
+		n.announce()
 		return fmt.Errorf("start container %s: %w", name, err)
 	}
 	return nil
@@ -195,6 +198,8 @@ func (n *Node) releaseStandby(ctx context.Context, b *box) error {
 		return fmt.Errorf("start container %s: %w", b.spec.Name, err)
 	}
 	b.set(func() { b.status = Running })
+	n.startChecks(ctx, b, time.Now())
+	n.announce()
 	return n.startInitProcesses(ctx, b)
 }
 
@@ -260,6 +265,7 @@ func (n *Node) Delete(ctx context.Context, name string) error {
 	}
 	b.set(func() { b.status = Deleting })
 	err = n.forget(b)
+	n.announce()
 	n.tidy()
 	return err
 }
@@ -274,6 +280,7 @@ func (n *Node) halt(ctx context.Context, b *box, reason, message string) error {
 	}
 	if was == Running {
 		b.set(func() { b.status = Stopping })
+		n.announce()
 		n.ask(ctx, b)
 	}
 	ctx, cancel := aside(ctx)
@@ -284,6 +291,10 @@ func (n *Node) halt(ctx context.Context, b *box, reason, message string) error {
 	}
 	if err != nil {
 		b.set(func() { b.status = was })
+		if was == Running {
+			n.startChecks(ctx, b, get(b, func() time.Time { return b.rec.Started }))
+		}
+		n.announce()
 		return fmt.Errorf("stop container %s: %w", name, err)
 	}
 	n.record(ctx, b, func() {
@@ -346,6 +357,7 @@ func (n *Node) cut(ctx context.Context, b *box) error {
 // takeDown removes everything that was made for a run of the container.
 func (n *Node) takeDown(ctx context.Context, b *box) error {
 	name := b.spec.Name
+	n.endChecks(b)
 	if err := n.shimDelete(ctx, name); err != nil {
 		return err
 	}

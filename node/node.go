@@ -27,6 +27,7 @@ import (
 	"github.com/buoy-edge/buoy/netcfg/dns"
 	"github.com/buoy-edge/buoy/node/inventory"
 	"github.com/buoy-edge/buoy/node/lazy"
+	"github.com/buoy-edge/buoy/node/probe"
 	"github.com/buoy-edge/buoy/node/state"
 )
 
@@ -60,16 +61,18 @@ type Node struct {
 	dns     *dns.Server
 	servers map[string]*dhcp.Server // by bridge; guarded by netOnce
 
-	mu        sync.Mutex // guards boxes, changed, lastAddr
+	mu        sync.Mutex // guards boxes, changed, lastAddr, checks
 	boxes     map[string]*box
-	bridges   map[string]netcfg.Bridge // by name; written with netOnce held too
-	resolving map[netip.Addr]bool      // addresses of bridges that dns answers at
-	changed   chan struct{}            // closed and replaced whenever something ended
-	lastAddr  map[string]netip.Addr    // given last, by pool
+	bridges   map[string]netcfg.Bridge       // by name; written with netOnce held too
+	resolving map[netip.Addr]bool            // addresses of bridges that dns answers at
+	changed   chan struct{}                  // see Changed
+	lastAddr  map[string]netip.Addr          // given last, by pool
+	checks    map[string]chan<- shimapi.Exit // who waits for the end of a job that checks health; by job
 
 	rebooted bool          // since the last daemon on this data; set by Load
 	loaded   []*box        // what Load found, locked until the first converge has looked after it
 	slots    chan struct{} // one for each container that is looked after at a time
+	checking chan struct{} // one for each job that checks health and is being started
 
 	netOnce   sync.Mutex // held while the network is set up; guards defaultUp
 	defaultUp bool       // there is a default bridge; written with mu held too
@@ -98,6 +101,7 @@ func New(cfg Config) (*Node, error) {
 	n := &Node{
 		boxes: map[string]*box{}, bridges: map[string]netcfg.Bridge{}, changed: make(chan struct{}), lastAddr: map[string]netip.Addr{},
 		later: make(chan func(context.Context)), closed: make(chan struct{}), ready: make(chan struct{}),
+		checks: map[string]chan<- shimapi.Exit{}, checking: make(chan struct{}, startsAtOnce),
 		slots: make(chan struct{}, startsAtOnce), untidy: make(chan struct{}, 1), servers: map[string]*dhcp.Server{}, reboot: rebootMachine,
 	}
 	if cfg.ID == "" {
@@ -345,10 +349,12 @@ type box struct {
 	forward  []netcfg.Forward
 	release  func() // of the image of its run
 	image    images.Image
-	from     *lazy.Request // the mount that the run reads an flist from
-	kept     func()        // of the image that its kept layer was begun on
-	timer    *time.Timer   // of its next restart
-	gone     bool          // deleted from the database, so not to be written there again
+	from     *lazy.Request      // the mount that the run reads an flist from
+	kept     func()             // of the image that its kept layer was begun on
+	prober   *probe.Prober      // of the run's health
+	probing  context.CancelFunc // ends it
+	timer    *time.Timer        // of its next restart
+	gone     bool               // deleted from the database, so not to be written there again
 }
 
 func newBox(spec Spec, rec state.Record) *box {
@@ -374,8 +380,8 @@ func (n *Node) view(b *box) Container {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return Container{
-		Fetch: f,
-		Spec:  b.spec, Status: b.status, Reason: b.rec.Reason, Message: b.rec.Message,
+		Fetch: f, Health: b.health(),
+		Spec: b.spec, Status: b.status, Reason: b.rec.Reason, Message: b.rec.Message,
 		Digest: b.digest, PID: b.process.PID, NICs: b.nics(),
 		Created: b.rec.Created, Started: b.rec.Started, Finished: b.rec.Finished,
 		ExitCode: b.rec.ExitCode, OOM: b.rec.OOM, Restarts: b.rec.Restarts,
@@ -446,21 +452,6 @@ func (n *Node) all() []*box {
 		out = append(out, b)
 	}
 	return out
-}
-
-// announce wakes whoever waits for something to end.
-func (n *Node) announce() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	close(n.changed)
-	n.changed = make(chan struct{})
-}
-
-// waitChange is closed at the next announce.
-func (n *Node) waitChange() <-chan struct{} {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.changed
 }
 
 func (n *Node) stopTimers() {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/buoy-edge/buoy/container"
 	"github.com/buoy-edge/buoy/netcfg"
+	"github.com/buoy-edge/buoy/node/probe"
 )
 
 // Spec is the desired state of one container, as kept in the node's database.
@@ -27,6 +28,7 @@ type Spec struct {
 
 	InitProcesses []InitProcess     `json:"initProcesses,omitempty"`
 	Restart       container.Restart `json:"restart,omitzero"`
+	Health        *probe.Check      `json:"health,omitempty"`
 	Keep          bool              `json:"keep,omitempty"`    // the writable layer survives stop
 	Standby       bool              `json:"standby,omitempty"` // created, not exec'd until Start
 	Labels        map[string]string `json:"labels,omitempty"`
@@ -76,11 +78,12 @@ const (
 type Container struct {
 	Spec    Spec
 	Status  Status
-	Reason  string // one word: "Stopped", "Exited", "OOMKilled", "StartFailed", "Lost", "Rebooted"
+	Reason  string // one word: "Stopped", "Exited", "OOMKilled", "StartFailed", "Lost", "Rebooted", "Unhealthy"
 	Message string // a sentence for a person
 
-	Digest   string // of the image it runs
-	Fetch    *Fetch // of an flist that it runs from lazily
+	Digest   string       // of the image it runs
+	Fetch    *Fetch       // of an flist that it runs from lazily
+	Health   *probe.State // nil: it is not checked
 	PID      int
 	NICs     []NICState // in the order of the spec
 	Created  time.Time
@@ -100,11 +103,20 @@ type NICState struct {
 
 // Address is that of the NIC that ports lead to, the first with one otherwise.
 func (c Container) Address() string {
-	address := ""
-	for i, nic := range c.NICs {
-		if len(nic.Addrs) > 0 && (address == "" || c.Spec.NICs[i].Type == netcfg.NICDefault) {
-			address = nic.Addrs[0].String()
+	if i := mainNIC(c.Spec.NICs, c.NICs); i >= 0 {
+		return c.NICs[i].Addrs[0].String()
+	}
+	return ""
+}
+
+// mainNIC is the index of the NIC that a container is reached at: of type
+// default, or the first with an address; -1: there is none.
+func mainNIC(nics []netcfg.NIC, states []NICState) int {
+	found := -1
+	for i, s := range states {
+		if len(s.Addrs) > 0 && (found < 0 || nics[i].Type == netcfg.NICDefault) {
+			found = i
 		}
 	}
-	return address
+	return found
 }

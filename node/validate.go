@@ -41,6 +41,9 @@ func (s Spec) Validate() error {
 			return errs.E(errs.Invalid, "dns server %q is not an IP address", server)
 		}
 	}
+	if err := s.validateHealth(); err != nil {
+		return err
+	}
 	for _, p := range s.InitProcesses {
 		if len(p.Args) == 0 || p.Args[0] == "" {
 			return errs.E(errs.Invalid, "an init process has no name")
@@ -50,6 +53,16 @@ func (s Spec) Validate() error {
 		}
 	}
 	return nil
+}
+
+func (s Spec) validateHealth() error {
+	if s.Health == nil {
+		return nil
+	}
+	if err := s.Health.Validate(); err != nil {
+		return err
+	}
+	return container.Spec{Args: s.Health.Args}.Validate()
 }
 
 // validateStorage checks what has a meaning for flists only.

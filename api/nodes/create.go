@@ -52,6 +52,9 @@ func specIn(c createContainer, publish netip.Addr) (node.Spec, error) {
 			return s, err
 		}
 	}
+	if s.Health, err = healthIn(c.Health); err != nil {
+		return s, err
+	}
 	for _, p := range c.InitProcesses {
 		ip, err := initProcessIn(p)
 		if err != nil {

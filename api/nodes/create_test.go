@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -14,6 +15,7 @@ import (
 	"github.com/buoy-edge/buoy/container"
 	"github.com/buoy-edge/buoy/netcfg"
 	"github.com/buoy-edge/buoy/node"
+	"github.com/buoy-edge/buoy/node/probe"
 )
 
 var noAddr netip.Addr
@@ -62,6 +64,15 @@ func TestSpecIn(t *testing.T) {
 			s.Run.StopGraceMillis = 1500
 			s.Run.ShmSize = 1 << 20
 		}),
+		`{"name":"a","image":"i","health":{"type":"http","port":80,"path":"/h","headers":[{"name":"A","value":"b"}],"statuses":[200],"period":1.5,"initialDelay":30,"timeout":0.25,"failureThreshold":2,"restart":true,"drain":5}}`: with(func(s *node.Spec) {
+			s.Health = &probe.Check{
+				Type: probe.HTTP, Port: 80, Path: "/h", Headers: []probe.Header{{Name: "A", Value: "b"}}, Statuses: []int{200},
+				Period: 1500 * time.Millisecond, InitialDelay: 30 * time.Second, Timeout: 250 * time.Millisecond, FailureThreshold: 2, Restart: true, Drain: 5 * time.Second,
+			}
+		}),
+		`{"name":"a","image":"i","health":{"type":"exec","command":["x","y"]}}`: with(func(s *node.Spec) {
+			s.Health = &probe.Check{Type: probe.Exec, Args: []string{"x", "y"}}
+		}),
 		`{"name":"a","image":"i","mounts":[{"type":"tmpfs","target":"/t","size":"1m"}],"devices":[{"path":"/dev/null"}],"ulimits":[{"name":"nofile","soft":1,"hard":2}]}`: with(func(s *node.Spec) {
 			s.Run.Mounts = []container.Mount{{Type: container.Tmpfs, Target: "/t", Size: 1 << 20}}
 			s.Run.Devices = []container.Device{{Path: "/dev/null"}}
@@ -91,6 +102,10 @@ func TestSpecInRefuses(t *testing.T) {
 		`{"name":7,"image":"i"}`:                                             `field "name" must be text, not a number`,
 		`{"name":"a","image":"i","ports":"80"}`:                              `field "ports" must be a list, not text`,
 		`{"name":"a","image":"i","ports":["x"]}`:                             `port "x"`,
+		`{"name":"a","image":"i","health":{"port":65536}}`:                   `field "health.port" is 65536`,
+		`{"name":"a","image":"i","health":{"period":-1}}`:                    `field "health.period" is -1`,
+		`{"name":"a","image":"i","health":{"timeout":"1s"}}`:                 `field "health.timeout" must be a number`,
+		`{"name":"a","image":"i","health":{"cmd":"x"}}`:                      `there is no field "cmd"`,
 		`{"name":"a","image":"i","env":["K"]}`:                               `environment entry "K"`,
 		`{"name":"a","image":"i","env":["=v"]}`:                              `environment entry "=v"`,
 		`{"name":"a","image":"i","nics":[{}]}`:                               `field "nics.type"`,

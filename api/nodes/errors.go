@@ -55,15 +55,3 @@ func absentIsFine(err error) error {
 	}
 	return err
 }
-
-// thisNode refuses requests for other nodes than the one we are.
-func (d *Dialect) thisNode(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if id := param(r, "nodeid"); id != d.id {
-			status, sentence := d.explain(r, errs.E(errs.NotFound, "node %q is not known here: this is node %q", id, d.id))
-			api.Error(w, status, sentence)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}

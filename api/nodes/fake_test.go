@@ -24,6 +24,7 @@ import (
 	"github.com/buoy-edge/buoy/netcfg"
 	"github.com/buoy-edge/buoy/node"
 	"github.com/buoy-edge/buoy/node/inventory"
+	"github.com/buoy-edge/buoy/node/probe"
 )
 
 const (
@@ -251,6 +252,10 @@ func (f *fakeNode) SignalProcess(ctx context.Context, name string, pid int, sig 
 
 func (f *fakeNode) KillProcess(_ context.Context, name string, pid int) error {
 	return f.on(fmt.Sprintf("kill %d", pid), name)
+}
+
+func (f *fakeNode) CheckHealth(_ context.Context, name string) (probe.State, error) {
+	return probe.State{Status: probe.Unhealthy, Failures: 3, LastCheck: time.Unix(60, 0), LastError: "answered 503", ResponseTime: 1500 * time.Microsecond}, f.on("check", name)
 }
 
 func (f *fakeNode) Memory(_ context.Context, name string) (inventory.Memory, error) {

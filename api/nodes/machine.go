@@ -7,7 +7,11 @@ import (
 )
 
 func (d *Dialect) listNodes(w http.ResponseWriter, _ *http.Request) error {
-	api.JSON(w, http.StatusOK, []nodeObject{nodeOut(d.node.Info())})
+	list := []nodeObject{nodeOut(d.node.Info())}
+	if d.fleet != nil {
+		list = append(list, each(d.fleet.Nodes(), remoteOut)...)
+	}
+	api.JSON(w, http.StatusOK, list)
 	return nil
 }
 

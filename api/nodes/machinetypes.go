@@ -10,7 +10,7 @@ import (
 type nodeObject struct {
 	Hostname  string `json:"hostname"`
 	ID        string `json:"id"`
-	Status    string `json:"status"` // always "running": we answer
+	Status    string `json:"status"` // "running", or "halted" when it does not report
 	IPAddress string `json:"ipaddress"`
 	Version   string `json:"version"`
 }

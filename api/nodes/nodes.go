@@ -1,6 +1,6 @@
 // Package nodes is the REST API of the Zero-OS Orchestrator, in both its
-// generations (ids and names, jobs and processes), for the one node it runs on.
-// Fields that Zero-OS has not are ours and never needed.
+// generations (ids and names, jobs and processes), for the node it runs on and
+// those that have it as their controller. Fields that Zero-OS has not are ours and never needed.
 package nodes
 
 import (
@@ -16,6 +16,7 @@ import (
 	"github.com/buoy-edge/buoy/netcfg"
 	"github.com/buoy-edge/buoy/node"
 	"github.com/buoy-edge/buoy/node/inventory"
+	"github.com/buoy-edge/buoy/node/probe"
 )
 
 // Node is what the dialect asks of a node; *node.Node does it. Errors have a
@@ -77,8 +78,9 @@ type Processes interface {
 	KillProcess(ctx context.Context, name string, pid int) error
 }
 
-// Insides are the facts, files and logs of a container.
+// Insides are the health, facts, files and logs of a container.
 type Insides interface {
+	CheckHealth(ctx context.Context, name string) (probe.State, error)
 	Memory(ctx context.Context, name string) (inventory.Memory, error)
 	NICs(ctx context.Context, name string) ([]inventory.NIC, error)
 	State(ctx context.Context, name string) (inventory.State, error)
@@ -107,6 +109,7 @@ type Config struct {
 	Node Node // required
 	// Publish is where ports are published that name no address; default 0.0.0.0.
 	Publish netip.Addr
+	Fleet   Fleet        // default: there are no other nodes
 	Log     *slog.Logger // gets what clients are not told; default: none
 }
 
@@ -115,6 +118,7 @@ type Dialect struct {
 	node    Node
 	id      string // the node's, which does not change
 	publish netip.Addr
+	fleet   Fleet
 	log     *slog.Logger
 	stats   sampler
 }
@@ -130,5 +134,5 @@ func New(cfg Config) (*Dialect, error) {
 	if !cfg.Publish.IsValid() {
 		cfg.Publish = netip.IPv4Unspecified()
 	}
-	return &Dialect{node: cfg.Node, id: cfg.Node.Info().ID, publish: cfg.Publish, log: cfg.Log, stats: sampler{keys: map[string]*metric{}}}, nil
+	return &Dialect{node: cfg.Node, id: cfg.Node.Info().ID, publish: cfg.Publish, fleet: cfg.Fleet, log: cfg.Log, stats: sampler{keys: map[string]*metric{}}}, nil
 }

@@ -34,6 +34,7 @@ func TestSchemas(t *testing.T) {
 		"ProcessSignal": processSignal{}, "JobListItem": jobItem{}, "JobResult": jobResult{}, "CoreSystem": coreSystem{},
 		"ContainerListItem": containerItem{}, "Container": containerObject{}, "ContainerUpdate": containerUpdate{},
 		"ContainerNIC": nic{}, "ContainerNICConfig": nicConfig{}, "Bridge": bridge{}, "BridgeCreate": bridge{}, "BridgeSetting": bridgeSetting{},
+		"HealthCheck": healthCheck{}, "HealthHeader": healthHeader{}, "HealthState": healthState{},
 		"CreateContainer": createContainer{}, "Limits": limits{}, "DeleteFile": deleteFile{},
 		"Image": imageObject{}, "FlistInfo": flistInfo{}, "DiskUsage": diskUsage{}, "ImageUsage": imageUsage{}, "UsagePart": usagePart{}, "PullImage": pullImage{}, "PullProgress": pullProgress{}, "PullEnd": pullEnd{},
 	} {

@@ -67,6 +67,7 @@ func (d *Dialect) containerRoutes(on func(method, path string, h handler)) {
 	on("POST", "/stop", d.stopContainer)
 	on("POST", "/restart", d.restartContainer)
 	on("POST", "/ping", d.pingContainer)
+	on("POST", "/health/check", d.checkHealth)
 	on("GET", "/mem", d.memory)
 	on("GET", "/cpus", d.containerCPUs)
 	on("GET", "/nics", d.nics)

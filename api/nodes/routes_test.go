@@ -112,6 +112,8 @@ func TestRoutes(t *testing.T) {
 		{"POST", gone + "/restart", "", 404, `error`, ""},
 		{"POST", c + "/ping", "", 200, "true\n", ""},
 		{"POST", gone + "/ping", "", 404, `error`, ""},
+		{"POST", c + "/health/check", "", 200, `{"status":"unhealthy","failures":3,"lastCheck":"1970-01-01T00:01:00Z","lastError":"answered 503","responseTime":0.0015}`, "check vfw_21"},
+		{"POST", gone + "/health/check", "", 404, `error`, ""},
 		{"GET", c + "/mem", "", 200, `[{"active":0`, ""},
 		{"GET", gone + "/mem", "", 404, `error`, ""},
 		{"GET", c + "/cpus", "", 200, `"cacheSize":`, ""},

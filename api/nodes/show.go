@@ -26,7 +26,7 @@ func containerItemOut(c node.Container, publish netip.Addr) containerItem {
 	return containerItem{
 		Flist: c.Spec.Image, Hostname: hostname(c), ID: c.Spec.Name, Status: statusOut(c.Status), Name: c.Spec.Name,
 		State: string(c.Status), Reason: c.Reason, Message: c.Message, Image: c.Spec.Image, Created: c.Created.UTC(),
-		Ports: portsOut(c.Spec.Ports, publish),
+		Ports: portsOut(c.Spec.Ports, publish), Health: healthOut(c.Health),
 	}
 }
 
@@ -43,6 +43,7 @@ func containerOut(c node.Container, publish netip.Addr) containerObject {
 		PID: c.PID, Address: c.Address(), Created: c.Created.UTC(), Started: c.Started.UTC(), Finished: c.Finished.UTC(),
 		OOMKilled: c.OOM, Restarts: c.Restarts, Restart: restartOut(c.Spec.Restart), Labels: c.Spec.Labels,
 		Command: some(c.Spec.Run.Args), Limits: limitsOut(c.Spec), Lazy: string(c.Spec.Lazy), Fetch: fetchOut(c.Fetch),
+		Health: healthOut(c.Health),
 	}
 	if o.Labels == nil {
 		o.Labels = map[string]string{}

@@ -39,6 +39,7 @@ type createContainer struct {
 	Unconfined    bool              `json:"unconfined"`
 	UserNS        bool              `json:"userns"`
 	Init          bool              `json:"init"`
+	Health        *healthCheck      `json:"health"`
 	Restart       string            `json:"restart"`
 	StopSignal    string            `json:"stopSignal"`
 	StopGrace     float64           `json:"stopGrace"` // seconds
@@ -51,17 +52,18 @@ type createContainer struct {
 
 // containerItem is a line of the list of containers.
 type containerItem struct {
-	Flist    string    `json:"flist"`
-	Hostname string    `json:"hostname"`
-	ID       string    `json:"id"` // the name, as of April 2017
-	Status   string    `json:"status"`
-	Name     string    `json:"name"`
-	State    string    `json:"state"` // from here on ours
-	Reason   string    `json:"reason"`
-	Message  string    `json:"message"`
-	Image    string    `json:"image"`
-	Created  time.Time `json:"created,omitzero"`
-	Ports    []string  `json:"ports"`
+	Flist    string       `json:"flist"`
+	Hostname string       `json:"hostname"`
+	ID       string       `json:"id"` // the name, as of April 2017
+	Status   string       `json:"status"`
+	Name     string       `json:"name"`
+	State    string       `json:"state"` // from here on ours
+	Reason   string       `json:"reason"`
+	Message  string       `json:"message"`
+	Image    string       `json:"image"`
+	Created  time.Time    `json:"created,omitzero"`
+	Ports    []string     `json:"ports"`
+	Health   *healthState `json:"health,omitempty"`
 }
 
 // containerObject is a container.
@@ -96,8 +98,9 @@ type containerObject struct {
 	Labels    map[string]string `json:"labels"`
 	Command   []string          `json:"command"`
 	Limits    limits            `json:"limits"`
-	Lazy      string            `json:"lazy,omitempty"`  // of an flist, as asked for
-	Fetch     *fetch            `json:"fetch,omitempty"` // of an flist that is mounted lazily
+	Lazy      string            `json:"lazy,omitempty"`   // of an flist, as asked for
+	Fetch     *fetch            `json:"fetch,omitempty"`  // of an flist that is mounted lazily
+	Health    *healthState      `json:"health,omitempty"` // of a container that is checked
 }
 
 // fetch is how far an flist has come that a container runs from.

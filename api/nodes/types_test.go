@@ -15,6 +15,7 @@ import (
 	"github.com/buoy-edge/buoy/netcfg"
 	"github.com/buoy-edge/buoy/node"
 	"github.com/buoy-edge/buoy/node/inventory"
+	"github.com/buoy-edge/buoy/node/probe"
 )
 
 // TestSeedBytes compares what we make of the seed's own figures with the
@@ -88,6 +89,11 @@ func TestContainerOut(t *testing.T) {
 		`"restarts":0,"restart":"","labels":{},"command":[],"limits":{"memory":67108864}}`
 	if diff := cmp.Diff(want, string(got)); diff != "" {
 		t.Error(diff)
+	}
+
+	c.Health = &probe.State{Status: probe.Unknown}
+	if got, _ := json.Marshal(containerItemOut(c, everywhere)); !strings.HasSuffix(string(got), `"health":{"status":"unknown","failures":0,"responseTime":0}}`) {
+		t.Errorf("a container that is checked = %s", got)
 	}
 
 	c.Status, c.PID = node.Running, 7

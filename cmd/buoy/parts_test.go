@@ -103,6 +103,26 @@ func TestAgo(t *testing.T) {
 	}
 }
 
+func TestStateText(t *testing.T) {
+	health := func(status string) *buoy.HealthState { return &buoy.HealthState{Status: status} }
+	for _, tt := range []struct {
+		one  buoy.ContainerSummary
+		want string
+	}{
+		{buoy.ContainerSummary{State: "running"}, "running"},
+		{buoy.ContainerSummary{State: "running", Health: health("healthy")}, "running (healthy)"},
+		{buoy.ContainerSummary{State: "running", Reason: "Unhealthy", Health: health("unhealthy")}, "running (unhealthy)"},
+		{buoy.ContainerSummary{State: "running", Health: health("unknown")}, "running (health: unknown)"},
+		{buoy.ContainerSummary{State: "restarting", Reason: "Unhealthy", Health: health("unknown")}, "restarting (Unhealthy)"},
+		{buoy.ContainerSummary{State: "standby", Health: health("unknown")}, "standby"},
+		{buoy.ContainerSummary{Status: "halted", Reason: "Exited"}, "halted (Exited)"},
+	} {
+		if got := stateText(tt.one); got != tt.want {
+			t.Errorf("%+v = %s, want %s", tt.one, got, tt.want)
+		}
+	}
+}
+
 // TestAboutNodes: what is said of a node is not taken for a container's absence.
 func TestAboutNodes(t *testing.T) {
 	node := &buoy.Error{Status: 404, Message: `node "zz" is not known here: this is node "525400123456"`}

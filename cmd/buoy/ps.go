@@ -63,12 +63,19 @@ func stateOf(one buoy.ContainerSummary) string {
 	return one.Status
 }
 
-// stateText is the state, with the reason of one that is not well.
+// stateText is the state, with the health of one that runs and is checked, and
+// the reason of one that does not.
 func stateText(one buoy.ContainerSummary) string {
-	if state := stateOf(one); one.Reason == "" || state == "running" {
+	state := stateOf(one)
+	switch {
+	case state == "running" && one.Health == nil, state != "running" && one.Reason == "":
 		return state
+	case state != "running":
+		return fmt.Sprintf("%s (%s)", state, one.Reason)
+	case one.Health.Status == "unknown":
+		return "running (health: unknown)"
 	}
-	return fmt.Sprintf("%s (%s)", stateOf(one), one.Reason)
+	return fmt.Sprintf("running (%s)", one.Health.Status)
 }
 
 func imageOf(one buoy.ContainerSummary) string {

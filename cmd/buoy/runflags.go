@@ -26,6 +26,7 @@ type runFlags struct {
 	restart, stopSignal                       string
 	stopTimeout                               int
 	storage, lazy                             string
+	health                                    healthFlags
 
 	entrypointSet, networkSet bool
 }
@@ -76,6 +77,7 @@ func (f *runFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.stopSignal, "stop-signal", "", "`signal` that asks it to end (default: the image's, or SIGTERM)")
 	flags.IntVar(&f.stopTimeout, "stop-timeout", 0, "`seconds` from that signal to the kill (default 10)")
 	flags.StringArrayVarP(&f.labels, "label", "l", nil, "label `K=V`")
+	f.health.register(flags)
 }
 
 // given remembers which flags were there at all, where that makes a difference.
@@ -109,7 +111,7 @@ func (f *runFlags) request(args []string, at place) (buoy.CreateRequest, error) 
 	}
 	steps := []func(*buoy.CreateRequest, place) error{
 		func(r *buoy.CreateRequest, at place) (err error) { r.Flist, err = imageRef(args[0], at); return err },
-		f.options, f.environment, f.mounts, f.networking, f.limits, f.pairs,
+		f.options, f.environment, f.mounts, f.networking, f.limits, f.pairs, f.healthCheck,
 	}
 	for _, step := range steps {
 		if err := step(&r, at); err != nil {

@@ -8,16 +8,17 @@ import (
 
 // ContainerSummary is a container in a list.
 type ContainerSummary struct {
-	Name     string    `json:"name"`
-	Hostname string    `json:"hostname"`
-	Flist    string    `json:"flist"`
-	Status   string    `json:"status"` // "running" or "halted"
-	State    string    `json:"state"`  // finer: "creating", "standby", "running", "stopping", "restarting", "halted", "deleting"
-	Reason   string    `json:"reason"`
-	Message  string    `json:"message"`
-	Image    string    `json:"image"`
-	Created  time.Time `json:"created,omitzero"`
-	Ports    []string  `json:"ports"`
+	Name     string       `json:"name"`
+	Hostname string       `json:"hostname"`
+	Flist    string       `json:"flist"`
+	Status   string       `json:"status"` // "running" or "halted"
+	State    string       `json:"state"`  // finer: "creating", "standby", "running", "stopping", "restarting", "halted", "deleting"
+	Reason   string       `json:"reason"`
+	Message  string       `json:"message"`
+	Image    string       `json:"image"`
+	Created  time.Time    `json:"created,omitzero"`
+	Ports    []string     `json:"ports"`
+	Health   *HealthState `json:"health,omitempty"` // nil: it is not checked
 }
 
 // Container is a container and what is known of it.
@@ -51,7 +52,8 @@ type Container struct {
 	Command  []string          `json:"command"`
 	Limits   Limits            `json:"limits,omitzero"`
 	Lazy     string            `json:"lazy,omitempty"`
-	Fetch    *Fetch            `json:"fetch,omitempty"` // of an flist that is mounted lazily
+	Health   *HealthState      `json:"health,omitempty"` // nil: it is not checked
+	Fetch    *Fetch            `json:"fetch,omitempty"`  // of an flist that is mounted lazily
 }
 
 // Fetch is how far the content of an flist has come.

@@ -40,6 +40,7 @@ type CreateRequest struct {
 	Unconfined    bool     `json:"unconfined,omitempty"`    // no seccomp profile
 	UserNS        bool     `json:"userns,omitempty"`        // root inside is nobody outside
 
+	Health     *HealthCheck      `json:"health,omitempty"`  // nil: it is not checked
 	Restart    string            `json:"restart,omitempty"` // "no", "on-failure[:N]", "always", "unless-stopped"
 	StopSignal string            `json:"stopSignal,omitempty"`
 	StopGrace  int               `json:"stopGrace,omitempty"` // seconds, default 10

@@ -246,3 +246,17 @@ func TestFiles(t *testing.T) {
 		}
 	}
 }
+
+// TestAddressInEnvironment: a container is told its own address.
+func TestAddressInEnvironment(t *testing.T) {
+	d := newDaemon(t)
+	r := sh(t, "told", `echo "$ADDRESS"; exec sleep 1000`)
+	r.NICs, r.Env = []buoy.NIC{{Type: "default"}}, []string{"ADDRESS=at $(buoy.address)"}
+	d.create(r)
+	c := d.awaitState("told", "running")
+	address, _, _ := strings.Cut(c.Address, "/")
+	d.await("it says so", func() bool { return d.logs("told", buoy.LogOptions{}) == "at "+address+"\n" })
+	if j := d.exec("told", "/bin/sh", "-c", `echo "$ADDRESS"`); j.Stdout != "at "+address+"\n" {
+		t.Errorf("a job is told %q", j.Stdout)
+	}
+}

@@ -1,0 +1,235 @@
+package agent
+
+import (
+	"context"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/buoy-edge/buoy/api/hosts/hostapi"
+)
+
+// loop reports until ctx ends or the host has left.
+func (a *Agent) loop(ctx context.Context) {
+	var started time.Time
+	periodic, tries := true, 0
+	for {
+		started = time.Now()
+		f, again := a.exchange(ctx, periodic)
+		if ctx.Err() != nil {
+			return
+		}
+		if a.left(f) {
+			a.forget()
+			return
+		}
+		a.say(f)
+		wait := time.Duration((0.9 + 0.1*rand.Float64()) * float64(a.interval))
+		switch {
+		case f != nil:
+			wait = max(backoff(f.kind, tries), f.after)
+			tries++
+		case again:
+			wait, tries = minGap, 0
+		default:
+			tries = 0
+		}
+		if periodic = a.rest(ctx, started, wait, f == nil); ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// backoff is how long to wait after a number of failures in a row: between 1
+// and 30 seconds, and longer where somebody has to do something. Hosts that
+// lost their controller together do not come back together.
+func backoff(kind trouble, tries int) time.Duration {
+	least := min(time.Second<<min(tries, 4), 10*time.Second)
+	if kind == refused {
+		least = 30 * time.Second
+	}
+	return least + time.Duration(rand.Int64N(int64(2*least)))
+}
+
+// say logs when something else is wrong than before.
+func (a *Agent) say(f *failure) {
+	switch {
+	case f == nil && a.troubled != "":
+		a.log.Info("the controller answers again")
+		a.troubled = ""
+	case f == nil || a.troubled == f.kind:
+	default:
+		a.troubled = f.kind
+		hint := "containers run on; it is tried again"
+		if f.kind == refused {
+			hint = "this host is not let in: give it a join token that is valid; containers run on, and it is tried again"
+		}
+		a.log.Warn("no orders from the controller", "trouble", string(f.kind), "error", f.err, "hint", hint)
+	}
+}
+
+// rest waits for the time of the next report, or for a reason to make one at
+// once; periodic says that it was the time. Jobs end meanwhile. Without listen
+// only the controller's own poke is a reason.
+func (a *Agent) rest(ctx context.Context, last time.Time, wait time.Duration, listen bool) (periodic bool) {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	var changed <-chan struct{}
+	if listen {
+		changed = a.lookout.changed
+	}
+	var due <-chan time.Time // in a moment, so that more can come together
+	poked := false
+	soon := func(least time.Duration) {
+		if due == nil {
+			due = time.After(max(least, minGap-time.Since(last)))
+		}
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-timer.C:
+			return true
+		case <-a.poked:
+			poked, due = true, nil
+			soon(0)
+		case o := <-a.outcomes:
+			a.settle(ctx, o)
+			if listen && o.job != nil {
+				soon(coalesce)
+			}
+		case <-changed:
+			changed = nil
+			soon(coalesce)
+		case <-due:
+			now := time.Now()
+			if poked || a.see(ctx, now, false) != nil || a.news(now) || a.leaving {
+				return false
+			}
+			changed, due = a.lookout.changed, nil
+		}
+	}
+}
+
+// see looks at the node's containers.
+func (a *Agent) see(ctx context.Context, now time.Time, all bool) error {
+	before := a.lookout
+	if err := a.lookout.look(ctx, a.cfg.Local, a.cfg.Node, now, all); err != nil {
+		return err
+	}
+	a.missed(before)
+	return nil
+}
+
+// exchange tells the controller how things are and does what it says; again
+// says that it wants to hear more at once.
+func (a *Agent) exchange(ctx context.Context, periodic bool) (f *failure, again bool) {
+	now := time.Now()
+	if err := a.see(ctx, now, periodic); err != nil {
+		return fail(homemade, "%w", err), false
+	}
+	if periodic {
+		a.measure(ctx, now)
+	}
+	a.tidy(ctx)
+	if !a.joined {
+		return a.join(ctx, now), false
+	}
+	s := a.compose(now, false)
+	empty := len(s.ContainerStatus) == 0 && (s.Same == 0 || len(a.sent.list) == 0)
+	session, _ := a.Session()
+	o, f := a.ctl.report(ctx, session, s)
+	if f != nil {
+		if a.leaving || f.kind != refused && f.kind != unknown || ctx.Err() != nil {
+			return f, false
+		}
+		a.log.Warn("the controller does not know this host any more, which registers again", "error", f.err)
+		a.joined = false
+		a.setSession(Session{})
+		return a.join(ctx, now), false
+	}
+	a.answered(s, now, o)
+	a.told = a.leaving && empty
+	a.obey(ctx, o)
+	return nil, o.Full && s.Same != 0 || a.idle() && !a.told
+}
+
+// join registers this host, with the token that it has, else with the join token.
+func (a *Agent) join(ctx context.Context, now time.Time) *failure {
+	info, err := a.info(ctx)
+	if err != nil {
+		return fail(homemade, "read the facts of this host: %w", err)
+	}
+	s := a.compose(now, true)
+	r := hostapi.RegisterRequest{Info: info, Status: &s}
+	var answer hostapi.RegisterResponse
+	var f *failure
+	if a.kept.Token != "" {
+		answer, f = a.ctl.register(ctx, a.kept.Token, r)
+	}
+	if a.kept.Token == "" || f != nil && f.kind == refused {
+		token, err := a.cfg.JoinToken()
+		token = strings.TrimSpace(token)
+		switch {
+		case err != nil:
+			return fail(refused, "get the join token: %w", err)
+		case !validToken(token):
+			return fail(refused, "the join token is empty, or has spaces or control characters in it")
+		}
+		answer, f = a.ctl.register(ctx, token, r)
+	}
+	if f != nil {
+		return f
+	}
+	a.kept = kept{Controller: a.cfg.Controller, HostID: answer.HostID, Token: answer.HostToken}
+	if err := a.kept.write(a.cfg.Data); err != nil {
+		a.log.Error("the host's token is not written down: it needs the join token again after a restart", "error", err)
+	}
+	a.joined = true
+	a.setSession(Session{HostID: answer.HostID, Token: answer.HostToken})
+	a.interval = intervalOf(answer.ConfigProperties.ReportIntervalSeconds)
+	a.speaksOurs = answer.ConfigProperties.ReportIntervalSeconds > 0
+	a.log.Info("registered with the controller", "controller", a.cfg.Controller, "host", answer.HostID, "interval", a.interval)
+	a.answered(s, now, answer.Status)
+	a.obey(ctx, answer.Status)
+	return nil
+}
+
+// The bounds of the interval between two reports.
+const (
+	minInterval = 50 * time.Millisecond
+	maxInterval = 10 * time.Minute
+)
+
+func intervalOf(seconds float64) time.Duration {
+	if !(seconds > 0) { // not a number, too
+		return defaultInterval
+	}
+	return max(min(time.Duration(min(seconds, 1e6)*float64(time.Second)), maxInterval), minInterval)
+}
+
+// left says that a host that was told to terminate has done so and the
+// controller knows it, or does not want to.
+func (a *Agent) left(f *failure) bool {
+	if !a.idle() {
+		return false
+	}
+	if f != nil {
+		return f.kind == refused || f.kind == unknown
+	}
+	return a.told
+}
+
+// idle says that a host that is leaving has nothing left to do.
+func (a *Agent) idle() bool { return a.leaving && len(a.lookout.ours) == 0 && len(a.jobs) == 0 }
+
+// forget makes this host one that no controller knows.
+func (a *Agent) forget() {
+	a.kept = kept{}
+	a.setSession(Session{})
+	if err := a.kept.write(a.cfg.Data); err != nil {
+		a.log.Error("the host's token is not removed", "error", err)
+	}
+	a.log.Warn("this host has left its controller, which had told it to; the node goes on alone until it is started again")
+}
