@@ -1,0 +1,96 @@
+package app
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+)
+
+// Route is an app as the balancer sees it.
+type Route struct {
+	App      string
+	Spec     *Spec
+	Backends []Backend
+}
+
+// Backend is a replica as the balancer sees it.
+type Backend struct {
+	ID       string
+	Ports    map[uint16]netip.AddrPort // container port → where it is reached
+	Draining bool                      // gets nothing new
+}
+
+// Traffic is what the balancer counted of an app since its start.
+type Traffic struct {
+	Requests, Errors uint64
+	Active           int64
+	Latency          Latencies
+	Replicas         map[string]ReplicaTraffic // by launch id
+}
+
+// ReplicaTraffic is the part of one replica.
+type ReplicaTraffic struct {
+	Requests, Errors uint64
+	Active           int64
+	Ejected          bool // it answers badly and is left out for a while
+}
+
+// Latencies tell how long answers took.
+type Latencies interface {
+	// P95 is the 95th percentile of what was counted since older, a former
+	// value of the same or nil; and how many answers these were.
+	P95(older Latencies) (p95 float64, n uint64) // seconds
+	// Mean of all, in seconds.
+	Mean() float64
+}
+
+// balance tells the balancer where replicas are. The caller holds edit.
+func (e *Engine) balance() {
+	e.mu.Lock()
+	if !e.routes {
+		e.mu.Unlock()
+		return
+	}
+	e.routes = false
+	var routes []Route
+	for _, name := range slices.Sorted(maps.Keys(e.apps)) {
+		rec := e.apps[name]
+		spec := rec.app.Spec()
+		if len(spec.Ports) == 0 {
+			continue
+		}
+		routes = append(routes, Route{App: name, Spec: spec, Backends: e.backends(rec)})
+	}
+	e.mu.Unlock()
+	if err := e.cfg.Balancer.Set(routes); err != nil {
+		e.cfg.Log.Error("routes are not as apps want them", "error", err)
+	}
+}
+
+// backends are where requests for an app may go. If no replica is well, those
+// that run are better than none: what is too busy to answer checks answers some
+// requests still, and a host that is out of touch may be well. The caller holds mu.
+func (e *Engine) backends(rec *record) (all []Backend) {
+	var unwell []Backend
+	ready := 0
+	for _, id := range slices.Sorted(maps.Keys(rec.reps)) {
+		r := e.replicas[id]
+		if r.Phase != Running || len(r.Ports) == 0 || r.Standby {
+			continue
+		}
+		b := Backend{ID: id, Ports: r.Ports, Draining: !r.Stopped.IsZero()}
+		switch {
+		case b.Draining:
+			all = append(all, b)
+		case r.Ready() && e.liveness[r.Host] != Lost:
+			ready++
+			all = append(all, b)
+		case r.Ready() || r.Seen.Health == "unhealthy":
+			unwell = append(unwell, b)
+		}
+	}
+	if ready == 0 {
+		all = append(all, unwell...)
+	}
+	return all
+}

@@ -1,0 +1,141 @@
+package app
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/robfig/cron/v3"
+)
+
+// RunState is how the present run of a job stands.
+type RunState struct {
+	Succeeded, Failed, Active int
+	Over                      bool
+	Why                       string // it has failed; empty: it has not
+}
+
+// runState counts the replicas of a run.
+func runState(a *App, s *Spec, reps []Replica, now time.Time) RunState {
+	var st RunState
+	for i := range reps {
+		r := &reps[i]
+		switch {
+		case r.Run != a.Run:
+		case r.Phase == Ended:
+			st.Succeeded++
+		case r.Phase == Failed, r.Phase != Gone && !r.Away.IsZero():
+			st.Failed++
+		case r.Living():
+			st.Active++
+		}
+	}
+	due := deadline(a, s)
+	switch {
+	case a.RunAt.IsZero():
+	case st.Succeeded >= s.Job.Completions:
+		st.Over = true
+	case st.Failed > s.Job.Retries:
+		st.Over, st.Why = true, fmt.Sprintf("%d replicas failed", st.Failed)
+	case !due.IsZero() && !now.Before(due):
+		st.Over, st.Why = true, fmt.Sprintf("it took longer than %s", s.Job.Timeout)
+	}
+	return st
+}
+
+// job has the replicas of a run succeed, and begins runs of cron.
+func (p *planner) job() {
+	st := runState(&p.app, p.spec, p.reps, p.Now)
+	if !p.app.Started {
+		p.stopRun("the app is stopped", -1)
+		return
+	}
+	p.stopRun("a later run has begun", p.app.Run)
+	if p.spec.Kind == Cron {
+		st = p.tick(st)
+	}
+	if p.app.RunAt.IsZero() {
+		return
+	}
+	if st.Over {
+		p.endRun(st)
+		return
+	}
+	if due := deadline(&p.app, p.spec); !due.IsZero() {
+		p.at(due)
+	}
+	n := min(p.spec.Job.Parallelism, p.spec.Job.Completions-st.Succeeded) - st.Active
+	if n > 0 && st.Failed > 0 { // slower with each failure
+		var last time.Time
+		for i := range p.reps {
+			if r := &p.reps[i]; r.Run == p.app.Run && r.Phase == Failed && r.Finished.After(last) {
+				last = r.Finished
+			}
+		}
+		if due := last.Add(min(failsWait<<min(st.Failed-1, 16), failsMost)); !last.IsZero() && p.Now.Before(due) {
+			p.at(due)
+			return
+		}
+	}
+	p.launch(n, p.app.Rollout.Target, false)
+}
+
+// stopRun stops what runs of runs other than keep.
+func (p *planner) stopRun(why string, keep int) {
+	for i := range p.reps {
+		r := &p.reps[i]
+		if r.Stopped.IsZero() && r.Run != keep && (r.Living() || keep >= 0) {
+			p.stop(r, why)
+		}
+	}
+}
+
+// endRun notes that a run is over, once.
+func (p *planner) endRun(st RunState) {
+	for i := range p.reps {
+		if r := &p.reps[i]; r.Run == p.app.Run && r.Living() {
+			p.stop(r, "the run is over")
+		}
+	}
+	message := fmt.Sprintf("Run %d succeeded", p.app.Run)
+	if st.Why != "" {
+		message = fmt.Sprintf("Run %d failed: %s", p.app.Run, st.Why)
+	}
+	if p.app.Rollout.Message == message {
+		return
+	}
+	p.app.Rollout.Message = message
+	p.edited = true
+	typ := Life
+	if st.Why != "" {
+		typ = Trouble
+	}
+	p.event(typ, nil, map[string]any{"run": p.app.Run, "succeeded": st.Succeeded, "failed": st.Failed}, "%s", message)
+}
+
+// tick begins the next run of cron when its time has come. A run that is not
+// over when the next one should begin is not disturbed: that one is left out.
+func (p *planner) tick(st RunState) RunState {
+	schedule, err := cron.ParseStandard(p.spec.Job.Schedule)
+	if err != nil {
+		return st // Validate has refused it
+	}
+	last := p.app.RunAt
+	if last.IsZero() {
+		last = p.app.Updated
+	}
+	due := schedule.Next(last.UTC())
+	if p.Now.Before(due) {
+		p.at(due)
+		return st
+	}
+	p.at(schedule.Next(p.Now.UTC()))
+	if !p.app.RunAt.IsZero() && !st.Over {
+		return st
+	}
+	p.app.Run++
+	p.app.RunAt, p.edited = p.Now, true
+	p.app.Rollout.Message = ""
+	p.event(Life, nil, map[string]any{"run": p.app.Run}, "Run %d begins", p.app.Run)
+	p.stopRun("a later run has begun", p.app.Run)
+	return runState(&p.app, p.spec, p.reps, p.Now)
+}

@@ -1,0 +1,189 @@
+package app
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// App is an app and how it is doing; NotFound.
+func (e *Engine) App(name string) (View, error) {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	rec := e.apps[name]
+	if rec == nil {
+		return View{}, noApp(name)
+	}
+	return e.view(rec), nil
+}
+
+// Apps are all of them, by name.
+func (e *Engine) Apps() []View {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	out := make([]View, 0, len(e.apps))
+	for _, name := range slices.Sorted(maps.Keys(e.apps)) {
+		out = append(out, e.view(e.apps[name]))
+	}
+	return out
+}
+
+// view is an app as others may see it. The caller holds mu.
+func (e *Engine) view(rec *record) View {
+	a := rec.app
+	v := View{App: *a, Sample: rec.sample, Unplaced: rec.why, Missing: rec.missing}
+	spec := a.Spec()
+	for id := range rec.reps {
+		r := *e.replicas[id]
+		v.Replicas = append(v.Replicas, r)
+		switch {
+		case !r.Living() && r.Phase != Running || r.Phase == Gone:
+		case r.Standby:
+			if r.Phase == Waiting {
+				v.Standby++
+			}
+		case r.Phase == Running:
+			v.Current++
+			if r.Ready() && e.liveness[r.Host] != Lost {
+				v.Ready++
+			}
+		}
+	}
+	slices.SortFunc(v.Replicas, func(x, y Replica) int {
+		return cmp.Or(cmp.Compare(x.Index, y.Index), x.Created.Compare(y.Created))
+	})
+	v.Desired = e.desired(rec, spec, v.Replicas)
+	v.Status, v.Reason, v.Message = judge(rec, &v, spec, e.cfg.Now())
+	return v
+}
+
+// desired is how many replicas should run.
+func (e *Engine) desired(rec *record, spec *Spec, reps []Replica) int {
+	a := rec.app
+	switch {
+	case !a.Started:
+		return 0
+	case spec.Kind == Service:
+		return a.Replicas
+	case spec.Kind == Daemon:
+		n := rec.missing
+		for i := range reps {
+			if reps[i].Living() {
+				n++
+			}
+		}
+		return n
+	}
+	if a.RunAt.IsZero() {
+		return 0
+	}
+	st := runState(a, spec, reps, e.cfg.Now())
+	if st.Over {
+		return 0
+	}
+	return min(spec.Job.Parallelism, spec.Job.Completions-st.Succeeded)
+}
+
+// judge says in a word and a sentence how an app is doing.
+func judge(rec *record, v *View, spec *Spec, now time.Time) (s Status, reason, message string) {
+	a := rec.app
+	if spec.Kind == Job || spec.Kind == Cron {
+		return judgeJob(a, v, spec, now)
+	}
+	if !a.Started {
+		if v.Current > 0 {
+			return Down, "Stopping", fmt.Sprintf("%d replicas are being stopped", v.Current)
+		}
+		return Down, "", ""
+	}
+	reason, message = trouble(rec, v, spec)
+	switch {
+	case v.Ready >= v.Desired && rec.missing == 0:
+		return Up, reason, message
+	case v.Ready > 0:
+		return Degraded, cmp.Or(reason, "NotReady"), cmp.Or(message, fmt.Sprintf("%d of %d replicas are ready", v.Ready, v.Desired))
+	case rec.missing > 0 || rec.fails.InRow > 0 || a.Rollout.Done:
+		return Failing, cmp.Or(reason, "NotReady"), cmp.Or(message, "no replica is ready")
+	}
+	return Pending, cmp.Or(reason, "Starting"), cmp.Or(message, "no replica is ready yet")
+}
+
+// trouble is what keeps an app from being as it should be.
+func trouble(rec *record, v *View, spec *Spec) (reason, message string) {
+	switch {
+	case rec.missing > 0:
+		return "Unplaced", noRoom(rec.missing, rec.why)
+	case rec.fails.InRow > 0 && v.Ready < v.Desired:
+		return "Failed", "the last replica that failed: " + rec.fails.Last
+	case !rec.app.Rollout.Done && rec.app.Rollout.Previous > 0:
+		g := rec.app.Rollout
+		switch {
+		case g.Paused:
+			return "Paused", fmt.Sprintf("the rollout of revision %d is paused", g.Target)
+		case g.Canary:
+			return "Canary", fmt.Sprintf("%d replicas try revision %d until it is promoted", spec.Rollout.Canary, g.Target)
+		}
+		return "RollingOut", fmt.Sprintf("revision %d is rolled out: %d replicas are ready", g.Target, g.Ready)
+	}
+	for i := range v.Replicas {
+		if r := &v.Replicas[i]; r.Living() && r.Seen.CheckErr != "" && r.Well.IsZero() {
+			return "Unhealthy", fmt.Sprintf("replica %s: %s", r.Name(), r.Seen.CheckErr)
+		}
+	}
+	return "", ""
+}
+
+func judgeJob(a *App, v *View, spec *Spec, now time.Time) (s Status, reason, message string) {
+	switch {
+	case !a.Started:
+		return Down, "", ""
+	case a.RunAt.IsZero():
+		return Up, "Scheduled", "it waits for its time"
+	}
+	st := runState(a, spec, v.Replicas, now)
+	switch {
+	case st.Why != "":
+		return Failing, "Failed", fmt.Sprintf("run %d failed: %s", a.Run, st.Why)
+	case st.Over && spec.Kind == Cron:
+		return Up, "Scheduled", fmt.Sprintf("run %d succeeded; it waits for its time", a.Run)
+	case st.Over:
+		return Completed, "", fmt.Sprintf("run %d succeeded", a.Run)
+	case v.Missing > 0:
+		return Failing, "Unplaced", noRoom(v.Missing, v.Unplaced)
+	}
+	return Up, "", fmt.Sprintf("run %d: %d of %d have succeeded", a.Run, st.Succeeded, spec.Job.Completions)
+}
+
+// Totals are sums over the fleet.
+func (e *Engine) Totals() Totals {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	t := Totals{Apps: map[Status]int{}, Hosts: map[Liveness]int{}, Assigned: len(e.replicas)}
+	for _, r := range e.replicas {
+		if r.Phase == Running {
+			t.Replicas++
+		}
+	}
+	for id := range e.hosts {
+		t.Hosts[e.liveness[id]]++
+	}
+	var errors uint64
+	var seconds float64
+	for name, rec := range e.apps {
+		t.Apps[e.view(rec).Status]++
+		t.RPS += rec.sample.RPS
+		tr := e.traffic[name]
+		t.Requests += tr.Requests
+		errors += tr.Errors
+		if tr.Latency != nil {
+			seconds += tr.Latency.Mean() * float64(tr.Requests)
+		}
+	}
+	if t.Requests > 0 {
+		t.ErrorPct = 100 * float64(errors) / float64(t.Requests)
+		t.MeanMillis = 1000 * seconds / float64(t.Requests)
+	}
+	return t
+}

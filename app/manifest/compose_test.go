@@ -1,0 +1,79 @@
+package manifest_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/buoy-edge/buoy/app/manifest"
+)
+
+func TestComposeProblems(t *testing.T) {
+	service := func(more string) string { return "services:\n  web:\n    image: a\n    " + more + "\n" }
+	for _, test := range []struct{ text, want string }{
+		{"services: []\n", "services is a list; it must be an object"},
+		{"services: {web: }\n", "services.web is empty; it must be an object"},
+		{"services: {web: {}}\n", "services.web.image is missing: images are not built here"},
+		{service("build: ."), "services.web.build is refused: images are not built here; build it, push it to a registry and name it in image (line 4)"},
+		{service("env_file: .env"), "services.web.env_file is refused: the files are not here"},
+		{service("extends: {service: b}"), "services.web.extends is refused"},
+		{service("secrets: [a]"), "services.web.secrets is refused"},
+		{service("configs: [a]"), "services.web.configs is refused"},
+		{service("container_name: a"), "services.web.container_name is refused"},
+		{service("networks: [front]"), "services.web.networks[0] is refused: all services are in one network"},
+		{service("networks: {default: {aliases: [a]}}"), "services.web.networks.default is refused"},
+		{service("network_mode: service:db"), `services.web.network_mode is "service:db"; it must be host, none, bridge or default`},
+		{service("tty: true"), "services.web.tty is true; replicas have no terminal and no input"},
+		{service("comand: b"), `services.web.comand is not known here; did you mean "command"? (line 4)`},
+		{service("command: \"a 'b\""), "services.web.command is \"a 'b\", whose quotes do not end"},
+		{service("image: b"), "services.web.image is there twice"},
+		{service("environment: [A]"), "services.web.environment[0] has no value for A"},
+		{service("environment: {A: }"), "services.web.environment.A has no value for A"},
+		{service("working_dir: ${HOME}"), `services.web.working_dir has a variable in "${HOME}", which is not filled in here`},
+		{service("ports: ['127.0.0.1:80:80']"), "services.web.ports[0] is published at 127.0.0.1 alone"},
+		{service("ports: ['80:http']"), "services.web.ports[0] cannot be read"},
+		{service("ports: ['80-81:80']"), "services.web.ports[0] cannot be read"},
+		{service("ports: ['80:80/sctp']"), `services.web.ports[0] has the protocol "sctp"`},
+		{service("volumes: ['./a:/a']"), "services.web.volumes[0] is below the folder of the Compose file"},
+		{service("volumes: ['/a']"), "services.web.volumes[0] is \"/a\"; name the volume, as in data:/a"},
+		{service("volumes: ['data:/a']"), `services.web.volumes[0] names the volume "data", which is not among the volumes of the file`},
+		{service("volumes: ['/a:/a:z']"), `services.web.volumes[0] has the option "z"`},
+		{service("tmpfs: ['/a:mode=700']"), "services.web.tmpfs[0] has the options"},
+		{service("restart: sometimes"), `services.web.restart is "sometimes"`},
+		{service("stop_grace_period: 10"), `services.web.stop_grace_period is the number 10; it must be a time like "10s"`},
+		{service("healthcheck: {interval: 5s}"), "services.web.healthcheck.test is missing"},
+		{service("healthcheck: {test: [curl, x]}"), `services.web.healthcheck.test begins with "curl"`},
+		{service("deploy: {resources: {reservations: {memory: 1g}}}"), "services.web.deploy.resources.reservations.memory is there without a limit"},
+		{service("deploy: {resources: {limits: {memory: 1g}}}\n    mem_limit: 2g"), "services.web.deploy.resources.limits.memory differs from what the service says"},
+		{service("deploy: {placement: {constraints: [node.role == manager]}}"), "services.web.deploy.placement.constraints[0] is \"node.role == manager\""},
+		{service("deploy: {rollback_config: {parallelism: 1}}"), "services.web.deploy.rollback_config is not known here"},
+		{service("deploy: {mode: global, replicas: 3}"), "services.web.deploy.replicas has no meaning"},
+		{service("security_opt: [label=disable]"), `services.web.security_opt[0] is "label=disable"`},
+		{service("ports: ['8080:80', '8080:81']"), "services.web makes a manifest whose spec.ports[1].hostPort is 8080 a second time"},
+		{"services: {web_a: {image: a}}\n", "services.web_a makes a manifest whose metadata.name is \"web_a\""},
+		{"networks: {front: {}}\nservices: {web: {image: a}}\n", "networks.front is refused"},
+		{"volumes: {a: {driver: nfs}}\nservices: {web: {image: a}}\n", `volumes.a.driver is "nfs"; it must be local`},
+		{"secrets: {a: {file: b}}\nservices: {web: {image: a}}\n", "secrets is refused"},
+	} {
+		apps, err := manifest.Parse([]byte(test.text))
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s\nis %v, %v;\nwant %s", test.text, apps, err, test.want)
+		}
+	}
+}
+
+func TestShellWords(t *testing.T) {
+	for text, want := range map[string][]string{
+		`a b  c`:           {"a", "b", "c"},
+		`a "b c" 'd e'f`:   {"a", "b c", "d ef"},
+		`a\ b "c\"d" 'e\'`: {"a b", `c"d`, `e\`},
+		`"" ''`:            {"", ""},
+		`"a\n$$x"`:         {`a\n$x`},
+	} {
+		got := one(t, "services:\n  web:\n    image: a\n    command: |-\n      "+text+"\n").Spec.Container.Command
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: %s", text, diff)
+		}
+	}
+}

@@ -1,0 +1,272 @@
+package manifest
+
+import (
+	"strings"
+	"time"
+
+	"github.com/buoy-edge/buoy/app"
+	buoy "github.com/buoy-edge/buoy/sdk/go"
+)
+
+// kinds are those of manifests.
+var kinds = map[string]app.Kind{"App": app.Service, "Worker": app.Service, "Job": app.Job, "CronJob": app.Cron, "Daemon": app.Daemon}
+
+// spec is what the manifest means. What it says against itself is told to d;
+// what is wrong with the result as such, app.Spec.Validate finds.
+func (m *document) spec(d *decoder) app.Spec {
+	s := &m.Spec
+	in := m.joined(d)
+	kind := kinds[m.Kind]
+	out := app.Spec{
+		Name: m.Metadata.Name, Kind: kind, Labels: texts(m.Metadata.Labels), Annotations: texts(m.Metadata.Annotations),
+		Container: m.container(d, in), GPUs: s.Resources.GPUs, Replicas: s.Replicas,
+		Ports:     m.ports(d),
+		Scaling:   in.Scaling.policy(),
+		Drain:     30 * time.Second,
+		Placement: in.Placement.rules(),
+		Expose:    in.Expose.rules(),
+	}
+	if in.Termination != nil && in.Termination.Drain != nil {
+		out.Drain = time.Duration(*in.Termination.Drain)
+	}
+	out.Container.Env, out.Env = s.Env.split(d, at(d, "spec.env", "spec.environment"))
+	out.Container.Health = in.Health.check(d, at(d, "healthCheck", "spec.healthCheck"), out)
+	out.Rollout = in.Rollout.rules(&out)
+	m.counts(d, in, &out)
+	return out
+}
+
+// at is the first of the paths that is there.
+func at(d *decoder, paths ...string) string {
+	for _, path := range paths {
+		n := d.root
+		for rest := path; rest != "" && n != nil; {
+			var name string
+			name, rest = step(rest)
+			n = n.get(name)
+		}
+		if n != nil {
+			return path
+		}
+	}
+	return paths[0]
+}
+
+// joined are the sections, wherever they stand.
+func (m *document) joined(d *decoder) sections {
+	in := m.sections
+	join(d, "scaling", &in.Scaling, m.Spec.Scaling)
+	join(d, "healthCheck", &in.Health, m.Spec.Health)
+	join(d, "termination", &in.Termination, m.Spec.Termination)
+	join(d, "placement", &in.Placement, m.Spec.Placement)
+	join(d, "rollout", &in.Rollout, m.Spec.Rollout)
+	join(d, "expose", &in.Expose, m.Spec.Expose)
+	join(d, "job", &in.Job, m.Spec.Job)
+	return in
+}
+
+func join[T any](d *decoder, name string, one **T, other *T) {
+	switch {
+	case *one == nil:
+		*one = other
+	case other != nil:
+		d.problem(name, "is in spec, too: keep one of them")
+	}
+}
+
+// counts is how many replicas there are, by kind.
+func (m *document) counts(d *decoder, in sections, out *app.Spec) {
+	s := &m.Spec
+	if s.Standby != nil {
+		if in.Scaling != nil && in.Scaling.Standby != nil && *in.Scaling.Standby != *s.Standby {
+			d.problem("spec.standby", "is %d, and scaling.standby %d: keep one of them", *s.Standby, *in.Scaling.Standby)
+		}
+		out.Scaling.Standby = *s.Standby
+	}
+	if kindOfJob := out.Kind == app.Job || out.Kind == app.Cron; kindOfJob {
+		out.Job = in.Job.spec()
+		out.Job.Schedule = s.Schedule
+	} else if in.Job != nil {
+		d.problem(at(d, "job", "spec.job"), "is for kind Job and CronJob alone")
+	}
+	switch {
+	case out.Kind == app.Cron && s.Schedule == "":
+		d.problem("spec.schedule", "is missing: a CronJob says when it runs")
+	case out.Kind != app.Cron && s.Schedule != "":
+		d.problem("spec.schedule", "is for kind CronJob alone")
+	}
+	if out.Kind == app.Service {
+		return
+	}
+	for _, not := range []struct {
+		path string
+		said bool
+	}{
+		{"spec.replicas", s.Replicas != 0},
+		{"spec.standby", s.Standby != nil && *s.Standby != 0},
+		{at(d, "scaling", "spec.scaling"), in.Scaling != nil},
+	} {
+		if !not.said {
+			continue
+		}
+		if out.Kind == app.Daemon {
+			d.problem(not.path, "has no meaning: a Daemon has one replica on each host that fits")
+		} else {
+			d.problem(not.path, "has no meaning: a %s has job.completions and job.parallelism", m.Kind)
+		}
+	}
+}
+
+// protocols of ports.
+var protocols = map[string]string{"HTTP": "http", "H2C": "h2c", "GRPC": "h2c", "TCP": "tcp", "UDP": "udp"}
+
+func (m *document) ports(d *decoder) []app.Port {
+	s := &m.Spec
+	worker := s.Type == "worker" || m.Kind == "Worker"
+	switch {
+	case worker && len(s.Ports) > 0:
+		d.problem("spec.ports", "are there, and a worker has none")
+	case m.Kind == "Worker" && s.Type != "" && s.Type != "worker":
+		d.problem("spec.type", "is %q, and a Worker has no ports", s.Type)
+	case !worker && s.Type != "" && len(s.Ports) == 0:
+		d.problem("spec.ports", "is missing: an app of type %s has at least one", s.Type)
+	}
+	var ports []app.Port
+	for _, p := range s.Ports {
+		proto := protocols[p.Protocol]
+		if proto == "" {
+			proto = protocols[strings.ToUpper(s.Type)]
+		}
+		if proto == "" {
+			proto = "http"
+		}
+		ports = append(ports, app.Port{Name: p.Name, Container: p.Container, Proto: proto, Host: p.Host, Listen: p.Listen, SendProxy: p.SendProxy})
+	}
+	return ports
+}
+
+func texts(in map[string]word) map[string]string {
+	if len(in) == 0 {
+		return nil
+	}
+	out := make(map[string]string, len(in))
+	for k, v := range in {
+		out[k] = string(v)
+	}
+	return out
+}
+
+// strs is a list of words, nil if there are none.
+func strs(in words) []string {
+	if len(in) == 0 {
+		return nil
+	}
+	return in
+}
+
+// container is each replica, as a node is told of it.
+func (m *document) container(d *decoder, in sections) buoy.CreateRequest {
+	s := &m.Spec
+	c := buoy.CreateRequest{
+		Hostname: s.Hostname, Flist: s.Image, Storage: s.Storage, Lazy: s.Lazy,
+		NICs: m.nics(d), HostNetworking: s.HostNetwork, DNS: strs(s.DNS), Filesystems: strs(s.Filesystems),
+		Entrypoint: strs(s.Command), Command: strs(s.Args), Pwd: s.WorkingDir, User: string(s.User), Init: s.Init,
+		Mounts: m.mounts(d), Sysctls: texts(s.Sysctls), ShmSize: int64(s.ShmSize),
+		Limits: buoy.Limits{
+			MilliCPU: int64(s.Resources.CPU), CPUShares: s.Resources.CPUShares, CPUSet: s.Resources.CPUSet,
+			Memory: int64(s.Resources.Memory), Swap: int64(s.Resources.Swap), PIDs: s.Resources.PIDs,
+		},
+		ReadOnly: s.ReadOnly, Privileged: s.Privileged, CapAdd: strs(s.CapAdd), CapDrop: strs(s.CapDrop),
+		NewPrivileges: s.NewPrivileges, Unconfined: s.Unconfined, UserNS: s.UserNS,
+		Restart: string(s.RestartPolicy), StopGrace: 30, Keep: s.Keep, Labels: texts(s.Labels),
+	}
+	for _, p := range s.InitProcesses {
+		c.InitProcesses = append(c.InitProcesses, buoy.InitProcess{Name: p.Name, Args: strs(p.Args), Pwd: p.Pwd, Environment: strs(p.Environment), Stdin: p.Stdin})
+	}
+	for _, v := range s.Devices {
+		c.Devices = append(c.Devices, buoy.Device(v))
+	}
+	for _, u := range s.Ulimits {
+		c.Ulimits = append(c.Ulimits, buoy.Ulimit(u))
+	}
+	if t := in.Termination; t != nil {
+		c.StopSignal = t.StopSignal
+		if t.Grace != nil {
+			c.StopGrace = int(time.Duration(*t.Grace) / time.Second)
+			if time.Duration(*t.Grace)%time.Second != 0 {
+				d.problem(at(d, "termination.terminationGracePeriodSeconds", "spec.termination.terminationGracePeriodSeconds"), "is %v; it must be whole seconds", time.Duration(*t.Grace))
+			}
+		}
+	}
+	return c
+}
+
+func (m *document) nics(d *decoder) []buoy.NIC {
+	s := &m.Spec
+	if s.HostNetwork && s.NICs != nil && len(*s.NICs) > 0 {
+		d.problem("spec.nics", "are there, and with hostNetwork an app has none of its own")
+	}
+	switch {
+	case s.NICs == nil && s.HostNetwork:
+		return nil
+	case s.NICs == nil:
+		return []buoy.NIC{{Type: "default"}}
+	}
+	var nics []buoy.NIC
+	for _, n := range *s.NICs {
+		one := buoy.NIC{Type: n.Type, ID: string(n.ID), Name: n.Name, HWAddr: n.HWAddr}
+		if n.Config != nil {
+			config := buoy.NICConfig(*n.Config)
+			one.Config = &config
+		}
+		nics = append(nics, one)
+	}
+	return nics
+}
+
+// maxVolumeName is the longest name that a node takes for a volume.
+const maxVolumeName = 63
+
+// volumeName is what hosts call a volume of an app. Names of apps have no dots,
+// so that no two apps can mean the same one.
+func volumeName(app, volume string) string { return app + "." + volume }
+
+func (m *document) mounts(d *decoder) []buoy.Mount {
+	var mounts []buoy.Mount
+	for i, v := range m.Spec.Volumes {
+		at := index("spec.volumes", i)
+		mount := buoy.Mount{Target: v.MountPath, ReadOnly: v.ReadOnly}
+		var empty []*memory
+		for _, one := range []*memory{v.EmptyDir, v.Tmpfs} {
+			if one != nil && !one.off {
+				empty = append(empty, one)
+			}
+		}
+		switch {
+		case len(empty) > 1 || len(empty) == 1 && v.HostPath != "":
+			d.problem(at, "is two things at a time: keep one of hostPath, emptyDir and tmpfs")
+		case len(empty) == 1:
+			mount.Type, mount.Size = "tmpfs", int64(max(v.Size, empty[0].Size))
+		case v.HostPath != "":
+			mount.Type, mount.Source = "bind", string(v.HostPath)
+		case v.Name == "":
+			d.problem(below(at, "name"), "is missing: a volume has one, or hostPath, or tmpfs")
+		default:
+			mount.Type, mount.Source = "volume", v.Name
+			if !v.Shared {
+				mount.Source = volumeName(m.Metadata.Name, v.Name)
+			}
+			if len(mount.Source) > maxVolumeName {
+				d.problem(below(at, "name"), "makes %q, which is longer than the %d letters that volumes have", mount.Source, maxVolumeName)
+			}
+		}
+		if mount.Type != "tmpfs" && v.Size != 0 {
+			d.note(below(at, "size"), "is not enforced: only tmpfs is bounded")
+		}
+		if v.StorageClass != "" {
+			d.note(below(at, "storageClass"), "is not used: there is one kind of volume")
+		}
+		mounts = append(mounts, mount)
+	}
+	return mounts
+}

@@ -1,0 +1,89 @@
+package manifest
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+)
+
+// hint says which field is meant by a name that is not known: one of parts that
+// is spelled nearly so, or, in a manifest, one of another section.
+func hint(name string, parts []part, foreign bool) string {
+	var names []string
+	for _, p := range parts {
+		names = append(names, p.name)
+		if p.also != "" {
+			names = append(names, p.also)
+		}
+	}
+	like, off := nearest(name, names)
+	if home := homeOf(name, reflect.TypeFor[document](), ""); home != "" && off > 1 && !foreign {
+		return fmt.Sprintf("; there is %s", home)
+	}
+	if like != "" {
+		return fmt.Sprintf("; did you mean %q?", like)
+	}
+	return ""
+}
+
+// nearest is the name that is the most alike, and how many letters are off;
+// nothing if none is alike.
+func nearest(name string, names []string) (best string, least int) {
+	least = 1 + min(max(1, len(name)/3), 3)
+	for _, other := range names {
+		if d := distance(strings.ToLower(name), strings.ToLower(other)); d < least || d == 0 {
+			best, least = other, d
+		}
+	}
+	return best, least
+}
+
+// distance is how many letters must be put, dropped, changed or swapped with
+// their neighbours to make b of a.
+func distance(a, b string) int {
+	if len(a) > 64 || len(b) > 64 {
+		return 64
+	}
+	two, one := make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range one {
+		one[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		now := make([]int, len(b)+1)
+		now[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			now[j] = min(one[j]+1, now[j-1]+1, one[j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				now[j] = min(now[j], two[j-2]+1)
+			}
+		}
+		two, one = one, now
+	}
+	return one[len(b)]
+}
+
+// homeOf is the shortest path of a field with that name below t.
+func homeOf(name string, t reflect.Type, path string) (home string) {
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
+		if t.Kind() == reflect.Slice {
+			path += "[]"
+		}
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct {
+		return ""
+	}
+	for _, p := range partsOf(t) {
+		if p.named(name) {
+			return below(path, name)
+		}
+		if other := homeOf(name, p.kind, below(path, p.name)); other != "" && (home == "" || len(other) < len(home)) {
+			home = other
+		}
+	}
+	return home
+}

@@ -1,0 +1,164 @@
+package manifest
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// kind is what a node is.
+type kind int
+
+const (
+	null kind = iota
+	boolean
+	number
+	text
+	list
+	object
+)
+
+// node is a value of a document, YAML or JSON.
+type node struct {
+	kind   kind
+	text   string   // of a scalar: "true", a number as JSON has it, or the text
+	line   int      // in YAML, from 1
+	items  []*node  // of a list
+	fields []*field // of an object
+}
+
+type field struct {
+	name  string
+	line  int
+	value *node
+}
+
+// get is a field's value; nil: it is not there, or null.
+func (n *node) get(name string) *node {
+	for _, f := range n.fields {
+		if f.name == name && f.value.kind != null {
+			return f.value
+		}
+	}
+	return nil
+}
+
+// what is the kind in words, for sentences like "is text".
+func (n *node) what() string {
+	switch n.kind {
+	case null:
+		return "empty"
+	case boolean:
+		return n.text
+	case number:
+		return "the number " + n.text
+	case text:
+		if len(n.text) > 40 {
+			return fmt.Sprintf("the text %.40q…", n.text)
+		}
+		return fmt.Sprintf("the text %q", n.text)
+	case list:
+		return "a list"
+	default:
+		return "an object"
+	}
+}
+
+// scalar says that the node is text, a number, true or false.
+func (n *node) scalar() bool { return n.kind == text || n.kind == number || n.kind == boolean }
+
+// json writes the node.
+func (n *node) json() json.RawMessage {
+	var b bytes.Buffer
+	n.write(&b)
+	return b.Bytes()
+}
+
+func (n *node) write(b *bytes.Buffer) {
+	switch n.kind {
+	case null:
+		b.WriteString("null")
+	case boolean, number:
+		b.WriteString(n.text)
+	case text:
+		b.Write(quote(n.text))
+	case list:
+		b.WriteByte('[')
+		for i, item := range n.items {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			item.write(b)
+		}
+		b.WriteByte(']')
+	default:
+		b.WriteByte('{')
+		for i, f := range n.fields {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			b.Write(quote(f.name))
+			b.WriteByte(':')
+			f.value.write(b)
+		}
+		b.WriteByte('}')
+	}
+}
+
+func quote(text string) []byte {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(text); err != nil {
+		panic("BUG: text that is no JSON: " + err.Error())
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+}
+
+// below is the path of a field, and index that of an item of a list.
+func below(path, name string) string {
+	if path == "" {
+		return name
+	}
+	return path + "." + name
+}
+
+func index(path string, i int) string { return path + "[" + strconv.Itoa(i) + "]" }
+
+// lineOf is the line of what path names, or of the nearest thing around it; 0:
+// not known.
+func (n *node) lineOf(path string) int {
+	line := n.line
+	for path != "" {
+		name, rest := step(path)
+		var next *node
+		if i, err := strconv.Atoi(name); err == nil && n.kind == list && i >= 0 && i < len(n.items) {
+			next = n.items[i]
+			line = next.line
+		}
+		for _, f := range n.fields {
+			if f.name == name {
+				next, line = f.value, f.line
+			}
+		}
+		if next == nil {
+			return line
+		}
+		n, path = next, rest
+	}
+	return line
+}
+
+// step cuts the first name or index off a path.
+func step(path string) (name, rest string) {
+	if inner, ok := strings.CutPrefix(path, "["); ok {
+		name, rest, _ = strings.Cut(inner, "]")
+	} else if i := strings.IndexAny(path, ".["); i >= 0 {
+		name, rest = path[:i], path[i:]
+	} else {
+		name = path
+	}
+	return name, strings.TrimPrefix(rest, ".")
+}

@@ -1,0 +1,154 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"math"
+	"time"
+
+	"github.com/buoy-edge/buoy/internal/errs"
+)
+
+// measure samples every app, and asks the autoscaler about those it is time for.
+func (e *Engine) measure(ctx context.Context) {
+	traffic := e.cfg.Balancer.Traffic()
+	now := e.cfg.Now()
+	type change struct {
+		app  string
+		d    Decision
+		mean Sample
+	}
+	var scale []change
+	e.mu.Lock()
+	e.traffic = traffic
+	for name, rec := range e.apps {
+		if !rec.app.Started {
+			rec.sample, rec.sampled = Sample{At: now}, time.Time{}
+			continue
+		}
+		s := e.sample(rec, traffic[name], now)
+		rec.window.Add(s)
+		rec.sample = s
+		spec := rec.app.Spec()
+		if rec.app.Scaling.Mode != Auto || spec.Kind != Service || now.Sub(rec.decided) < e.config.ScaleInterval {
+			continue
+		}
+		rec.decided = now
+		var d Decision
+		d, rec.memory = Decide(rec.app.Scaling, rec.window, rec.app.Replicas, rec.memory, now)
+		if d.Changed && len(scale) < e.config.MaxScales {
+			scale = append(scale, change{name, d, rec.window.Mean(now.Add(-rec.app.Scaling.Window))})
+		}
+	}
+	e.mu.Unlock()
+	for _, c := range scale {
+		if err := e.autoscale(ctx, c.app, c.d, c.mean); err != nil && !errors.Is(err, ErrScaling) {
+			e.cfg.Log.Warn("app is not scaled", "app", c.app, "replicas", c.d.Replicas, "error", err)
+		}
+	}
+}
+
+// autoscale does what the autoscaler says.
+func (e *Engine) autoscale(ctx context.Context, name string, d Decision, mean Sample) error {
+	_, err := e.edited(ctx, name, func(a *App) ([]Event, error) {
+		if !a.Started || a.Scaling.Mode != Auto || a.Replicas == d.Replicas {
+			return nil, nil
+		}
+		if !e.settled(a) {
+			return nil, errs.E(errs.Conflict, "app %q: %w", name, ErrScaling)
+		}
+		now := e.cfg.Now().UTC()
+		from := a.Replicas
+		a.Scaled = ScaleEvent{At: now, From: from, To: d.Replicas, Reason: d.Reason}
+		a.Replicas = d.Replicas
+		details := map[string]any{
+			"previous_replicas": from, "new_replicas": d.Replicas, "trigger": d.Trigger, "factors": d.Factors,
+			"cpu_percent": round(mean.CPU), "memory_percent": round(mean.Memory), "rps": round(mean.RPS),
+			"latency_p95_ms": mean.P95.Milliseconds(), "active_connections": round(mean.Connections),
+		}
+		return []Event{scaledEvent(name, from, d.Replicas, d.Reason, details)}, nil
+	})
+	return err
+}
+
+// round is for people.
+func round(v float64) float64 { return math.Round(v*10) / 10 }
+
+// sample is an app over the moment since the last one. The caller holds mu.
+func (e *Engine) sample(rec *record, t Traffic, now time.Time) Sample {
+	s := Sample{At: now}
+	if took := now.Sub(rec.sampled).Seconds(); !rec.sampled.IsZero() && took > 0 && t.Latency != nil && t.Requests >= rec.traffic.Requests {
+		s.RPS = float64(t.Requests-rec.traffic.Requests) / took
+		s.Errors = float64(t.Errors-rec.traffic.Errors) / took
+		p95, _ := t.Latency.P95(rec.traffic.Latency)
+		s.P95 = time.Duration(p95 * float64(time.Second))
+	}
+	s.Connections = float64(t.Active)
+	rec.traffic, rec.sampled = t, now
+	var cpu, cpuLimit, mem, memLimit float64
+	for id := range rec.reps {
+		r := e.replicas[id]
+		if r.Phase != Running || r.Standby || !r.Stopped.IsZero() {
+			continue
+		}
+		s.Total++
+		if r.Ready() && e.liveness[r.Host] != Lost {
+			s.Ready++
+		}
+		rev := rec.app.Revision(r.Revision)
+		h := e.hosts[r.Host]
+		if rev == nil || h == nil {
+			continue
+		}
+		cpu += r.Seen.CPU * 10 // thousandths of a CPU
+		mem += float64(r.Seen.Memory)
+		cpuLimit += orElse(rev.Spec.Container.Limits.MilliCPU, 1000)
+		memLimit += orElse(rev.Spec.Container.Limits.Memory, h.Facts.Memory)
+	}
+	s.MilliCPU, s.MemoryBytes = int64(cpu), int64(mem)
+	if cpuLimit > 0 {
+		s.CPU = 100 * cpu / cpuLimit
+	}
+	if memLimit > 0 {
+		s.Memory = 100 * mem / memLimit
+	}
+	return s
+}
+
+func orElse(n, otherwise int64) float64 {
+	if n > 0 {
+		return float64(n)
+	}
+	return float64(otherwise)
+}
+
+// Simulate is what the autoscaler would say of an app under such a load, after
+// its cooldown.
+func (e *Engine) Simulate(name string, s Sample) (Decision, error) {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	rec := e.apps[name]
+	if rec == nil {
+		return Decision{}, noApp(name)
+	}
+	now := e.cfg.Now()
+	s.At = now
+	if s.Total == 0 {
+		s.Ready, s.Total = rec.app.Replicas, rec.app.Replicas
+	}
+	w := NewWindow()
+	w.Add(s)
+	d, _ := Decide(rec.app.Scaling, w, rec.app.Replicas, ScaleMemory{}, now)
+	return d, nil
+}
+
+// History are the newest points of an app, oldest first, an interval apart.
+func (e *Engine) History(name string, points int, interval time.Duration) ([]Sample, error) {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	rec := e.apps[name]
+	if rec == nil {
+		return nil, noApp(name)
+	}
+	return rec.window.Points(points, interval), nil
+}

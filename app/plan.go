@@ -1,0 +1,316 @@
+package app
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Situation is all that Plan looks at.
+type Situation struct {
+	App      *App
+	Replicas []Replica        // all records of the app
+	Hosts    map[string]Place // of the hosts that the replicas are on; absent: it is not known any more
+	Targets  int              // of a daemon: hosts that take one or have one
+	Fails    Fails
+	Now      time.Time
+}
+
+// Place is how a host is doing that replicas are on.
+type Place struct {
+	Mode     HostMode
+	Liveness Liveness
+	Seen     time.Time
+}
+
+// Fails is what is remembered of replicas that failed.
+type Fails struct {
+	InRow  int                  // since one was well for failsForget
+	Target int                  // of the revision that is being rolled out
+	Until  time.Time            // nothing is launched before
+	Last   string               // why the last one did
+	Hosts  map[string]time.Time // where, and when last: better tried elsewhere
+}
+
+// Failures are forgotten after failsForget; launches wait for failsWait,
+// doubled with each failure, at most failsMost.
+const (
+	failsForget = 10 * time.Minute
+	failsWait   = time.Second
+	failsMost   = 5 * time.Minute
+	// failsRevision is how many replicas fail before their revision has.
+	failsRevision = 3
+)
+
+// after is Fails with one more.
+func (f Fails) after(r *Replica, why string, target bool, now time.Time) Fails {
+	hosts := map[string]time.Time{r.Host: now}
+	for h, at := range f.Hosts {
+		if now.Sub(at) < failsForget && h != r.Host {
+			hosts[h] = at
+		}
+	}
+	f.Hosts, f.Last = hosts, why
+	f.Until = now.Add(min(failsWait<<min(f.InRow, 16), failsMost))
+	f.InRow++
+	if target {
+		f.Target++
+	}
+	return f
+}
+
+// Steps are what brings an app nearer to what is wanted of it. Carried out, the
+// next Plan goes on from there; none are left when all is as it should be.
+type Steps struct {
+	App    *App      // changed, or nil
+	Put    []Replica // changed
+	Drop   []string  // replicas that are no more
+	Launch []Wish
+	Fails  Fails
+	Events []Event
+	Next   time.Time // when to plan again even if nothing happens; zero: never
+}
+
+// Wish is for replicas that no host has been chosen for.
+type Wish struct {
+	N        int
+	Revision int
+	Standby  bool
+	Run      int
+}
+
+// Empty says that nothing is to be done.
+func (s *Steps) Empty() bool {
+	return s.App == nil && len(s.Put) == 0 && len(s.Drop) == 0 && len(s.Launch) == 0 && len(s.Events) == 0
+}
+
+// Plan decides what to do about an app.
+func Plan(s Situation) Steps {
+	p := planner{Situation: s, app: *s.App, spec: s.App.Spec(), steps: Steps{Fails: s.Fails}, changed: map[string]bool{}}
+	p.app.Revisions = slices.Clone(s.App.Revisions)
+	p.reps = slices.Clone(s.Replicas)
+	slices.SortFunc(p.reps, func(a, b Replica) int {
+		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Index, b.Index), cmp.Compare(a.ID, b.ID))
+	})
+	p.forget()
+	p.watchHosts()
+	p.pin()
+	switch p.spec.Kind {
+	case Job, Cron:
+		p.job()
+	case Daemon:
+		p.replaceFailed()
+		p.daemon()
+	case Service:
+		p.replaceFailed()
+		p.service()
+	}
+	return p.done()
+}
+
+// planner is a Plan under way.
+type planner struct {
+	Situation
+	app     App // changed in place
+	edited  bool
+	spec    *Spec
+	reps    []Replica // oldest first; changed in place
+	changed map[string]bool
+	steps   Steps
+}
+
+func (p *planner) done() Steps {
+	for _, r := range p.reps {
+		if p.changed[r.ID] {
+			p.steps.Put = append(p.steps.Put, r)
+		}
+	}
+	if p.edited {
+		p.steps.App = &p.app
+	}
+	return p.steps
+}
+
+// at asks for another look at a time.
+func (p *planner) at(t time.Time) {
+	if p.steps.Next.IsZero() || t.Before(p.steps.Next) {
+		p.steps.Next = t
+	}
+}
+
+func (p *planner) event(typ EventType, r *Replica, details map[string]any, format string, args ...any) {
+	e := Event{Time: p.Now, Type: typ, App: p.app.Name, Message: fmt.Sprintf(format, args...), Details: details}
+	if r != nil {
+		e.Replica, e.Host = r.ID, r.Host
+	}
+	p.steps.Events = append(p.steps.Events, e)
+}
+
+// stop wants a replica gone.
+func (p *planner) stop(r *Replica, why string) {
+	r.Stopped, r.Why = p.Now, why
+	p.changed[r.ID] = true
+}
+
+// forget drops the records of what is gone, and of what was on hosts that are.
+func (p *planner) forget() {
+	kept := p.reps[:0]
+	for _, r := range p.reps {
+		_, known := p.Hosts[r.Host]
+		if r.Phase != Gone && known {
+			kept = append(kept, r)
+			continue
+		}
+		p.steps.Drop = append(p.steps.Drop, r.ID)
+		if r.Living() || r.Phase == Gone && r.Stopped.IsZero() && r.Away.IsZero() {
+			p.event(Life, &r, nil, "Replica %s is gone from host %s", r.Name(), r.Host)
+		}
+	}
+	p.reps = kept
+}
+
+// watchHosts gives up what is on hosts that have been lost for too long, and
+// takes back what returns.
+func (p *planner) watchHosts() {
+	patience := p.spec.Placement.Patience
+	for i := range p.reps {
+		r := &p.reps[i]
+		h := p.Hosts[r.Host]
+		if h.Liveness != Lost {
+			if !r.Away.IsZero() {
+				r.Away = time.Time{}
+				p.changed[r.ID] = true
+				p.event(Life, r, nil, "Replica %s is back: its host %s reports again", r.Name(), r.Host)
+			}
+			continue
+		}
+		if patience < 0 || !r.Living() {
+			continue
+		}
+		if due := h.Seen.Add(patience); p.Now.Before(due) {
+			p.at(due)
+			continue
+		}
+		r.Away = p.Now
+		p.changed[r.ID] = true
+		p.event(Trouble, r, nil, "Replica %s is given up: nothing has been heard of its host %s for %s",
+			r.Name(), r.Host, p.Now.Sub(h.Seen).Round(time.Second))
+	}
+}
+
+// pin takes the image of the first replica for all of its revision.
+func (p *planner) pin() {
+	for i := range p.reps {
+		r := &p.reps[i]
+		rev := p.app.Revision(r.Revision)
+		if r.Digest != "" && rev != nil && rev.Digest == "" {
+			rev.Digest = r.Digest
+			p.edited = true
+		}
+	}
+}
+
+// replaceFailed wants those gone that will not run again.
+func (p *planner) replaceFailed() {
+	for i := range p.reps {
+		r := &p.reps[i]
+		if !r.Stopped.IsZero() || !r.Away.IsZero() || r.Phase != Failed && r.Phase != Ended {
+			continue
+		}
+		why := cmp.Or(r.Message, r.Reason, "it has ended")
+		p.steps.Fails = p.steps.Fails.after(r, why, r.Revision == p.app.Rollout.Target && !p.app.Rollout.Done, p.Now)
+		p.stop(r, why)
+		p.event(Trouble, r, map[string]any{"exit_code": r.ExitCode, "reason": r.Reason}, "Replica %s on host %s failed: %s", r.Name(), r.Host, why)
+	}
+	if f := p.steps.Fails; f.InRow > 0 && p.Now.Sub(f.Until) > failsForget {
+		p.steps.Fails = Fails{}
+	}
+}
+
+// launch wishes for n replicas, as soon as failures let it.
+func (p *planner) launch(n, revision int, standby bool) {
+	if n <= 0 {
+		return
+	}
+	if until := p.steps.Fails.Until; p.Now.Before(until) {
+		p.at(until)
+		return
+	}
+	p.steps.Launch = append(p.steps.Launch, Wish{N: n, Revision: revision, Standby: standby, Run: p.app.Run})
+}
+
+// fresh says that a replica may stay as it is.
+func (p *planner) fresh(r *Replica) bool {
+	rev := p.app.Revision(p.app.Rollout.Target)
+	return r.Revision == p.app.Rollout.Target && r.Move == "" && !p.leaving(r) &&
+		(rev == nil || rev.Digest == "" || r.Digest == "" || r.Digest == rev.Digest)
+}
+
+// leaving says that a replica's host wants to be rid of it.
+func (p *planner) leaving(r *Replica) bool {
+	m := p.Hosts[r.Host].Mode
+	return m == Drain || m == Terminate
+}
+
+// well says that a replica counts as one that serves.
+func (p *planner) well(r *Replica) bool {
+	if !r.Ready() || p.Hosts[r.Host].Liveness == Lost {
+		return false
+	}
+	if due := r.Well.Add(p.spec.Rollout.Healthy); p.Now.Before(due) {
+		p.at(due)
+		return false
+	}
+	return true
+}
+
+// living are the replicas that count, those that run and those that stand by.
+func (p *planner) living() (runners, standbys []*Replica) {
+	for i := range p.reps {
+		r := &p.reps[i]
+		switch {
+		case !r.Living():
+		case r.Standby:
+			standbys = append(standbys, r)
+		default:
+			runners = append(runners, r)
+		}
+	}
+	return runners, standbys
+}
+
+// daemon keeps one replica on each host that takes one.
+func (p *planner) daemon() {
+	runners, standbys := p.living()
+	have := 0
+	for _, r := range slices.Concat(runners, standbys) {
+		switch {
+		case !p.app.Started:
+			p.stop(r, "the app is stopped")
+		case p.leaving(r):
+			p.stop(r, "its host is to be empty")
+		default:
+			have++
+		}
+	}
+	if !p.app.Started {
+		return
+	}
+	p.launch(p.Targets-have, p.app.Rollout.Target, false)
+	// One after the other, in place: two on a host would be in each other's way.
+	unready, old := 0, []*Replica(nil)
+	for _, r := range runners {
+		if r.Stopped.IsZero() && !p.well(r) {
+			unready++
+		}
+		if r.Stopped.IsZero() && !p.fresh(r) {
+			old = append(old, r)
+		}
+	}
+	may := max(1, p.spec.Rollout.MaxUnavailable) - unready - (p.Targets - have)
+	for i := 0; i < min(may, len(old)) && !p.app.Rollout.Paused; i++ {
+		p.stop(old[i], fmt.Sprintf("revision %d replaces revision %d", p.app.Rollout.Target, old[i].Revision))
+	}
+	p.progress(runners, len(old), p.Targets)
+}

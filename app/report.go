@@ -1,0 +1,241 @@
+package app
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/buoy-edge/buoy/internal/errs"
+)
+
+// Report takes in what a host says, and answers with its orders. A report that
+// is older than one that was taken in already changes nothing.
+func (e *Engine) Report(_ context.Context, id string, r Report) (Orders, error) {
+	now := e.cfg.Now()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	old := e.hosts[id]
+	if old == nil {
+		return Orders{}, noHost(id)
+	}
+	if !old.Terminated.IsZero() {
+		return e.orders(old), nil
+	}
+	last := old.Report
+	if r.Boot == last.Boot && r.Seq != 0 && r.Seq <= last.Seq {
+		return e.orders(old), nil
+	}
+	full := false
+	if r.Same != 0 {
+		if r.Boot == last.Boot && r.Same == cmp.Or(last.Same, last.Seq) {
+			r.Containers = last.Containers
+		} else {
+			full, r.Same, r.Containers = true, 0, last.Containers
+			r.Seq = last.Seq // the next one may be the same as none
+		}
+	}
+	h := *old
+	h.Report, h.Seen = r, now
+	e.hosts[id] = &h
+	if e.liveness[id] != Alive {
+		e.arrived(&h)
+	}
+	if last.Others != r.Others {
+		e.resized(id)
+	}
+	if r.Same == 0 && !full {
+		e.takeIn(&h, now)
+	}
+	o := e.orders(&h)
+	o.Full = full
+	return o, nil
+}
+
+// arrived notes that a host is in touch again.
+func (e *Engine) arrived(h *Host) {
+	e.liveness[h.ID] = Alive
+	e.stale[h.ID] = struct{}{}
+	e.markAll(h.ID)
+}
+
+// resized has placement look at a host anew.
+func (e *Engine) resized(id string) {
+	e.stale[id] = struct{}{}
+	e.kick()
+}
+
+// takeIn compares the containers of a report with the replicas. The caller holds mu.
+func (e *Engine) takeIn(h *Host, now time.Time) {
+	listed := make(map[string]struct{}, len(h.Report.Containers))
+	changed := false
+	for i := range h.Report.Containers {
+		c := &h.Report.Containers[i]
+		listed[c.Launch] = struct{}{}
+		r := e.replicas[c.Launch]
+		if r == nil || r.Host != h.ID {
+			continue // see orders
+		}
+		next := *r
+		e.observe(&next, c, now)
+		if differs(r, &next) {
+			e.unsaved[r.ID] = struct{}{}
+			e.mark(r.App)
+			changed = true
+		}
+		e.replicas[r.ID] = &next
+	}
+	reports := e.reported[h.ID]
+	for id := range e.onHost[h.ID] {
+		if _, ok := listed[id]; ok {
+			continue
+		}
+		r := e.replicas[id]
+		never := r.Phase == Ordered
+		if never && reports != nil {
+			if at, told := reports.stopped[id]; told && (h.Report.Seq == 0 || h.Report.Seq > at) {
+				never = false
+			}
+		}
+		if r.Phase == Gone || never {
+			continue
+		}
+		next := *r
+		next.Phase, next.Well = Gone, time.Time{}
+		e.replicas[id] = &next
+		e.unsaved[id] = struct{}{}
+		e.mark(r.App)
+		changed = true
+	}
+	if changed {
+		e.announce()
+	}
+}
+
+// observe brings a replica up to what its host says of it.
+func (e *Engine) observe(r *Replica, c *Container, now time.Time) {
+	r.Seen = *c
+	r.Ports, r.Address, r.Digest = c.Ports, c.Address, cmp.Or(c.Digest, r.Digest)
+	r.Started, r.Finished, r.ExitCode, r.Restarts = c.Started, c.Finished, c.ExitCode, c.Restarts
+	r.Reason, r.Message = c.Reason, c.Message
+	switch c.State {
+	case "running":
+		r.Phase = Running
+	case "standby":
+		r.Phase = Waiting
+	case "halted":
+		r.Phase = Failed
+		if c.ExitCode == 0 && !c.OOM && !c.Finished.IsZero() {
+			r.Phase = Ended
+		}
+	case "absent":
+		r.Phase = Failed
+	case "creating", "restarting":
+		r.Phase = Starting
+	default: // "stopping", "deleting" and what later nodes may say
+	}
+	well := r.Phase == Running && (c.Health == "" || c.Health == "healthy") && c.State == "running"
+	switch {
+	case !well:
+		r.Well = time.Time{}
+	case r.Well.IsZero():
+		r.Well = now
+	}
+}
+
+// differs says that there is something to decide or to keep.
+func differs(a, b *Replica) bool {
+	return a.Phase != b.Phase || a.Well.IsZero() != b.Well.IsZero() || a.Digest != b.Digest || a.Restarts != b.Restarts ||
+		a.Address != b.Address || a.Reason != b.Reason || !a.Started.Equal(b.Started) || !maps.Equal(a.Ports, b.Ports)
+}
+
+// orders are what a host has to do yet. The caller holds mu.
+func (e *Engine) orders(h *Host) Orders {
+	o := Orders{Mode: h.Mode}
+	if h.Mode == Terminate {
+		return o
+	}
+	ids := slices.Sorted(maps.Keys(e.onHost[h.ID]))
+	for _, id := range ids {
+		r := e.replicas[id]
+		rec := e.apps[r.App]
+		switch {
+		case r.Phase == Gone || rec == nil:
+		case !r.Stopped.IsZero():
+			if e.drained(r, rec) {
+				e.orderStop(h, r, &o)
+			}
+		case r.Phase == Ordered && r.Away.IsZero():
+			e.orderLaunch(r, rec, &o)
+		case r.Phase == Waiting && !r.Standby:
+			o.Start = append(o.Start, id)
+		}
+	}
+	for i := range h.Report.Containers { // of apps of ours, but not ours: a record that was dropped
+		c := &h.Report.Containers[i]
+		if r := e.replicas[c.Launch]; (r == nil || r.Host != h.ID) && e.apps[c.App] != nil {
+			o.Stop = append(o.Stop, StopOrder{Launch: c.Launch, Container: c.Name})
+		}
+	}
+	return o
+}
+
+func (e *Engine) orderLaunch(r *Replica, rec *record, o *Orders) {
+	rev := rec.app.Revision(r.Revision)
+	if rev == nil {
+		return
+	}
+	env, err := e.env(r, rec.app, &rev.Spec)
+	if err != nil {
+		e.cfg.Log.Warn("replica is not launched", "app", r.App, "launch", r.ID, "error", err)
+		return
+	}
+	o.Launch = append(o.Launch, Launch{Replica: *r, Spec: rev.Spec, Digest: rev.Digest, Env: env})
+}
+
+func (e *Engine) orderStop(h *Host, r *Replica, o *Orders) {
+	o.Stop = append(o.Stop, StopOrder{Launch: r.ID, Container: r.Seen.Name, Force: r.Kill})
+	if r.Phase != Ordered {
+		return
+	}
+	if e.reported[h.ID] == nil {
+		e.reported[h.ID] = &hostReports{stopped: map[string]uint64{}}
+	}
+	reports := e.reported[h.ID]
+	if _, told := reports.stopped[r.ID]; !told {
+		reports.stopped[r.ID] = h.Report.Seq
+	}
+}
+
+// drained says that a replica that is to go may be stopped: nothing is under
+// way to it any more, or it has had its time.
+func (e *Engine) drained(r *Replica, rec *record) bool {
+	if r.Kill || r.Phase != Running {
+		return true
+	}
+	spec := rec.app.Spec()
+	if rev := rec.app.Revision(r.Revision); rev != nil {
+		spec = &rev.Spec
+	}
+	if len(spec.Ports) == 0 || !e.cfg.Now().Before(r.Stopped.Add(spec.Drain)) {
+		return true
+	}
+	b, ok := e.traffic[r.App].Replicas[r.ID]
+	return (!ok || b.Active == 0) && e.cfg.Now().Sub(r.Stopped) >= settle
+}
+
+// settle is how long a replica that has left the balancer is left alone at
+// least: a request may be on its way.
+const settle = 100 * time.Millisecond
+
+// ReplicaByLaunch is a replica and the spec that it runs; NotFound.
+func (e *Engine) ReplicaByLaunch(id string) (Replica, Spec, error) {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	r := e.replicas[id]
+	if r == nil || e.apps[r.App] == nil || e.apps[r.App].app.Revision(r.Revision) == nil {
+		return Replica{}, Spec{}, errs.E(errs.NotFound, "there is no launch %q", id)
+	}
+	return *r, e.apps[r.App].app.Revision(r.Revision).Spec, nil
+}

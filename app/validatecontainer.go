@@ -1,0 +1,209 @@
+package app
+
+import (
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	buoy "github.com/buoy-edge/buoy/sdk/go"
+)
+
+// What a host refuses, too. It is said here so that an app is refused whole, and
+// not each launch of it.
+const (
+	minMilliCPU = 10
+	minMemory   = 6 << 20
+	maxGrace    = 24 * time.Hour
+	maxText     = 128 << 10 // the longest argument that Linux takes
+)
+
+var (
+	hostnamePattern = regexp.MustCompile(`^[A-Za-z0-9._-]{0,64}$`)
+	restartPattern  = regexp.MustCompile(`^(|no|always|unless-stopped|on-failure(:[0-9]{1,9})?)$`)
+	cpusetPattern   = regexp.MustCompile(`^([0-9]{1,4}(-[0-9]{1,4})?(,[0-9]{1,4}(-[0-9]{1,4})?)*)?$`)
+	poolPattern     = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}:[A-Za-z0-9._-]{1,63}$`)
+	volumePattern   = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`)
+)
+
+// container checks what each replica is.
+func (c *checker) container(s *Spec) {
+	r := &s.Container
+	switch {
+	case r.Flist == "":
+		c.add("spec.image", "is missing")
+	case strings.ContainsFunc(r.Flist, func(x rune) bool { return x <= ' ' || x == 0x7f }):
+		c.add("spec.image", "is %q; it must have no blanks", r.Flist)
+	}
+	c.word("spec.lazy", r.Lazy, "", "auto", "always", "never")
+	for _, f := range []struct {
+		path  string
+		texts []string
+	}{{"spec.command", r.Entrypoint}, {"spec.args", r.Command}, {"spec.workingDir", []string{r.Pwd}}, {"spec.user", []string{r.User}}} {
+		c.texts(f.path, f.texts)
+	}
+	if len(r.Entrypoint) > 0 && r.Entrypoint[0] == "" {
+		c.add("spec.command", "begins with an empty word")
+	}
+	if r.Pwd != "" && !path.IsAbs(r.Pwd) {
+		c.add("spec.workingDir", "is %q; it must be absolute", r.Pwd)
+	}
+	if !hostnamePattern.MatchString(r.Hostname) {
+		c.add("spec.hostname", "is %q; it must be at most 64 letters, digits, '-', '_' and '.'", r.Hostname)
+	}
+	if !restartPattern.MatchString(r.Restart) {
+		c.add("spec.restartPolicy", "is %q; it must be no, on-failure, on-failure:N, always or unless-stopped", r.Restart)
+	}
+	for i, p := range r.InitProcesses {
+		if p.Name == "" {
+			c.add(at("spec.initProcesses", i, "name"), "is missing")
+		}
+		if p.Pwd != "" && !path.IsAbs(p.Pwd) {
+			c.add(at("spec.initProcesses", i, "pwd"), "is %q; it must be absolute", p.Pwd)
+		}
+	}
+	if r.UserNS && r.Privileged {
+		c.add("spec.userns", "is for containers that are not privileged")
+	}
+	c.number("termination.terminationGracePeriodSeconds", int64(r.StopGrace), 0, int64(maxGrace/time.Second))
+	c.span("termination.drainSeconds", s.Drain, 0, maxGrace)
+	c.limits(r)
+}
+
+func (c *checker) texts(path string, texts []string) {
+	for _, text := range texts {
+		if strings.ContainsRune(text, 0) {
+			c.add(path, "has a NUL byte in it")
+		}
+		if len(text) >= maxText {
+			c.add(path, "has a text of %d bytes; at most %d are possible", len(text), maxText-1)
+		}
+	}
+}
+
+func (c *checker) limits(r *buoy.CreateRequest) {
+	l := r.Limits
+	if l.MilliCPU != 0 && l.MilliCPU < minMilliCPU {
+		c.add("spec.resources.cpu", "is %dm; it must be at least %dm, or 0 for no limit", l.MilliCPU, minMilliCPU)
+	}
+	if l.Memory != 0 && l.Memory < minMemory {
+		c.add("spec.resources.memory", "is %d bytes; it must be at least %d, or 0 for no limit", l.Memory, minMemory)
+	}
+	switch {
+	case l.Swap < -1:
+		c.add("spec.resources.swap", "is %d; it must be bytes, or -1 for as much as there is", l.Swap)
+	case l.Swap != 0 && l.Memory == 0:
+		c.add("spec.resources.swap", "needs a limit of memory, too")
+	}
+	if l.PIDs < -1 {
+		c.add("spec.resources.pids", "is %d; it must be a number, or -1 for no limit", l.PIDs)
+	}
+	if l.CPUShares != 0 && (l.CPUShares < 2 || l.CPUShares > 262144) {
+		c.add("spec.resources.cpuShares", "is %d; it must be 2 to 262144", l.CPUShares)
+	}
+	if !cpusetPattern.MatchString(l.CPUSet) {
+		c.add("spec.resources.cpuset", "is %q; it must be a list like 0-3,7", l.CPUSet)
+	}
+	for i, u := range r.Ulimits {
+		if u.Name == "" {
+			c.add(at("spec.ulimits", i, "name"), "is missing")
+		}
+		if u.Soft > u.Hard {
+			c.add(at("spec.ulimits", i, "soft"), "is %d; it must be at most hard, which is %d", u.Soft, u.Hard)
+		}
+	}
+	if r.ShmSize < 0 {
+		c.add("spec.shmSize", "is %d; it must be bytes", r.ShmSize)
+	}
+}
+
+// storage checks what is mounted.
+func (c *checker) storage(r *buoy.CreateRequest) {
+	seen := map[string]bool{}
+	for i, m := range r.Mounts {
+		where := func(field string) string { return at("spec.volumes", i, field) }
+		target := path.Clean(m.Target)
+		switch {
+		case !path.IsAbs(m.Target) || target == "/":
+			c.add(where("mountPath"), "is %q; it must be an absolute path below /", m.Target)
+		case slices.Contains([]string{"/proc", "/dev", "/sys"}, target) || strings.HasPrefix(target, "/proc/"):
+			c.add(where("mountPath"), "is %q, which is the container's own", m.Target)
+		case seen[target]:
+			c.add(where("mountPath"), "is %q a second time", m.Target)
+		}
+		seen[target] = true
+		c.texts(where("mountPath"), []string{m.Target, m.Source})
+		if m.Size < 0 {
+			c.add(where("size"), "is %d; it must be bytes", m.Size)
+		}
+		switch m.Type {
+		case "bind":
+			if !path.IsAbs(m.Source) {
+				c.add(where("hostPath"), "is %q; it must be absolute", m.Source)
+			}
+		case "volume":
+			if !volumePattern.MatchString(m.Source) {
+				c.add(where("name"), "is %q; it must be 1 to 63 letters, digits, '.', '_' and '-'", m.Source)
+			}
+		case "tmpfs":
+		default:
+			c.add(where(""), "is of type %q; it must be bind, volume or tmpfs", m.Type)
+		}
+	}
+	for i, f := range r.Filesystems {
+		if !poolPattern.MatchString(f) {
+			c.add(at("spec.filesystems", i, ""), "is %q; it must be POOL:FILESYSTEM", f)
+		}
+	}
+	for i, d := range r.Devices {
+		if !path.IsAbs(d.Path) {
+			c.add(at("spec.devices", i, "path"), "is %q; it must be absolute", d.Path)
+		}
+	}
+}
+
+// fieldsOfLaunch are what EnvVar.Field may be.
+var fieldsOfLaunch = []string{
+	"instance.ip", "instance.port", "instance.id", "instance.name", "instance.index", "app.name", "app.replicas", "app.revision", "host.id", "host.name",
+}
+
+var secretPattern = regexp.MustCompile(`^[A-Za-z0-9][-_.A-Za-z0-9]{0,252}$`)
+
+func (c *checker) env(s *Spec) {
+	seen := map[string]bool{}
+	once := func(name string) {
+		switch {
+		case name == "" || strings.ContainsAny(name, "=\x00"):
+			c.add("spec.env", "has a variable called %q; a name is not empty and has no '='", name)
+		case seen[name]:
+			c.add("spec.env", "sets %s twice", name)
+		}
+		seen[name] = true
+	}
+	for _, kv := range s.Container.Env {
+		name, _, _ := strings.Cut(kv, "=")
+		once(name)
+		c.texts("spec.env", []string{kv})
+	}
+	for _, v := range s.Env {
+		once(v.Name)
+		said := 0
+		for _, text := range []string{v.Value, v.Field, v.Secret} {
+			if text != "" {
+				said++
+			}
+		}
+		switch {
+		case said > 1:
+			c.add("spec.env", "says in %d ways what %s is; it must be a value, a field or a secret", said, v.Name)
+		case v.Field != "" && !slices.Contains(fieldsOfLaunch, v.Field):
+			c.add("spec.env", "has %s from %q; it must be one of %s", v.Name, v.Field, strings.Join(fieldsOfLaunch, ", "))
+		case v.Secret != "" && !secretPattern.MatchString(v.Secret):
+			c.add("spec.env", "has %s from the secret %q; a name is of letters, digits, '.', '_' and '-'", v.Name, v.Secret)
+		case v.Key != "" && v.Secret == "":
+			c.add("spec.env", "has a key for %s, which only secrets have", v.Name)
+		}
+		c.texts("spec.env", []string{v.Value, v.Key})
+	}
+}

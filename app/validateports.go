@@ -1,0 +1,217 @@
+package app
+
+import (
+	"net/netip"
+	"net/url"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	buoy "github.com/buoy-edge/buoy/sdk/go"
+)
+
+// network checks what replicas are connected to.
+func (c *checker) network(s *Spec) {
+	r := &s.Container
+	for i, n := range r.NICs {
+		c.word(at("spec.nics", i, "type"), n.Type, "default", "bridge", "vlan", "vxlan", "macvlan", "ipvlan", "passthrough", "cni")
+	}
+	for i, server := range r.DNS {
+		if a, err := netip.ParseAddr(server); err != nil || a.Zone() != "" {
+			c.add(at("spec.dns", i, ""), "is %q; it must be an IP address", server)
+		}
+	}
+	published := len(s.Ports) > 0 && !r.HostNetworking
+	if published && !slices.ContainsFunc(r.NICs, func(n buoy.NIC) bool { return n.Type == "default" }) {
+		c.add("spec.nics", "has none of type default, which ports are published through")
+	}
+}
+
+var portPattern = regexp.MustCompile(`^[a-zA-Z0-9]([-_a-zA-Z0-9]{0,61}[a-zA-Z0-9])?$`)
+
+func (c *checker) ports(s *Spec) {
+	inside, outside, listen := map[uint32]bool{}, map[uint32]bool{}, map[uint32]bool{}
+	names := map[string]bool{}
+	for i, p := range s.Ports {
+		where := func(field string) string { return at("spec.ports", i, field) }
+		c.word(where("protocol"), p.Proto, "http", "h2c", "tcp", "udp")
+		if p.Name != "" && !portPattern.MatchString(p.Name) {
+			c.add(where("name"), "is %q; it must be of letters, digits, '-' and '_'", p.Name)
+		}
+		if p.Name != "" && names[p.Name] {
+			c.add(where("name"), "is %q a second time", p.Name)
+		}
+		names[p.Name] = true
+		if p.Container == 0 {
+			c.add(where("containerPort"), "is 0; it must be 1 to 65535")
+		}
+		c.twice(where("containerPort"), inside, p.Proto, p.Container)
+		c.twice(where("hostPort"), outside, p.Proto, p.Host)
+		c.twice(where("listen"), listen, p.Proto, p.Listen)
+		if s.Container.HostNetworking && p.Host != 0 && p.Host != p.Container {
+			c.add(where("hostPort"), "is %d; in the host's network it is the container port, %d", p.Host, p.Container)
+		}
+		if p.Listen != 0 && p.Proto != "tcp" && p.Proto != "udp" {
+			c.add(where("listen"), "is for tcp and udp; requests are told apart by host name and path")
+		}
+		if p.SendProxy && p.Proto != "tcp" {
+			c.add(where("sendProxy"), "is for tcp")
+		}
+	}
+}
+
+func (c *checker) twice(path string, seen map[uint32]bool, proto string, port uint16) {
+	if port == 0 {
+		return
+	}
+	key := HostPort(proto, port)
+	if seen[key] {
+		c.add(path, "is %d a second time", port)
+	}
+	seen[key] = true
+}
+
+// labelOfHost is a part of a host name between dots.
+var labelOfHost = regexp.MustCompile(`^[a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?$`)
+
+func (c *checker) exposed(s *Spec) {
+	e := &s.Expose
+	c.word("expose.balance", e.Balance, "", "roundrobin", "leastconn", "sticky")
+	if len(e.Rules) > 0 && !slices.ContainsFunc(s.Ports, func(p Port) bool { return p.Proto == "http" || p.Proto == "h2c" }) {
+		c.add("expose.rules", "are there, and no port of spec.ports is of http")
+	}
+	seen := map[Rule]bool{}
+	for i, r := range e.Rules {
+		host := strings.ToLower(strings.TrimSuffix(r.Host, "."))
+		if host != "" && !validHost(host) {
+			c.add(at("expose.rules", i, "host"), "is %q; it must be a host name, *.NAME or an IP address", r.Host)
+		}
+		clean := strings.TrimRight(r.Path, "/")
+		switch {
+		case r.Path == "":
+		case r.Path[0] != '/', clean != "" && path.Clean(clean) != clean, strings.ContainsAny(r.Path, "?#% \x00"):
+			c.add(at("expose.rules", i, "path"), "is %q; it must begin with / and have neither . nor .. nor // nor blanks, and no query", r.Path)
+		}
+		if one := (Rule{Host: host, Path: clean}); seen[one] {
+			c.add(at("expose.rules", i, ""), "says %q a second time", r.Host+r.Path)
+		} else {
+			seen[one] = true
+		}
+	}
+}
+
+func validHost(host string) bool {
+	if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
+		return true
+	}
+	name := strings.TrimPrefix(host, "*.")
+	for label := range strings.SplitSeq(name, ".") {
+		if !labelOfHost.MatchString(label) {
+			return false
+		}
+	}
+	return len(name) <= 253
+}
+
+// Bounds of checks, which hosts have, too.
+const (
+	minPeriod  = 100 * time.Millisecond
+	minTimeout = 10 * time.Millisecond
+	maxTimeout = 10 * time.Minute
+	maxPeriod  = 24 * time.Hour
+	maxBody    = 64 << 10
+)
+
+func (c *checker) health(h *buoy.HealthCheck) {
+	if h == nil {
+		return
+	}
+	switch h.Type {
+	case "http", "tcp":
+		if h.Port == 0 {
+			c.add("healthCheck.port", "is missing: it says which port is asked")
+		}
+	case "exec":
+		if len(h.Command) == 0 || h.Command[0] == "" {
+			c.add("healthCheck.command", "is missing: it says what is run")
+		}
+	default:
+		c.word("healthCheck.protocol", h.Type, "http", "tcp", "exec")
+	}
+	for _, f := range []struct {
+		name  string
+		said  bool
+		types string
+	}{
+		{"port", h.Port != 0, "http tcp"},
+		{"command", len(h.Command) > 0, "exec"},
+		{"protocol", h.Scheme != "", "http"}, // https
+		{"path", h.Path != "", "http"},
+		{"method", h.Method != "", "http"},
+		{"headers", len(h.Headers) > 0, "http"},
+		{"body", h.Body != "", "http"},
+		{"expectedStatusCodes", len(h.Statuses) > 0, "http"},
+	} {
+		if f.said && h.Type != "" && !strings.Contains(f.types, h.Type) {
+			c.add("healthCheck."+f.name, "has no meaning for a check by %s", h.Type)
+		}
+	}
+	c.request(h)
+	for _, t := range []struct {
+		name        string
+		seconds     float64
+		least, most time.Duration
+	}{
+		{"initialDelaySeconds", h.InitialDelay, 0, maxPeriod},
+		{"periodSeconds", h.Period, minPeriod, maxPeriod},
+		{"timeoutSeconds", h.Timeout, minTimeout, maxTimeout},
+		{"drainSeconds", h.Drain, 0, maxPeriod},
+	} {
+		if t.seconds != 0 && !(t.seconds >= t.least.Seconds() && t.seconds <= t.most.Seconds()) {
+			c.add("healthCheck."+t.name, "is %g; it must be %g to %g", t.seconds, t.least.Seconds(), t.most.Seconds())
+		}
+	}
+	c.number("healthCheck.failureThreshold", int64(h.FailureThreshold), 0, maxThreshold)
+	c.number("healthCheck.successThreshold", int64(h.SuccessThreshold), 0, maxThreshold)
+}
+
+// request checks what a check by http asks.
+func (c *checker) request(h *buoy.HealthCheck) {
+	if h.Scheme != "" && h.Scheme != "http" && h.Scheme != "https" {
+		c.add("healthCheck.protocol", "is %q; it must be http or https", h.Scheme)
+	}
+	if h.Path != "" {
+		u, err := url.ParseRequestURI(h.Path)
+		if err != nil || u.Scheme != "" || h.Path[0] != '/' || strings.HasPrefix(h.Path, "//") || strings.ContainsAny(h.Path, " #") {
+			c.add("healthCheck.path", "is %q; it must be the path of a URL, like /health", h.Path)
+		}
+	}
+	if h.Method != "" && (!token(h.Method) || h.Method == "CONNECT") {
+		c.add("healthCheck.method", "is %q; it must be a method that asks for something, like GET", h.Method)
+	}
+	for i, one := range h.Headers {
+		if !token(one.Name) {
+			c.add(at("healthCheck.headers", i, "name"), "is %q, which is no name of a header", one.Name)
+		}
+		if strings.ContainsFunc(one.Value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
+			c.add(at("healthCheck.headers", i, "value"), "has control characters")
+		}
+	}
+	if len(h.Body) > maxBody {
+		c.add("healthCheck.body", "has %d bytes; at most %d are possible", len(h.Body), maxBody)
+	}
+	for i, status := range h.Statuses {
+		if status < 200 || status > 599 {
+			c.add(at("healthCheck.expectedStatusCodes", i, ""), "is %d; it must be 200 to 599", status)
+		}
+	}
+}
+
+// token says whether s is a token as HTTP has them (RFC 9110, 5.6.2).
+func token(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return !(r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || strings.ContainsRune("!#$%&'*+-.^_`|~", r))
+	})
+}

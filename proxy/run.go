@@ -1,0 +1,334 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/buoy-edge/buoy/internal/errs"
+)
+
+// Run answers until ctx ends. Then nothing new is taken, requests under way
+// have a time to end, and Run returns when all has stopped.
+func (p *Proxy) Run(ctx context.Context) error {
+	base, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	doors, err := p.openDoors(ctx)
+	if err != nil {
+		return err
+	}
+	p.guests.most = room()
+	p.lobby = &lobby{c: make(chan net.Conn), gone: make(chan struct{})}
+	p.h1, p.h2c = p.transports()
+	defer p.h1.CloseIdleConnections()
+	defer p.h2c.CloseIdleConnections()
+	srv := p.server(base)
+
+	var wg sync.WaitGroup
+	for _, d := range doors {
+		wg.Go(func() { accept(base, d.listener, &wg, func(c *net.TCPConn) { p.greet(base, c, d.secure) }) })
+	}
+	wg.Go(func() { _ = srv.Serve(p.lobby) })
+	wg.Go(func() { p.watch(base) })
+	open := opened{p: p, wg: &wg, at: map[door]listening{}}
+	open.addrs(doors)
+	p.attend(ctx, base, &open, doors)
+
+	for _, d := range doors {
+		d.listener.Close()
+	}
+	open.close()
+	p.depart(base, cut, srv, &wg)
+	for _, e := range *p.ends.Load() {
+		e.open(false)
+	}
+	return nil
+}
+
+// attend opens streams as the table has them, whenever it was changed.
+func (p *Proxy) attend(ctx, base context.Context, open *opened, doors []httpDoor) {
+	serving := make(chan struct{})
+	defer close(serving)
+	p.mu.Lock()
+	p.serving = serving
+	p.mu.Unlock()
+	if err := open.as(base, p.table.Load(), doors); err != nil {
+		p.cfg.Log.Warn("a stream is not served until its port is free and the routes are set again", "error", err)
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case done := <-p.asks:
+			done <- open.as(base, p.table.Load(), doors)
+		}
+	}
+}
+
+// depart lets requests end, for a while, and cuts off the others.
+func (p *Proxy) depart(base context.Context, cut func(), srv *http.Server, wg *sync.WaitGroup) {
+	grace, cancel := context.WithTimeout(base, p.limits.drain)
+	defer cancel()
+	p.guests.dismiss()
+	_ = srv.Shutdown(grace) // what is left is closed below
+	for p.guests.any() && grace.Err() == nil {
+		select {
+		case <-grace.Done():
+		case <-time.After(p.limits.look / 20):
+		}
+		p.guests.dismiss()
+	}
+	cut()
+	p.guests.cut()
+	_ = srv.Close()
+	wg.Wait()
+}
+
+// httpDoor is where HTTP is answered.
+type httpDoor struct {
+	listener *net.TCPListener
+	secure   bool
+}
+
+// openDoors opens all or none.
+func (p *Proxy) openDoors(ctx context.Context) (doors []httpDoor, err error) {
+	if len(p.cfg.HTTPS) > 0 {
+		if err := p.certs.load(); err != nil {
+			return nil, err
+		}
+	}
+	for i, text := range slices.Concat(p.cfg.HTTP, p.cfg.HTTPS) {
+		d, err := doorAt(text)
+		if err != nil {
+			return nil, err
+		}
+		var l *net.TCPListener
+		if l, err = listen(ctx, d); err != nil {
+			for _, other := range doors {
+				other.listener.Close()
+			}
+			return nil, cannot(d, "HTTP", err)
+		}
+		doors = append(doors, httpDoor{l, i >= len(p.cfg.HTTP)})
+	}
+	return doors, nil
+}
+
+func listen(ctx context.Context, d door) (*net.TCPListener, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, network(d), d.at.String())
+	if err != nil {
+		return nil, err
+	}
+	return l.(*net.TCPListener), nil
+}
+
+// network is what package net calls it: 0.0.0.0 is IPv4 alone, [::] is both.
+func network(d door) string {
+	switch {
+	case d.at.Addr().Is4():
+		return d.proto + "4"
+	case d.at.Addr().IsUnspecified():
+		return d.proto
+	}
+	return d.proto + "6"
+}
+
+// cannot is why a port is not open.
+func cannot(d door, whose string, err error) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return errs.E(errs.Unavailable, "listen at %s %s for %s: another program listens there: %w", d.proto, d.at, whose, err)
+	}
+	return errs.E(errs.Unavailable, "listen at %s %s for %s: %w", d.proto, d.at, whose, err)
+}
+
+// accept gives each connection a goroutine, until the listener is closed.
+func accept(ctx context.Context, l *net.TCPListener, wg *sync.WaitGroup, serve func(*net.TCPConn)) {
+	for {
+		c, err := l.AcceptTCP()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			pause(ctx)
+			continue
+		}
+		wg.Go(func() { serve(c) })
+	}
+}
+
+// pause is for when the kernel has no memory or no file for us.
+func pause(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(100 * time.Millisecond):
+	}
+}
+
+func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
+
+// greet takes a client in at a door of HTTP.
+func (p *Proxy) greet(ctx context.Context, tcp *net.TCPConn, secure bool) {
+	g := p.guests.enter(tcp)
+	if g == nil {
+		return
+	}
+	p.wake()
+	who, early, err := p.meet(tcp, p.limits.head)
+	if err != nil {
+		tcp.Close()
+		p.guests.leave(g)
+		return
+	}
+	who.secure = secure
+	c := &client{p: p, guest: g, conn: tcp, peer: who, in: buffer{b: early[:len(early):len(early)], w: len(early)}}
+	if !secure {
+		c.serve(ctx)
+		return
+	}
+	t := tls.Server(&handed{Conn: tcp, pre: early, peer: who, leave: func() {}}, p.certs.current())
+	c.conn, c.in = t, buffer{}
+	_ = tcp.SetDeadline(time.Now().Add(p.limits.head))
+	err = t.HandshakeContext(ctx)
+	_ = tcp.SetDeadline(time.Time{})
+	switch {
+	case err != nil:
+		p.cfg.Log.Debug("a client speaks no TLS", "client", who.from, "error", err)
+		c.close(false)
+	case t.ConnectionState().NegotiatedProtocol == "h2":
+		p.hand(c)
+	default:
+		c.serve(ctx)
+	}
+}
+
+// wake has the watch look again.
+func (p *Proxy) wake() {
+	select {
+	case p.stir <- struct{}{}:
+	default:
+	}
+}
+
+// opened are the streams' ports; Run's goroutine alone has it.
+type opened struct {
+	p  *Proxy
+	wg *sync.WaitGroup
+	at map[door]listening
+}
+
+type listening struct {
+	io.Closer
+	addr net.Addr
+}
+
+// as opens and closes ports until they are those of a table. What cannot be
+// opened is in the error, all else is done.
+func (o *opened) as(ctx context.Context, t *table, doors []httpDoor) error {
+	for d, l := range o.at {
+		if t.streams[d] == nil {
+			l.Close()
+			delete(o.at, d)
+		}
+	}
+	var failed []error
+	for d, s := range t.streams {
+		if _, ok := o.at[d]; ok {
+			continue
+		}
+		if err := o.open(ctx, d); err != nil {
+			failed = append(failed, cannot(d, "app "+s.name, err))
+		}
+	}
+	o.addrs(doors)
+	if len(failed) == 0 {
+		return nil
+	}
+	slices.SortFunc(failed, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return errs.E(errs.Unavailable, "%w", errors.Join(failed...))
+}
+
+func (o *opened) open(ctx context.Context, d door) error {
+	if d.proto == "udp" {
+		u, err := o.p.openUDP(ctx, d)
+		if err != nil {
+			return err
+		}
+		o.at[d] = listening{u.conn, u.conn.LocalAddr()}
+		o.wg.Go(func() { u.serve(ctx) })
+		return nil
+	}
+	l, err := listen(ctx, d)
+	if err != nil {
+		return err
+	}
+	o.at[d] = listening{l, l.Addr()}
+	o.wg.Go(func() { accept(ctx, l, o.wg, func(c *net.TCPConn) { o.p.carry(ctx, c, d) }) })
+	return nil
+}
+
+func (o *opened) close() {
+	for _, l := range o.at {
+		l.Close()
+	}
+}
+
+// addrs makes known where we listen.
+func (o *opened) addrs(doors []httpDoor) {
+	a := Addrs{Streams: map[string][]netip.AddrPort{}}
+	for _, d := range doors {
+		at := addrOf(d.listener.Addr())
+		if d.secure {
+			a.HTTPS = append(a.HTTPS, at)
+		} else {
+			a.HTTP = append(a.HTTP, at)
+		}
+	}
+	for name, list := range o.p.table.Load().doors {
+		for _, d := range list {
+			var at netip.AddrPort
+			if l, ok := o.at[d]; ok {
+				at = addrOf(l.addr)
+			}
+			a.Streams[name] = append(a.Streams[name], at)
+		}
+	}
+	o.p.addrs.Store(&a)
+}
+
+// Addrs is where the proxy listens; nowhere before Run.
+func (p *Proxy) Addrs() Addrs { return *p.addrs.Load() }
+
+// blame counts a failure of a backend, and says so when it is left out.
+func (p *Proxy) blame(e *end, why failure) {
+	if rest, out := e.failed(p.now()); out {
+		p.cfg.Log.Warn("a backend has failed and is left out for a while",
+			slog.String("app", e.app.name), slog.String("backend", e.id), slog.String("last", why.String()), slog.Duration("for", rest))
+	}
+}
+
+// judge goes by the status of an answer: those of a proxy without a backend,
+// or of an app that can do no more, are failures.
+func (p *Proxy) judge(e *end, status int, took time.Duration) {
+	e.latency.record(took)
+	switch {
+	case status == http.StatusBadGateway, status == http.StatusServiceUnavailable, status == http.StatusGatewayTimeout:
+		p.blame(e, refused)
+	case status >= 500:
+		e.errors.Add(1)
+		e.worked()
+	default:
+		e.worked()
+	}
+}

@@ -1,0 +1,87 @@
+package proxy
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// AppStats are counters of an app since New, or since it came back; Active
+// alone is of this moment. A connection of a stream, and a client of a UDP
+// one, counts as a request.
+type AppStats struct {
+	Requests uint64
+	Errors   uint64 // answered with 5xx, cut off, or nobody could be reached
+	Active   int64  // under way
+	// Latency is the time from a request's head to its answer's, tries
+	// included; of a connection, until a backend had accepted it.
+	Latency  Histogram
+	BytesIn  uint64 // from clients: bodies of requests, all of streams
+	BytesOut uint64 // to them
+	Backends map[string]BackendStats
+}
+
+// BackendStats are the same of one replica. A request that was tried at two
+// counts at both.
+type BackendStats struct {
+	Requests, Errors  uint64
+	Active            int64
+	Latency           Histogram
+	BytesIn, BytesOut uint64
+	Ejected           bool // left out after failures, for now
+}
+
+// tally is what is counted of an app, and of each replica.
+type tally struct {
+	requests, errors, in, out atomic.Uint64
+	active                    atomic.Int64
+	latency                   recorder
+}
+
+func (t *tally) begin() {
+	t.requests.Add(1)
+	t.active.Add(1)
+}
+
+func (t *tally) end() { t.active.Add(-1) }
+
+func (t *tally) moved(in, out int64) {
+	if in > 0 {
+		t.in.Add(uint64(in))
+	}
+	if out > 0 {
+		t.out.Add(uint64(out))
+	}
+}
+
+func (t *tally) answered(status int, took time.Duration) {
+	t.latency.record(took)
+	if status >= 500 {
+		t.errors.Add(1)
+	}
+}
+
+// Stats are the counters of all apps of the present routes, by name.
+func (p *Proxy) Stats() map[string]AppStats {
+	p.mu.Lock()
+	apps := make([]*app, 0, len(p.apps))
+	for _, a := range p.apps {
+		apps = append(apps, a)
+	}
+	p.mu.Unlock()
+	now := p.now()
+	all := make(map[string]AppStats, len(apps))
+	for _, a := range apps {
+		s := AppStats{
+			Requests: a.requests.Load(), Errors: a.errors.Load(), Active: a.active.Load(), Latency: a.latency.read(),
+			BytesIn: a.in.Load(), BytesOut: a.out.Load(), Backends: map[string]BackendStats{},
+		}
+		for _, r := range *a.replicas.Load() {
+			s.Backends[r.id] = BackendStats{
+				Requests: r.requests.Load(), Errors: r.errors.Load(), Active: r.active.Load(), Latency: r.latency.read(),
+				BytesIn: r.in.Load(), BytesOut: r.out.Load(), Ejected: r.ejectedAt(now),
+			}
+		}
+		all[a.name] = s
+	}
+	return all
+}
