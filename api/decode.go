@@ -41,7 +41,7 @@ type Expecter interface{ Expect() string }
 // a TooLargeError, and sentences for the client.
 func Decode[T any](w http.ResponseWriter, r *http.Request) (T, error) {
 	var v T
-	body, err := readBody(w, r)
+	body, err := ReadBody(w, r, MaxBody)
 	if err != nil {
 		return v, err
 	}
@@ -54,14 +54,16 @@ func Decode[T any](w http.ResponseWriter, r *http.Request) (T, error) {
 // DecodeOptional is Decode where no body means the zero value.
 func DecodeOptional[T any](w http.ResponseWriter, r *http.Request) (T, error) {
 	var v T
-	body, err := readBody(w, r)
+	body, err := ReadBody(w, r, MaxBody)
 	if err != nil || len(bytes.TrimSpace(body)) == 0 {
 		return v, err
 	}
 	return v, unmarshal(body, &v)
 }
 
-func readBody(w http.ResponseWriter, r *http.Request) (body []byte, err error) {
+// ReadBody is all of a body of at most limit bytes. Its errors are those of
+// Decode; os.ErrDeadlineExceeded is among their causes if it came too slowly.
+func ReadBody(w http.ResponseWriter, r *http.Request, limit int64) (body []byte, err error) {
 	rc := http.NewResponseController(w)
 	// Not all writers of tests can; then there is no slow client either.
 	if rc.SetReadDeadline(time.Now().Add(bodyTime)) == nil {
@@ -71,29 +73,48 @@ func readBody(w http.ResponseWriter, r *http.Request) (body []byte, err error) {
 			}
 		}()
 	}
-	if r.ContentLength > MaxBody && r.Header.Get("Expect") != "" {
-		return nil, &TooLargeError{MaxBody}
+	if r.ContentLength > limit && r.Header.Get("Expect") != "" {
+		return nil, &TooLargeError{limit}
 	}
-	body, err = io.ReadAll(io.LimitReader(r.Body, MaxBody+1))
+	body, err = io.ReadAll(io.LimitReader(r.Body, limit+1))
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return nil, errs.E(errs.Invalid, "the body has not come within %v: %w", bodyTime, os.ErrDeadlineExceeded)
 	}
 	if err != nil {
 		return nil, errs.E(errs.Invalid, "read the body: %w", err)
 	}
-	if len(body) > MaxBody {
+	if int64(len(body)) > limit {
 		_, _ = io.CopyN(io.Discard, r.Body, maxDrain)
-		return nil, &TooLargeError{MaxBody}
+		return nil, &TooLargeError{limit}
 	}
 	return body, nil
 }
 
-func unmarshal(body []byte, v any) error {
+// Loose reads body as Decode does, and leaves fields alone that v has not: for
+// what programs of other versions, or of other people, send.
+func Loose(body []byte, v any) error {
+	if err := plausible(body); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body, v); err != nil {
+		return explain(err)
+	}
+	return nil
+}
+
+func plausible(body []byte) error {
 	if !utf8.Valid(body) {
 		return errs.E(errs.Invalid, "the body is not UTF-8")
 	}
 	if bytes.Equal(bytes.TrimSpace(body), []byte("null")) {
 		return errs.E(errs.Invalid, "the body is null; it must be a JSON object")
+	}
+	return nil
+}
+
+func unmarshal(body []byte, v any) error {
+	if err := plausible(body); err != nil {
+		return err
 	}
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.DisallowUnknownFields()

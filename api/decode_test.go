@@ -96,3 +96,24 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// TestLoose takes what Decode takes, and fields it does not know.
+func TestLoose(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"name":"a","later":[1]}`: "",
+		`{"name":1}`:               `field "name" must be text, not a number`,
+		`null`:                     "the body is null",
+		`[]`:                       "the body must be an object, not a list",
+		`{"name":`:                 "the body is not JSON",
+		`{} x`:                     "the body is not JSON",
+		"{\"name\":\"\xff\"}":      "the body is not UTF-8",
+	} {
+		var v struct {
+			Name string `json:"name"`
+		}
+		err := Loose([]byte(body), &v)
+		if (err == nil) != (want == "") || err != nil && (!strings.Contains(err.Error(), want) || !errors.Is(err, errs.Invalid)) {
+			t.Errorf("%s: %v, want %q", body, err, want)
+		}
+	}
+}

@@ -1,6 +1,8 @@
 package system
 
 import (
+	"encoding/json"
+	"fmt"
 	"net/http"
 	"runtime"
 	"time"
@@ -20,12 +22,31 @@ func (d *Dialect) Routes(r chi.Router) {
 	r.Method(http.MethodGet, "/metrics", promhttp.HandlerFor(d.metrics.registry, promhttp.HandlerOpts{}))
 }
 
-func (d *Dialect) health(w http.ResponseWriter, _ *http.Request) {
+func (d *Dialect) health(w http.ResponseWriter, r *http.Request) {
 	h := d.cfg.Health()
 	h.Status = "ok" // we answer; Ready says the rest
 	h.Version = version.Version
 	h.Uptime = time.Since(d.start).Seconds()
-	api.JSON(w, http.StatusOK, h)
+	if d.cfg.Controller == nil {
+		api.JSON(w, http.StatusOK, h)
+		return
+	}
+	api.JSON(w, http.StatusOK, merged(h, d.cfg.Controller(r.Context())))
+}
+
+// merged are the fields of objects, the later ones' before the earlier ones'.
+func merged(objects ...any) map[string]json.RawMessage {
+	all := map[string]json.RawMessage{}
+	for _, o := range objects {
+		text, err := json.Marshal(o)
+		if err == nil {
+			err = json.Unmarshal(text, &all)
+		}
+		if err != nil {
+			panic(fmt.Sprintf("BUG: %T is no JSON object: %v", o, err))
+		}
+	}
+	return all
 }
 
 func (d *Dialect) version(w http.ResponseWriter, _ *http.Request) {

@@ -3,6 +3,7 @@
 package system
 
 import (
+	"context"
 	_ "embed"
 	"errors"
 	"time"
@@ -21,6 +22,9 @@ type Config struct {
 	Health func() Health
 	// Containers counts the node's containers by status, for /metrics. // required
 	Containers func() map[string]int
+	// Controller gives an object of which /health has the fields, too; those of
+	// the same name it gives instead. Default: none.
+	Controller func(ctx context.Context) any
 }
 
 // Health is how the daemon is; it sees to Uptime itself.

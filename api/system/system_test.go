@@ -1,7 +1,9 @@
 package system
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -15,7 +17,10 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/buoy-edge/buoy/api"
+	"github.com/buoy-edge/buoy/api/apps"
+	"github.com/buoy-edge/buoy/api/hosts"
 	"github.com/buoy-edge/buoy/api/nodes"
+	"github.com/buoy-edge/buoy/app"
 	"github.com/buoy-edge/buoy/node"
 )
 
@@ -23,6 +28,9 @@ import (
 type someNode struct{ nodes.Node }
 
 func (someNode) Info() node.Info { return node.Info{ID: "525400123456"} }
+
+// someEngine is enough of an engine to register routes.
+type someEngine struct{ apps.Engine }
 
 // newServer has every dialect.
 func newServer(t *testing.T) *api.Server {
@@ -38,7 +46,21 @@ func newServer(t *testing.T) *api.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := api.New(api.Config{Dialects: []api.Dialect{n, d}, Observe: d.Observe})
+	a, err := apps.New(apps.Config{
+		Engine: someEngine{},
+		Logs:   func(context.Context, app.Replica, apps.LogQuery, func(apps.LogLine) error) error { return nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := hosts.New(hosts.Config{
+		Engine: struct{ hosts.Engine }{}, Tunnels: struct{ hosts.Tunnels }{}, Join: func(string) bool { return false },
+		Logs: func(context.Context, string, string, io.Writer) error { return nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := api.New(api.Config{Dialects: []api.Dialect{n, a, h, d}, Observe: d.Observe})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,6 +87,26 @@ func TestSystem(t *testing.T) {
 		if got := get(t, s, path); !regexp.MustCompile(want).MatchString(got) {
 			t.Errorf("%s = %s, want %s", path, got, want)
 		}
+	}
+}
+
+// TestHealthOfController has the fields of both, its own before ours.
+func TestHealthOfController(t *testing.T) {
+	d, err := New(Config{
+		Health:     func() Health { return Health{Ready: true, Node: "525400123456"} },
+		Containers: func() map[string]int { return nil },
+		Controller: func(context.Context) any { return map[string]any{"status": "healthy", "uptime_seconds": 7} },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := api.New(api.Config{Dialects: []api.Dialect{d}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `^{"node":"525400123456","ready":true,"status":"healthy","uptime":[0-9.e-]+,"uptime_seconds":7,"version":".+"}`
+	if got := get(t, s, "/health"); !regexp.MustCompile(want).MatchString(got) {
+		t.Errorf("/health = %s, want %s", got, want)
 	}
 }
 
