@@ -64,6 +64,7 @@ Exit codes: the container's own for run and exec; 125 when buoy itself fails,
 		c.stopCommand(), c.startCommand(), c.restartCommand(), c.rmCommand(),
 		c.updateCommand(), c.bridgesCommand(),
 		c.imagesCommand(), c.pullCommand(), c.rmiCommand(),
+		c.appCommand(), c.hostsCommand(),
 		c.nodesCommand(), c.versionCommand(), c.resetCommand(), c.flistCommand(),
 	)
 	return root
@@ -158,13 +159,28 @@ func (c *cli) each(ctx context.Context, names []string, do func(name string) err
 	return nil
 }
 
-// complain tells the user of an error, and what to do next if that is known.
+// complain tells the user of an error, and what to do next if that is known. All
+// that is wrong with a manifest gets a line each, and so do hosts that do not take
+// a replica.
 func (c *cli) complain(err error) {
 	text := err.Error()
+	answer, ok := errors.AsType[*buoy.Error](err)
+	if ok && len(answer.Problems) > 0 {
+		where := strings.TrimSuffix(text, answer.Message)
+		for _, p := range answer.Problems {
+			fmt.Fprintf(c.stderr, "buoy: %s%s %s\n", where, p.Path, p.Text)
+		}
+		return
+	}
 	if hint := c.hint(err); hint != "" {
 		text += "; " + hint
 	}
 	fmt.Fprintf(c.stderr, "buoy: %s\n", text)
+	if ok {
+		for _, line := range whyNots(answer.WhyNot) {
+			fmt.Fprintln(c.stderr, line)
+		}
+	}
 }
 
 func (c *cli) hint(err error) string {
@@ -180,6 +196,8 @@ func (c *cli) hint(err error) string {
 		return `see "buoy ps -a"`
 	case errors.Is(err, errNoImage):
 		return `see "buoy images"`
+	case errors.Is(err, errNoApp):
+		return `see "buoy app ls"`
 	}
 	return ""
 }

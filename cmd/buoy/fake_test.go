@@ -26,6 +26,7 @@ type fakeNode struct {
 	containers map[string]*fakeContainer
 	images     []string
 	jobs       map[string]fakeJob
+	apps       map[string]*fakeApp
 	asked      []string
 	changed    chan struct{} // closed and renewed at each change
 	cuts       int
@@ -57,6 +58,7 @@ func newFakeNode() *fakeNode {
 		containers: map[string]*fakeContainer{},
 		images:     []string{"docker.io/library/alpine:latest"},
 		jobs:       map[string]fakeJob{},
+		apps:       map[string]*fakeApp{},
 		changed:    make(chan struct{}),
 	}
 }
@@ -140,6 +142,7 @@ func (f *fakeNode) handler() http.Handler {
 	mux.HandleFunc("POST /nodes/{node}/images/import", f.importImage)
 	mux.HandleFunc("POST /nodes/{node}/images", f.pull)
 	mux.HandleFunc("DELETE /nodes/{node}/images", f.removeImage)
+	f.appRoutes(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		r.Body = io.NopCloser(strings.NewReader(string(body)))

@@ -11,14 +11,15 @@ import (
 )
 
 // noSuchVerb refuses what is no command, and names those that it may be meant for.
-func noSuchVerb(root *cobra.Command, args []string) error {
+func noSuchVerb(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	if like := root.SuggestionsFor(args[0]); len(like) > 0 {
-		return fmt.Errorf("there is no command %q; did you mean %q? See %q", args[0], strings.Join(like, `" or "`), "buoy --help")
+	help := cmd.CommandPath() + " --help"
+	if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
+		return fmt.Errorf("there is no command %q; did you mean %q? See %q", args[0], strings.Join(like, `" or "`), help)
 	}
-	return fmt.Errorf("there is no command %q; see %q", args[0], "buoy --help")
+	return fmt.Errorf("there is no command %q; see %q", args[0], help)
 }
 
 // flagError says what is wrong with a flag, without the words of those who

@@ -5,7 +5,7 @@
 //	err = c.Create(ctx, buoy.CreateRequest{Name: "web", Flist: "docker.io/library/nginx:1.27"})
 //
 // A Client talks about one node. Unless WithNode or On names it, that is the
-// only node the address has. Methods that take a container's name and say so
+// one whose daemon answers, which may know others. Methods that take a container's name and say so
 // are about the node itself when the name is empty.
 package buoy
 
@@ -49,7 +49,7 @@ type Option func(*Client)
 func WithToken(token string) Option { return func(c *Client) { c.token = token } }
 
 // WithNode names the node that the client is about. Empty and "self" mean the
-// only node there is.
+// one whose daemon answers.
 func WithNode(id string) Option { return func(c *Client) { c.node = id } }
 
 // WithHTTPClient replaces the HTTP client, for TLS settings and the like. Its
@@ -147,11 +147,9 @@ func (c *Client) NodeID(ctx context.Context) (string, error) {
 		return "", err
 	case len(nodes) == 0:
 		return "", errors.New(c.addr + " has no node")
-	case len(nodes) > 1:
-		return "", fmt.Errorf("%s has %d nodes: name the one you mean: %w", c.addr, len(nodes), ErrInvalid)
 	}
 	c.self.mu.Lock()
-	c.self.id = nodes[0].ID
+	c.self.id = nodes[0].ID // a daemon lists its own node first
 	c.self.mu.Unlock()
 	return nodes[0].ID, nil
 }

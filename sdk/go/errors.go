@@ -1,6 +1,7 @@
 package buoy
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,8 +26,17 @@ var (
 
 // Error is an answer of buoyd that is not a success.
 type Error struct {
-	Status  int    // the HTTP status; 0 when an answer that had begun well ended badly
-	Message string // a sentence for a person
+	Status   int       // the HTTP status; 0 when an answer that had begun well ended badly
+	Message  string    // a sentence for a person
+	Code     string    // of apps: a word for programs, "APP_NOT_FOUND"
+	Problems []Problem // of a manifest: all that is wrong with it
+	WhyNot   []WhyNot  // of an app that no host takes: each host's reason
+}
+
+// Problem is what is wrong with a field of a manifest.
+type Problem struct {
+	Path string `json:"path"`
+	Text string `json:"message"` // goes on after Path: "is 70000; it must be 1 to 65535 (line 7)"
 }
 
 func (e *Error) Error() string { return e.Message }
@@ -82,11 +92,7 @@ func errorOf(resp *http.Response) error {
 		e.Message = fmt.Sprintf("buoyd answered %s and hung up", resp.Status)
 		return e
 	}
-	var body struct {
-		Error string `json:"error"`
-	}
-	if json.Unmarshal(text, &body) == nil && body.Error != "" {
-		e.Message = body.Error
+	if e.read(text) {
 		return e
 	}
 	e.Message = fmt.Sprintf("buoyd answered %s", resp.Status)
@@ -94,6 +100,27 @@ func errorOf(resp *http.Response) error {
 		e.Message += fmt.Sprintf(" to %s %s", req.Method, req.URL.Path)
 	}
 	return e
+}
+
+// read takes over what an answer says, in the words of any dialect.
+func (e *Error) read(text []byte) bool {
+	var body struct {
+		Error    string    `json:"error"`
+		Details  string    `json:"details"` // of apps: a sentence, where error is only a title
+		Code     string    `json:"code"`
+		Problems []Problem `json:"problems"`
+		Hosts    []WhyNot  `json:"hosts"`
+
+		ErrorDescription string // of hosts
+		ErrorDetail      string
+	}
+	err := json.Unmarshal(text, &body)
+	if _, odd := errors.AsType[*json.UnmarshalTypeError](err); err != nil && !odd { // what is odd is left out
+		return false
+	}
+	e.Message = cmp.Or(body.Details, body.Error, body.ErrorDetail, body.ErrorDescription)
+	e.Code, e.Problems, e.WhyNot = body.Code, body.Problems, body.Hosts
+	return e.Message != ""
 }
 
 // transportError tells a daemon that is not there from one that hung up.

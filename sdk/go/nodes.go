@@ -43,7 +43,7 @@ func (c *Client) Reboot(ctx context.Context, force bool) error {
 
 // Health is what a daemon says of itself.
 type Health struct {
-	Status  string `json:"status"` // "ok"
+	Status  string `json:"status"` // "ok"; of a controller "healthy" or "degraded"
 	Ready   bool   `json:"ready"`  // what should run has been looked after since the daemon's start
 	Message string `json:"message,omitempty"`
 }

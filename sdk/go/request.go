@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -57,6 +58,7 @@ type request struct {
 	query        url.Values
 	body         io.Reader
 	contentType  string
+	header       http.Header // besides; of one that asks for another protocol
 }
 
 // send returns an answer that is a success; the caller closes its body.
@@ -77,6 +79,7 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	maps.Copy(req.Header, r.header)
 	req.Header.Set("User-Agent", "buoy-sdk-go")
 	if r.contentType != "" {
 		req.Header.Set("Content-Type", r.contentType)
@@ -88,7 +91,7 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 	if err != nil {
 		return nil, c.transportError(err)
 	}
-	if resp.StatusCode/100 != 2 {
+	if resp.StatusCode/100 != 2 && (r.header == nil || resp.StatusCode != http.StatusSwitchingProtocols) {
 		return nil, errorOf(resp)
 	}
 	return resp, nil
