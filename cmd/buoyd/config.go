@@ -39,6 +39,7 @@ type config struct {
 	yes         bool
 	images      imageConfig
 	flist       flistConfig
+	fleet       fleetConfig
 	level       slog.Level
 }
 
@@ -76,6 +77,7 @@ func parse(args []string, usage io.Writer) (config, error) {
 	f.BoolVar(&c.yes, "yes", false, "for reset: really do it")
 	c.images.register(f)
 	c.flist.register(f)
+	fleet := c.fleet.register(f)
 	f.StringVar(&level, "log-level", "info", "`level`: debug, info, warn or error")
 	err := f.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
@@ -101,7 +103,10 @@ func parse(args []string, usage io.Writer) (config, error) {
 	if err := c.flist.check(); err != nil {
 		return c, err
 	}
-	return c, c.complete(listen, cidr, cidr6, publish)
+	if err := c.complete(listen, cidr, cidr6, publish); err != nil {
+		return c, err
+	}
+	return c, c.fleet.complete(fleet, c.dev)
 }
 
 func levelOf(text string) (slog.Level, error) {

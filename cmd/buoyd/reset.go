@@ -119,7 +119,10 @@ func outcome(there, absent []string, instance string) string {
 // else is in it: were it somebody's home by mistake, the home would stay.
 func removeData(dir string) error {
 	var all error
-	for _, name := range []string{"cni", "containers", "filesystems", "flist", "images", "volumes", "node.db", "node.db-journal", "node.db-shm", "node.db-wal"} {
+	for _, name := range []string{
+		"cni", "containers", "filesystems", "flist", "images", "volumes", "node.db", "node.db-journal", "node.db-shm", "node.db-wal",
+		"agent.json", "agent-ended", "join-token", "secrets", "controller.db", "controller.db-journal", "controller.db-shm", "controller.db-wal",
+	} {
 		all = errors.Join(all, os.RemoveAll(filepath.Join(dir, name)))
 	}
 	if all != nil {

@@ -32,6 +32,9 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) (err error) {
 	if os.Geteuid() != 0 {
 		return errs.E(errs.Invalid, "containers need root: run buoyd as root")
 	}
+	if err := cfg.fleet.check(); err != nil {
+		return err
+	}
 	if cfg.dev {
 		log.Warn("--dev: everybody on this machine may use the API on loopback", "listen", cfg.listen)
 	}
@@ -56,9 +59,11 @@ type parts struct {
 	images  *images.Store
 	flists  *lazy.Flists
 	node    *node.Node
+
+	controller *controller // nil: this daemon is none
 }
 
-func (p *parts) close() error { return errors.Join(p.net.Close(), p.db.Close()) }
+func (p *parts) close() error { return errors.Join(p.controller.close(), p.net.Close(), p.db.Close()) }
 
 // assemble makes the parts. Nothing has been started when it returns.
 func assemble(ctx context.Context, cfg config, log *slog.Logger) (*parts, error) {
@@ -92,6 +97,9 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger) (*parts, error)
 	if err != nil {
 		return nil, errors.Join(err, p.db.Close())
 	}
+	if p.controller, err = newController(ctx, cfg, p.node.Info().ID, log); err != nil {
+		return nil, errors.Join(err, p.db.Close())
+	}
 	return &p, nil
 }
 
@@ -114,18 +122,31 @@ func runtime(cfg config, log *slog.Logger) (*container.Runtime, error) {
 
 // run runs the node and answers for it.
 func (p *parts) run(ctx context.Context, cfg config, log *slog.Logger) error {
-	zero, err := nodes.New(nodes.Config{Node: p.node, Publish: cfg.publish, Log: log})
+	zcfg := nodes.Config{Node: p.node, Publish: cfg.publish, Log: log}
+	dialects := []api.Dialect{}
+	if p.controller != nil {
+		zcfg.Fleet, dialects = p.controller, p.controller.dialects
+	}
+	zero, err := nodes.New(zcfg)
 	if err != nil {
 		return err
 	}
-	sys, err := system.New(system.Config{Health: p.health, Containers: p.count})
+	member, err := newMember(cfg, p, zero, log)
+	if err != nil {
+		return err
+	}
+	scfg := system.Config{Health: p.health, Containers: p.count}
+	if p.controller != nil {
+		scfg.Controller = func(ctx context.Context) any { return p.controller.apps.Health(ctx) }
+	}
+	sys, err := system.New(scfg)
 	if err != nil {
 		return err
 	}
 	memory := newTrimmer()
 	defer memory.stop()
 	server, err := api.New(api.Config{
-		Dialects: []api.Dialect{zero, sys}, Log: log,
+		Dialects: append(dialects, zero, sys), Log: log,
 		Observe: func(o api.Observation) {
 			sys.Observe(o)
 			memory.worked()
@@ -142,6 +163,12 @@ func (p *parts) run(ctx context.Context, cfg config, log *slog.Logger) error {
 	g.Go(func() error { return p.node.Run(ctx) })
 	g.Go(func() error { return zero.Run(ctx) })
 	g.Go(func() error { return server.Listen(ctx, cfg.listen) })
+	if p.controller != nil {
+		g.Go(func() error { return p.controller.run(ctx) })
+	}
+	if member != nil {
+		g.Go(func() error { return member.run(ctx) })
+	}
 	return g.Wait()
 }
 

@@ -31,12 +31,26 @@ var allowed = []struct {
 
 	{"node/state", []string{"internal/..."}},
 	{"node/inventory", []string{"internal/..."}},
+	{"node/probe", []string{"internal/..."}},
 	{"node/lazy", []string{"container/shimapi", "flist/flistapi", "internal/..."}},
+	{"node/agent", []string{"api/hosts/hostapi", "sdk/go", "internal/..."}}, // it uses the node by its API, as anybody does
 	{"node", []string{"container", "container/shimapi", "netcfg/...", "images/...", "flist/flistapi", "node/...", "internal/..."}},
+
+	// One contract, and a store that keeps it.
+	{"store/storetest", []string{"app", "sdk/go", "internal/..."}},
+	{"store/sqlite", []string{"app", "internal/..."}},
+
+	{"app/manifest", []string{"app", "sdk/go", "internal/..."}}, // what people write, and the schema of it
+	{"app", []string{"sdk/go", "internal/..."}},                 // replicas are containers in the words of the API
+	{"proxy", []string{"internal/..."}},
 
 	// Dialects know neither each other nor a store.
 	{"api", []string{"internal/..."}},
-	{"api/nodes", []string{"api", "node", "node/inventory", "container", "netcfg", "images/...", "internal/..."}},
+	{"api/nodes", []string{"api", "node", "node/inventory", "node/probe", "container", "netcfg", "images/...", "internal/..."}},
+	{"api/apps", []string{"api", "app", "app/manifest", "internal/..."}},
+	{"api/hosts/hostapi", nil}, // its messages: the agent of a node speaks them, too
+	{"api/hosts", []string{"api", "api/hosts/hostapi", "app", "sdk/go", "internal/..."}},
+	{"api/tunnel", []string{"api/hosts/hostapi", "internal/..."}},
 	{"api/system", []string{"api", "node", "internal/..."}},
 
 	{"sdk/go/...", nil}, // others import it: it brings nothing along
@@ -45,7 +59,7 @@ var allowed = []struct {
 	{"cmd/buoy-flist", []string{"flist/...", "images/...", "internal/..."}},
 	{"cmd/buoyd", []string{"..."}}, // wires all of it
 
-	{"bench/...", []string{"sdk/go/...", "container/shimapi", "netcfg", "internal/..."}},
+	{"bench/...", []string{"sdk/go/...", "container/shimapi", "netcfg", "app", "proxy", "api/hosts/hostapi", "api/tunnel", "internal/..."}},
 	{"test/...", []string{"sdk/go/...", "container/shimapi", "internal/..."}},
 	{"scripts/...", nil},
 	{"examples/...", nil},
@@ -103,6 +117,7 @@ var linked = []struct {
 	{"github.com/prometheus/client_golang", []string{"cmd/buoyd"}, "only buoyd serves HTTP"},
 	{"github.com/google/go-containerregistry", []string{"cmd/buoyd", "cmd/buoy-flist"}, "only buoyd pulls images, and buoy-flist to pack them"},
 	{"github.com/hanwen/go-fuse", []string{"cmd/buoy-flist"}, "only buoy-flist serves file systems"},
+	{"github.com/hashicorp/yamux", []string{"cmd/buoyd", "bench"}, "only buoyd is a host or a controller"},
 	{"github.com/spf13/cobra", []string{"cmd/buoy", "cmd/buoyd"}, "its start is paid at every container start"},
 }
 

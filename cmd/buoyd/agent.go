@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/buoy-edge/buoy/api/hosts/hostapi"
+	"github.com/buoy-edge/buoy/node"
+	"github.com/buoy-edge/buoy/node/agent"
+)
+
+// machine is what a node runs on, as its agent reports it.
+type machine struct{ node *node.Node }
+
+// Facts implements agent.Machine.
+func (m machine) Facts(context.Context) (d hostapi.HostDetail, err error) {
+	fs := m.node.Inventory()
+	cpus, err := fs.CPUs()
+	if err != nil {
+		return d, err
+	}
+	memory, err := fs.Memory()
+	if err != nil {
+		return d, err
+	}
+	os, err := fs.OS()
+	if err != nil {
+		return d, err
+	}
+	return hostapi.HostDetail{
+		Name: os.Hostname, Arch: os.Arch, Kernel: os.KernelVersion, OS: strings.TrimSpace(os.Platform + " " + os.PlatformVersion),
+		NumCPU: len(cpus), VCPUAvailable: int64(len(cpus)) * 1024, Memory: memory.Total, IPs: m.addresses(),
+	}, nil
+}
+
+// addresses are those that others may reach the machine at.
+func (m machine) addresses() []string {
+	ips := []string{}
+	nics, err := m.node.Inventory().NICs()
+	if err != nil {
+		return ips // for people only
+	}
+	for _, nic := range nics {
+		for _, text := range nic.Addrs {
+			if p, err := netip.ParsePrefix(text); err == nil && p.Addr().IsGlobalUnicast() && len(ips) < maxAddresses {
+				ips = append(ips, p.Addr().String())
+			}
+		}
+	}
+	return ips
+}
+
+// maxAddresses bounds what a host says of its addresses: each bridge has one.
+const maxAddresses = 64
+
+// Figures implements agent.Machine.
+func (m machine) Figures(context.Context) (f agent.Figures, err error) {
+	fs := m.node.Inventory()
+	if f.CPUBusy, f.CPUTotal, err = fs.CPUTime(); err != nil {
+		return f, err
+	}
+	cpus, err := fs.CPUs()
+	if err != nil {
+		return f, err
+	}
+	memory, err := fs.Memory()
+	if err != nil {
+		return f, err
+	}
+	f.NumCPU, f.MemoryUsed, f.MemoryAvailable = len(cpus), memory.Used, memory.Available
+	var root unix.Statfs_t
+	if err := unix.Statfs("/", &root); err != nil {
+		return f, fmt.Errorf("ask for room in /: %w", err)
+	}
+	f.RootFree = int64(root.Bavail) * root.Bsize
+	f.DataFree, f.DataTotal, err = m.node.Room()
+	return f, err
+}
+
+// Usage implements agent.Machine.
+func (m machine) Usage(context.Context) (map[string]agent.Usage, error) {
+	all, err := m.node.Usage()
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]agent.Usage, len(all))
+	for name, u := range all {
+		out[name] = agent.Usage(u)
+	}
+	return out, nil
+}

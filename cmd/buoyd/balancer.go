@@ -1,0 +1,120 @@
+package main
+
+import (
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/buoy-edge/buoy/app"
+	"github.com/buoy-edge/buoy/proxy"
+)
+
+// balancer is the proxy as the app engine sees it.
+type balancer struct {
+	proxy  *proxy.Proxy
+	listen netip.Addr // of streams
+
+	mu   sync.Mutex // guards last
+	last []app.Route
+}
+
+// Set implements app.Balancer.
+func (b *balancer) Set(routes []app.Route) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.last = routes
+	return b.proxy.Set(b.routes(routes))
+}
+
+// Check implements app.Balancer.
+func (b *balancer) Check(name string, spec *app.Spec) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	all := slices.Clone(b.last)
+	all = slices.DeleteFunc(all, func(r app.Route) bool { return r.App == name })
+	return b.proxy.Check(b.routes(append(all, app.Route{App: name, Spec: spec})))
+}
+
+func (b *balancer) routes(all []app.Route) proxy.Routes {
+	var out proxy.Routes
+	for _, r := range all {
+		out.Apps = append(out.Apps, b.route(r))
+	}
+	return out
+}
+
+// count is how many apps there are routes for.
+func (b *balancer) count() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.last)
+}
+
+// route is an app as the proxy takes it: requests go to its first HTTP port, by
+// its own host names unless it names others.
+func (b *balancer) route(r app.Route) proxy.App {
+	a := proxy.App{Name: r.App}
+	for _, p := range r.Spec.Ports {
+		switch p.Proto {
+		case "http", "h2c":
+			if a.Port == 0 {
+				a.Port, a.H2C = p.Container, p.Proto == "h2c"
+			}
+		}
+		if p.Listen != 0 {
+			proto := "tcp"
+			if p.Proto == "udp" {
+				proto = "udp"
+			}
+			a.Streams = append(a.Streams, proxy.Stream{
+				Proto: proto, Listen: netip.AddrPortFrom(b.listen, p.Listen), Port: p.Container, SendProxy: p.SendProxy,
+			})
+		}
+	}
+	if a.Port != 0 {
+		for _, rule := range r.Spec.Expose.Rules {
+			a.Rules = append(a.Rules, proxy.Rule{Host: rule.Host, Path: rule.Path})
+		}
+		if len(a.Rules) == 0 {
+			a.Rules = []proxy.Rule{{Host: r.App}, {Host: r.App + ".localhost"}}
+		}
+	}
+	switch r.Spec.Expose.Balance {
+	case "leastconn":
+		a.Balance = proxy.LeastConnections
+	case "sticky":
+		a.Balance = proxy.Sticky
+	}
+	for _, be := range r.Backends {
+		a.Backends = append(a.Backends, proxy.Backend{ID: be.ID, Ports: be.Ports, Draining: be.Draining})
+	}
+	return a
+}
+
+// Traffic implements app.Balancer.
+func (b *balancer) Traffic() map[string]app.Traffic {
+	out := map[string]app.Traffic{}
+	for name, s := range b.proxy.Stats() {
+		t := app.Traffic{Requests: s.Requests, Errors: s.Errors, Active: s.Active, Latency: latencies{s.Latency}, Replicas: map[string]app.ReplicaTraffic{}}
+		for id, be := range s.Backends {
+			t.Replicas[id] = app.ReplicaTraffic{Requests: be.Requests, Errors: be.Errors, Active: be.Active, Ejected: be.Ejected}
+		}
+		out[name] = t
+	}
+	return out
+}
+
+// latencies are the proxy's histogram as the engine sees it.
+type latencies struct{ proxy.Histogram }
+
+// P95 implements app.Latencies.
+func (l latencies) P95(older app.Latencies) (seconds float64, n uint64) {
+	h := l.Histogram
+	if o, ok := older.(latencies); ok {
+		h = h.Sub(o.Histogram)
+	}
+	return h.Quantile(0.95).Seconds(), h.Count()
+}
+
+// Mean implements app.Latencies.
+func (l latencies) Mean() float64 { return l.Histogram.Mean().Seconds() }

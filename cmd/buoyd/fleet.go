@@ -1,0 +1,362 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	goruntime "runtime"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/buoy-edge/buoy/api"
+	"github.com/buoy-edge/buoy/api/apps"
+	"github.com/buoy-edge/buoy/api/hosts"
+	"github.com/buoy-edge/buoy/api/hosts/hostapi"
+	"github.com/buoy-edge/buoy/api/nodes"
+	"github.com/buoy-edge/buoy/api/tunnel"
+	"github.com/buoy-edge/buoy/app"
+	"github.com/buoy-edge/buoy/internal/atomicfile"
+	"github.com/buoy-edge/buoy/internal/errs"
+	"github.com/buoy-edge/buoy/node/agent"
+	"github.com/buoy-edge/buoy/proxy"
+	buoy "github.com/buoy-edge/buoy/sdk/go"
+	"github.com/buoy-edge/buoy/store/sqlite"
+)
+
+// controller is the part of a daemon that runs apps on hosts.
+type controller struct {
+	id     string // of this node
+	data   string
+	store  *sqlite.Store
+	engine *app.Engine
+	proxy  *proxy.Proxy
+	lb     *balancer
+	hub    *tunnel.Hub
+	log    *slog.Logger
+
+	dialects []api.Dialect
+	apps     *apps.Dialect
+}
+
+// controllerDB is the file of what a controller must not forget.
+const controllerDB = "controller.db"
+
+// newController makes one, or nil if this daemon is none. Nothing has been
+// started when it returns.
+func newController(ctx context.Context, cfg config, id string, log *slog.Logger) (c *controller, err error) {
+	if cfg.fleet.controller != self {
+		return nil, nil
+	}
+	c = &controller{id: id, data: cfg.data, log: log}
+	if err := c.makeJoinToken(); err != nil {
+		return nil, err
+	}
+	if c.store, err = sqlite.Open(ctx, filepath.Join(cfg.data, controllerDB)); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.store.Close())
+		}
+	}()
+	pcfg := proxy.Config{HTTP: cfg.fleet.http, HTTPS: cfg.fleet.https, ProxyProtocolFrom: cfg.fleet.trusted, Log: log}
+	for _, pair := range cfg.fleet.certs {
+		pcfg.CertFiles = append(pcfg.CertFiles, proxy.CertFile{Cert: pair[0], Key: pair[1]})
+	}
+	if c.proxy, err = proxy.New(pcfg); err != nil {
+		return nil, err
+	}
+	c.hub = tunnel.NewHub(tunnel.HubConfig{Changed: func(host string, up bool) { c.engine.Linked(host, up) }, Log: log})
+	c.lb = &balancer{proxy: c.proxy, listen: cfg.publish}
+	c.engine, err = app.New(app.Config{
+		Store: c.store, Balancer: c.lb, Log: log,
+		Nudge: c.nudge, Secret: c.secret, CheckHealth: c.checkHealth, Interval: cfg.fleet.interval,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := c.engine.Load(ctx); err != nil {
+		return nil, err
+	}
+	return c, c.speak(cfg)
+}
+
+// speak makes the dialects.
+func (c *controller) speak(cfg config) error {
+	h, err := hosts.New(hosts.Config{
+		Engine: c.engine, Tunnels: c.hub, Join: c.join, Logs: c.containerLog, ReportEvery: cfg.fleet.interval, Log: c.log,
+	})
+	if err != nil {
+		return err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	acfg := apps.Config{
+		Engine: c.engine, Logs: c.replicaLog, Balanced: c.lb.count, Node: c.id, Hostname: host,
+		Database: apps.Database{Name: filepath.Join(cfg.data, controllerDB), PoolSize: 1},
+		Limits:   apps.Limits{PerHour: cfg.fleet.rate, PerMinute: cfg.fleet.rate / 10}, Log: c.log,
+	}
+	if len(cfg.listen) > 1 { // the first is the socket
+		at, err := netip.ParseAddrPort(cfg.listen[1])
+		if err == nil {
+			acfg.Listen = apps.Listen{Host: at.Addr().String(), Port: int(at.Port()), Workers: goruntime.GOMAXPROCS(0)}
+		}
+	}
+	if c.apps, err = apps.New(acfg); err != nil {
+		return err
+	}
+	c.dialects = []api.Dialect{h, c.apps}
+	return nil
+}
+
+func (c *controller) close() error {
+	if c == nil {
+		return nil
+	}
+	return c.store.Close()
+}
+
+// run keeps apps running until ctx ends.
+func (c *controller) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return c.engine.Run(ctx) })
+	g.Go(func() error { return c.proxy.Run(ctx) })
+	g.Go(func() error {
+		<-ctx.Done()
+		c.hub.Close()
+		return nil
+	})
+	return g.Wait()
+}
+
+// tokenFile has the token that lets hosts in.
+func (c *controller) tokenFile() string { return filepath.Join(c.data, "join-token") }
+
+func (c *controller) makeJoinToken() error {
+	_, err := os.Stat(c.tokenFile())
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return atomicfile.Write(c.tokenFile(), []byte("buoy-join-"+strings.ToLower(rand.Text())+"\n"), 0o600)
+}
+
+func (c *controller) joinToken() (string, error) {
+	text, err := os.ReadFile(c.tokenFile())
+	if err != nil {
+		return "", fmt.Errorf("read the join token: %w", err)
+	}
+	return strings.TrimSpace(string(text)), nil
+}
+
+// join says whether a token lets hosts in.
+func (c *controller) join(token string) bool {
+	want, err := c.joinToken()
+	if err != nil {
+		c.log.Error("hosts cannot join", "error", err)
+		return false
+	}
+	return want != "" && subtle.ConstantTimeCompare([]byte(want), []byte(token)) == 1
+}
+
+// secret reads DATA/secrets/NAME, or NAME/KEY.
+func (c *controller) secret(name, key string) (string, error) {
+	root, err := os.OpenRoot(filepath.Join(c.data, "secrets"))
+	if err != nil {
+		return "", errs.E(errs.NotFound, "there is no secret %q: %w", name, err)
+	}
+	defer root.Close()
+	text, err := root.ReadFile(filepath.Join(name, key))
+	if err != nil {
+		return "", errs.E(errs.NotFound, "there is no secret %q with the key %q: %w", name, key, err)
+	}
+	return strings.TrimSuffix(string(text), "\n"), nil
+}
+
+// nudgeTime is how long a host may take to hear that there is something to do;
+// its next report tells it in any case.
+const nudgeTime = 5 * time.Second
+
+// nudge has a host report now.
+func (c *controller) nudge(host string) {
+	t, ok := c.hub.Transport(host)
+	if !ok {
+		return
+	}
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), nudgeTime)
+		defer cancel()
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost"+hostapi.Poke, nil)
+		if err != nil {
+			return
+		}
+		resp, err := t.RoundTrip(req)
+		if err != nil {
+			c.log.Debug("host is not told of its orders", "host", host, "error", err)
+			return
+		}
+		_ = resp.Body.Close()
+	}()
+}
+
+// Nodes implements nodes.Fleet.
+func (c *controller) Nodes() (all []nodes.RemoteNode) {
+	for _, h := range c.engine.Hosts() {
+		if h.ID == c.id || !h.Terminated.IsZero() {
+			continue
+		}
+		addr, _ := netip.ParseAddr(h.Addr)
+		all = append(all, nodes.RemoteNode{ID: h.ID, Hostname: h.Name, Addr: addr, Version: h.Facts.Version, Alive: h.Liveness == app.Alive})
+	}
+	return all
+}
+
+// Transport implements nodes.Fleet.
+func (c *controller) Transport(id string) (http.RoundTripper, error) {
+	if t, ok := c.hub.Transport(id); ok {
+		return t, nil
+	}
+	if _, err := c.engine.Host(id); err != nil {
+		return nil, errs.E(errs.NotFound, "node %q is not known here", id)
+	}
+	return nil, errs.E(errs.Unavailable, "node %q is not connected", id)
+}
+
+// on is a client of the API of a host.
+func (c *controller) on(host string) (*buoy.Client, error) {
+	t, err := c.Transport(host)
+	if err != nil {
+		return nil, err
+	}
+	return buoy.New("http://localhost", buoy.WithNode(host), buoy.WithHTTPClient(&http.Client{Transport: t}))
+}
+
+func (c *controller) checkHealth(ctx context.Context, r app.Replica) error {
+	b, err := c.on(r.Host)
+	if err != nil {
+		return err
+	}
+	_, err = b.CheckHealth(ctx, r.Seen.Name)
+	return err
+}
+
+// containerLog writes the log of a container.
+func (c *controller) containerLog(ctx context.Context, host, name string, w io.Writer) error {
+	b, err := c.on(host)
+	if err != nil {
+		return err
+	}
+	r, err := b.Logs(ctx, name, buoy.LogOptions{})
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(w, r)
+	return errors.Join(err, r.Close())
+}
+
+// maxLine is the longest line of a log that is passed on whole.
+const maxLine = 256 << 10
+
+// replicaLog gives the lines of a replica.
+func (c *controller) replicaLog(ctx context.Context, r app.Replica, q apps.LogQuery, f func(apps.LogLine) error) error {
+	b, err := c.on(r.Host)
+	if err != nil {
+		return err
+	}
+	o := buoy.LogOptions{Tail: q.Tail, Since: q.Since, Follow: q.Follow, Timestamps: true}
+	if q.Tail < 0 {
+		o.Tail, o.Since = 0, time.Now()
+	}
+	body, err := b.Logs(ctx, r.Seen.Name, o)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	lines := bufio.NewScanner(body)
+	lines.Buffer(nil, maxLine)
+	for lines.Scan() {
+		stamp, text, _ := strings.Cut(lines.Text(), " ")
+		at, err := time.Parse(time.RFC3339Nano, stamp)
+		if err != nil {
+			continue
+		}
+		if err := f(apps.LogLine{Time: at, Text: text}); err != nil {
+			return err
+		}
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	return lines.Err()
+}
+
+// member is the part of a daemon that reports to a controller.
+type member struct {
+	agent  *agent.Agent
+	tunnel *tunnel.Client
+}
+
+// newMember makes one, or nil if this node has no controller. zero is the API
+// of the node.
+func newMember(cfg config, p *parts, zero *nodes.Dialect, log *slog.Logger) (*member, error) {
+	if cfg.fleet.controller == "" {
+		return nil, nil
+	}
+	inner, err := api.New(api.Config{Dialects: []api.Dialect{zero}, Log: log})
+	if err != nil {
+		return nil, err
+	}
+	id := p.node.Info().ID
+	local, err := agent.Local(inner, id)
+	if err != nil {
+		return nil, err
+	}
+	url, token := cfg.fleet.controller, cfg.fleet.token
+	if url == self {
+		url, token = "unix://"+filepath.Join(cfg.run, "buoy.sock"), p.controller.joinToken
+	}
+	address := cfg.fleet.address
+	if address == "" && !cfg.publish.IsUnspecified() {
+		address = cfg.publish.String()
+	}
+	m := &member{}
+	m.agent, err = agent.New(agent.Config{
+		Controller: url, JoinToken: token, Data: cfg.data, Local: local, Node: p.node, Machine: machine{p.node},
+		NodeID: id, Name: p.node.Info().Hostname, Labels: cfg.fleet.labels, Address: address,
+		FirstPort: cfg.fleet.ports[0], LastPort: cfg.fleet.ports[1], Log: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("POST "+hostapi.Poke, m.agent.Handler())
+	mux.Handle("/nodes/", inner)
+	m.tunnel, err = tunnel.NewClient(tunnel.ClientConfig{
+		Controller: url, Handler: mux, Log: log, Refused: func(int) { m.agent.Poke() },
+		Session: func() (string, string, <-chan struct{}) {
+			s, changed := m.agent.Session()
+			return s.HostID, s.Token, changed
+		},
+	})
+	return m, err
+}
+
+func (m *member) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return m.agent.Run(ctx) })
+	g.Go(func() error { return m.tunnel.Run(ctx) })
+	return g.Wait()
+}
