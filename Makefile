@@ -10,6 +10,7 @@ LIBEXEC ?= $(if $(filter /usr,$(PREFIX)),/usr/libexec/buoy,$(PREFIX)/bin)
 # Where "make run" puts its system; a second one beside it needs others.
 PORT       ?= 8080
 HELLO_PORT ?= 8081
+APPS_PORT  ?= 8088
 DATA       ?= .cache/run/data
 RUN_DIR    ?= .cache/run/run
 BRIDGE     ?=
@@ -31,7 +32,7 @@ INIT_FLAGS := $(C_FLAGS) -nostdlib -ffreestanding -fno-stack-protector -fno-asyn
 # The version comes from git describe; Go's own stamp would fail in a checkout
 # that belongs to another user.
 export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
-export GO PORT HELLO_PORT DATA RUN_DIR BRIDGE CIDR SHIM_TAGS PKGS TESTFLAGS
+export GO PORT HELLO_PORT APPS_PORT DATA RUN_DIR BRIDGE CIDR SHIM_TAGS PKGS TESTFLAGS
 
 build: ## build the programs into bin/
 	@scripts/setup build

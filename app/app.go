@@ -26,8 +26,10 @@ type App struct {
 	Rollout   Progress   `json:"rollout"`
 
 	Scaled ScaleEvent `json:"scaled,omitzero"` // the last one
-	Run    int        `json:"run,omitempty"`   // of a job: how many runs there were; cron counts on
-	RunAt  time.Time  `json:"runAt,omitzero"`  // of a job: when the present run began
+	// VolumeHosts may have volumes of the app: replicas with some were placed there.
+	VolumeHosts []string  `json:"volumeHosts,omitempty"`
+	Run         int       `json:"run,omitempty"`  // of a job: how many runs there were; cron counts on
+	RunAt       time.Time `json:"runAt,omitzero"` // of a job: when the present run began
 }
 
 // maxRevisions is how many revisions an app keeps to go back to.

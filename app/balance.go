@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 )
 
 // Route is an app as the balancer sees it.
@@ -37,11 +38,10 @@ type ReplicaTraffic struct {
 
 // Latencies tell how long answers took.
 type Latencies interface {
-	// P95 is the 95th percentile of what was counted since older, a former
-	// value of the same or nil; and how many answers these were.
-	P95(older Latencies) (p95 float64, n uint64) // seconds
-	// Mean of all, in seconds.
-	Mean() float64
+	Since(older Latencies) Latencies // what came after a former value of the same; nil: all
+	Quantile(q float64) time.Duration
+	Mean() time.Duration
+	Below(d time.Duration) uint64 // how many took no longer
 }
 
 // balance tells the balancer where replicas are. The caller holds edit.

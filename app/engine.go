@@ -31,6 +31,9 @@ type Config struct {
 	Nudge func(host string)
 	// Secret is the value of a secret; NotFound. Default: there are none.
 	Secret func(name, key string) (string, error)
+	// DropVolumes removes volumes from a host, as far as they are there and
+	// nobody names them, and says how many it has removed.
+	DropVolumes func(ctx context.Context, host string, names []string) (int, error)
 	// CheckHealth has a host check a replica now.
 	CheckHealth func(ctx context.Context, r Replica) error
 
@@ -87,7 +90,8 @@ type record struct {
 
 // hostReports is what is needed to read the next report of a host.
 type hostReports struct {
-	stopped map[string]uint64 // orders to stop replicas it never had: the report that they answered
+	stopped map[string]uint64 // orders to stop replicas it never had: the report of this boot that they answered
+	former  []string          // boots before the present one, oldest first
 }
 
 // New checks cfg. Load comes next.
@@ -103,6 +107,9 @@ func New(cfg Config) (*Engine, error) {
 	}
 	if cfg.Secret == nil {
 		cfg.Secret = func(name, _ string) (string, error) { return "", errs.E(errs.NotFound, "there is no secret %q", name) }
+	}
+	if cfg.DropVolumes == nil {
+		cfg.DropVolumes = func(context.Context, string, []string) (int, error) { return 0, nil }
 	}
 	if cfg.CheckHealth == nil {
 		cfg.CheckHealth = func(context.Context, Replica) error { return nil }
@@ -279,6 +286,9 @@ func (e *Engine) dropReplica(id string) {
 	}
 	delete(e.replicas, id)
 	delete(e.onHost[r.Host], id)
+	if reports := e.reported[r.Host]; reports != nil {
+		delete(reports.stopped, id)
+	}
 	if rec := e.apps[r.App]; rec != nil {
 		delete(rec.reps, id)
 		if rev := rec.app.Revision(r.Revision); rev != nil {

@@ -418,16 +418,38 @@ func (e *Engine) Remove(ctx context.Context, name string, keepData bool) (Remove
 		}
 		return Removed{}, err
 	}
+	left := ""
 	if !keepData {
-		removed.Volumes = len(volumesOf(a))
+		removed.Volumes, left = e.dropVolumes(ctx, &v.App)
 	}
 	e.edit.Lock()
 	defer e.edit.Unlock()
 	if a := e.app(name); a == nil || a.Started || len(e.replicasOf(name)) > 0 {
 		return Removed{}, errs.E(errs.Conflict, "app %q has been started again while it was removed", name)
 	}
-	ev := Event{Time: e.cfg.Now().UTC(), Type: Life, App: name, Message: "App removed", Details: map[string]any{"containers": removed.Containers}}
+	ev := Event{
+		Time: e.cfg.Now().UTC(), Type: Life, App: name, Message: "App removed" + left,
+		Details: map[string]any{"containers": removed.Containers, "volumes": removed.Volumes},
+	}
 	return removed, e.commit(ctx, Change{DropApps: []string{name}, Events: []Event{ev}})
+}
+
+// dropVolumes removes the volumes of an app from the hosts that may have some,
+// and says where it could not.
+func (e *Engine) dropVolumes(ctx context.Context, a *App) (removed int, left string) {
+	names := volumesOf(a)
+	if len(names) == 0 {
+		return 0, ""
+	}
+	for _, host := range a.VolumeHosts {
+		n, err := e.cfg.DropVolumes(ctx, host, names)
+		removed += n
+		if err != nil {
+			e.cfg.Log.Warn("volumes of a removed app stay on a host", "app", a.Name, "host", host, "error", err)
+			left += ", and its volumes stay on host " + host
+		}
+	}
+	return removed, left
 }
 
 // unreachable is a host that keeps an app from going.

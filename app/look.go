@@ -156,6 +156,13 @@ func judgeJob(a *App, v *View, spec *Spec, now time.Time) (s Status, reason, mes
 	return Up, "", fmt.Sprintf("run %d: %d of %d have succeeded", a.Run, st.Succeeded, spec.Job.Completions)
 }
 
+// Traffic is what the balancer has counted of each app, a moment ago.
+func (e *Engine) Traffic() map[string]Traffic {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.traffic
+}
+
 // Totals are sums over the fleet.
 func (e *Engine) Totals() Totals {
 	e.mu.RLock()
@@ -178,7 +185,7 @@ func (e *Engine) Totals() Totals {
 		t.Requests += tr.Requests
 		errors += tr.Errors
 		if tr.Latency != nil {
-			seconds += tr.Latency.Mean() * float64(tr.Requests)
+			seconds += tr.Latency.Mean().Seconds() * float64(tr.Requests)
 		}
 	}
 	if t.Requests > 0 {

@@ -227,6 +227,7 @@ func (e *Engine) planOne(name string, c *Change) {
 			})
 		}
 	}
+	noteVolumes(&s, &steps)
 	c.Replicas = append(c.Replicas, steps.Put...)
 	c.DropReplicas = append(c.DropReplicas, steps.Drop...)
 	c.Events = append(c.Events, steps.Events...)
@@ -255,6 +256,24 @@ func (e *Engine) planOne(name string, c *Change) {
 			if e.drained(&r, rec) {
 				e.cfg.Nudge(r.Host)
 			}
+		}
+	}
+}
+
+// noteVolumes notes on which hosts replicas with volumes are placed.
+func noteVolumes(s *Situation, steps *Steps) {
+	if len(volumesOf(s.App)) == 0 {
+		return
+	}
+	for i := range s.Replicas {
+		a := s.App
+		if steps.App != nil {
+			a = steps.App
+		}
+		if host := s.Replicas[i].Host; !slices.Contains(a.VolumeHosts, host) {
+			next := *a
+			next.VolumeHosts = append(slices.Clone(a.VolumeHosts), host)
+			steps.App = &next
 		}
 	}
 }

@@ -80,8 +80,7 @@ func (e *Engine) sample(rec *record, t Traffic, now time.Time) Sample {
 	if took := now.Sub(rec.sampled).Seconds(); !rec.sampled.IsZero() && took > 0 && t.Latency != nil && t.Requests >= rec.traffic.Requests {
 		s.RPS = float64(t.Requests-rec.traffic.Requests) / took
 		s.Errors = float64(t.Errors-rec.traffic.Errors) / took
-		p95, _ := t.Latency.P95(rec.traffic.Latency)
-		s.P95 = time.Duration(p95 * float64(time.Second))
+		s.P95 = t.Latency.Since(rec.traffic.Latency).Quantile(0.95)
 	}
 	s.Connections = float64(t.Active)
 	rec.traffic, rec.sampled = t, now

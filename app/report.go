@@ -11,7 +11,8 @@ import (
 )
 
 // Report takes in what a host says, and answers with its orders. A report that
-// is older than one that was taken in already changes nothing.
+// is older than one that was taken in already changes nothing. Conflict: it is
+// of an earlier boot.
 func (e *Engine) Report(_ context.Context, id string, r Report) (Orders, error) {
 	now := e.cfg.Now()
 	e.mu.Lock()
@@ -26,6 +27,11 @@ func (e *Engine) Report(_ context.Context, id string, r Report) (Orders, error) 
 	last := old.Report
 	if r.Boot == last.Boot && r.Seq != 0 && r.Seq <= last.Seq {
 		return e.orders(old), nil
+	}
+	if r.Boot != last.Boot {
+		if err := e.rebooted(id, last.Boot, r.Boot); err != nil {
+			return Orders{}, err
+		}
 	}
 	full := false
 	if r.Same != 0 {
@@ -51,6 +57,29 @@ func (e *Engine) Report(_ context.Context, id string, r Report) (Orders, error) 
 	o := e.orders(&h)
 	o.Full = full
 	return o, nil
+}
+
+// maxFormer is how many boots of a host are remembered.
+const maxFormer = 32
+
+// rebooted notes that a host reports under another boot. A boot that was over
+// does not come back: Conflict, since obeying both of two agents would start
+// everything twice.
+func (e *Engine) rebooted(id, from, to string) error {
+	reports := e.reported[id]
+	if reports == nil {
+		reports = &hostReports{}
+		e.reported[id] = reports
+	}
+	if to != "" && slices.Contains(reports.former, to) {
+		return errs.E(errs.Conflict, "host %q has reported from a later start than this one: the report is old, or two agents call themselves by one id", id)
+	}
+	if from != "" {
+		reports.former = append(reports.former, from)
+		reports.former = reports.former[max(0, len(reports.former)-maxFormer):]
+	}
+	clear(reports.stopped) // their reports are of another count
+	return nil
 }
 
 // arrived notes that a host is in touch again.
@@ -199,10 +228,14 @@ func (e *Engine) orderStop(h *Host, r *Replica, o *Orders) {
 	if r.Phase != Ordered {
 		return
 	}
-	if e.reported[h.ID] == nil {
-		e.reported[h.ID] = &hostReports{stopped: map[string]uint64{}}
-	}
 	reports := e.reported[h.ID]
+	if reports == nil {
+		reports = &hostReports{}
+		e.reported[h.ID] = reports
+	}
+	if reports.stopped == nil {
+		reports.stopped = map[string]uint64{}
+	}
 	if _, told := reports.stopped[r.ID]; !told {
 		reports.stopped[r.ID] = h.Report.Seq
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/buoy-edge/buoy/internal/errs"
@@ -269,12 +270,13 @@ func (e *Engine) SetSetting(ctx context.Context, key string, value []byte) error
 	return e.commit(ctx, Change{Settings: map[string][]byte{key: value}})
 }
 
-// volumesOf are the names of the volumes that an app has on its hosts.
+// volumesOf are the names of the volumes that an app has on its hosts for
+// itself: manifests call them APP.NAME. Those that it shares are not its own.
 func volumesOf(a *App) []string {
 	names := map[string]struct{}{}
 	for i := range a.Revisions {
 		for _, m := range a.Revisions[i].Spec.Container.Mounts {
-			if m.Type == "volume" {
+			if m.Type == "volume" && strings.HasPrefix(m.Source, a.Name+".") {
 				names[m.Source] = struct{}{}
 			}
 		}

@@ -249,6 +249,9 @@ func (n *Node) prune(ctx context.Context) {
 	if freed > 0 {
 		n.cfg.Log.Info("image leftovers removed", "bytes", freed)
 	}
+	if err := n.sweepVolumes(); err != nil {
+		n.cfg.Log.Error("volumes that were being removed are left", "error", err)
+	}
 	if err := n.forgetFlists(ctx); err != nil {
 		n.cfg.Log.Error("what was recorded of flists not removed", "error", err)
 	}

@@ -136,3 +136,14 @@ func (h Histogram) Mean() time.Duration {
 	}
 	return time.Duration(sum / float64(n))
 }
+
+// Below is how many durations were no longer than d, within 6 % of d.
+func (h Histogram) Below(d time.Duration) (n uint64) {
+	for i, c := range h.counts {
+		if upper(h.first+i) > d+d/16 {
+			break
+		}
+		n += c
+	}
+	return n
+}

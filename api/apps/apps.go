@@ -65,6 +65,7 @@ type Rollouts interface {
 type Measures interface {
 	History(name string, points int, interval time.Duration) ([]app.Sample, error) // oldest first
 	CheckHealth(ctx context.Context, name string) (app.View, error)                // after the hosts have run the checks
+	Traffic() map[string]app.Traffic                                               // as the balancer has counted it
 }
 
 // Events are what happened and what happens.

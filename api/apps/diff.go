@@ -62,4 +62,3 @@ func flatten(s app.Spec) (map[string]json.RawMessage, error) {
 	walk("", text)
 	return out, nil
 }
-

@@ -396,6 +396,26 @@ func (f *fakeEngine) History(name string, points int, interval time.Duration) ([
 	}[max(0, 2-points):], f.note("history %s %d %v", name, points, interval)
 }
 
+func (f *fakeEngine) Traffic() map[string]app.Traffic {
+	return map[string]app.Traffic{"my-app": {
+		Requests: 10, Errors: 2, Active: 3, Latency: allAt(20 * time.Millisecond),
+		Replicas: map[string]app.ReplicaTraffic{"launch1": {Requests: 7, Errors: 1, Ejected: true}},
+	}}
+}
+
+// allAt are ten answers that took as long.
+type allAt time.Duration
+
+func (a allAt) Since(app.Latencies) app.Latencies { return a }
+func (a allAt) Quantile(float64) time.Duration    { return time.Duration(a) }
+func (a allAt) Mean() time.Duration               { return time.Duration(a) }
+func (a allAt) Below(d time.Duration) uint64 {
+	if d < time.Duration(a) {
+		return 0
+	}
+	return 10
+}
+
 func (f *fakeEngine) CheckHealth(_ context.Context, name string) (app.View, error) {
 	return f.edit(name, "check "+name, func(*app.View) error { return nil })
 }

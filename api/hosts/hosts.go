@@ -53,8 +53,8 @@ type Replicas interface {
 	App(name string) (app.View, error)
 }
 
-// Tunnels takes over the connection of a host's tunnel and returns when it has
-// ended. It answers what is wrong with the request itself.
+// Tunnels takes over the connection of a host's tunnel. It answers what is wrong
+// with the request itself.
 type Tunnels interface {
 	Serve(w http.ResponseWriter, r *http.Request, hostID string)
 }

@@ -179,6 +179,20 @@ func (f *fakeNode) DeleteBridge(_ context.Context, name string) error {
 	return f.note("delete bridge %s", name)
 }
 
+func (f *fakeNode) Volumes() ([]node.Volume, error) {
+	return []node.Volume{{Name: "data", Users: []string{"web"}}, {Name: "old"}}, nil
+}
+
+func (f *fakeNode) DeleteVolume(_ context.Context, name string) error {
+	switch name {
+	case "data":
+		return errs.E(errs.Conflict, "container \"web\" uses volume \"data\"")
+	case "old":
+		return f.note("delete volume %s", name)
+	}
+	return errs.E(errs.NotFound, "no volume %q on this node", name)
+}
+
 var lan0 = netcfg.Bridge{Name: "lan0", Mode: netcfg.BridgeDHCP, NAT: true, Prefix: netip.MustParsePrefix("192.168.7.1/24"), Start: netip.MustParseAddr("192.168.7.10")}
 
 func (f *fakeNode) Start(_ context.Context, name string) error   { return f.on("start", name) }

@@ -24,6 +24,7 @@ import (
 type Node interface {
 	Machine
 	Bridges
+	Volumes
 	Containers
 	Jobs
 	Processes
@@ -45,6 +46,12 @@ type Bridges interface {
 	Bridge(name string) (node.Bridge, error)
 	CreateBridge(ctx context.Context, b netcfg.Bridge) error
 	DeleteBridge(ctx context.Context, name string) error
+}
+
+// Volumes are the directories that containers name and that outlast them.
+type Volumes interface {
+	Volumes() ([]node.Volume, error)
+	DeleteVolume(ctx context.Context, name string) error
 }
 
 // Containers are the containers of the node.

@@ -44,6 +44,8 @@ func (d *Dialect) nodeRoutes(on func(method, path string, h handler)) {
 	on("POST", "/bridges", d.createBridge)
 	on("GET", "/bridges/{bridgeid}", d.getBridge)
 	on("DELETE", "/bridges/{bridgeid}", d.deleteBridge)
+	on("GET", "/volumes", d.listVolumes)
+	on("DELETE", "/volumes/{volume}", d.deleteVolume)
 	on("GET", "/images", d.listImages)
 	on("POST", "/images", d.pullImage)
 	on("DELETE", "/images", d.removeImage)

@@ -61,6 +61,11 @@ func TestRoutes(t *testing.T) {
 		{"GET", here + "/jobs/none", "", 404, `none`, ""},
 		{"DELETE", here + "/jobs/" + jobID, "", 204, "", "signal job " + jobID + " 9"},
 		{"DELETE", here + "/jobs/none", "", 204, "", ""},
+		{"GET", here + "/volumes", "", 200, `[{"name":"data","containers":["web"]},{"name":"old","containers":[]}]`, ""},
+		{"DELETE", here + "/volumes/old", "", 204, "", "delete volume old"},
+		{"DELETE", here + "/volumes/none", "", 204, "", ""},
+		{"DELETE", here + "/volumes/data", "", 409, `uses volume`, ""},
+
 		{"GET", here + "/bridges", "", 200, `[{"name":"lan0","setting":{"cidr":"192.168.7.1/24","start":"192.168.7.10","end":""},"status":"up",`, ""},
 		{"GET", here + "/bridges/lan0", "", 200, `"networkMode":"dnsmasq","nat":true`, ""},
 		{"GET", here + "/bridges/none", "", 404, `no bridge \"none\"`, ""},

@@ -118,7 +118,8 @@ func take(w http.ResponseWriter) (net.Conn, error) {
 func answer(w http.ResponseWriter, status int, id, text string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(hostapi.ErrorBody{ErrorID: id, ErrorDescription: http.StatusText(status), ErrorDetail: text})
+	what := http.StatusText(status)
+	_ = json.NewEncoder(w).Encode(hostapi.ErrorBody{ErrorID: id, ErrorDescription: what, ErrorDetail: text, ID: id, Description: what, Detail: text})
 }
 
 // add makes l the tunnel of its host. The former one ends.

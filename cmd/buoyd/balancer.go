@@ -107,14 +107,10 @@ func (b *balancer) Traffic() map[string]app.Traffic {
 // latencies are the proxy's histogram as the engine sees it.
 type latencies struct{ proxy.Histogram }
 
-// P95 implements app.Latencies.
-func (l latencies) P95(older app.Latencies) (seconds float64, n uint64) {
-	h := l.Histogram
+// Since implements app.Latencies.
+func (l latencies) Since(older app.Latencies) app.Latencies {
 	if o, ok := older.(latencies); ok {
-		h = h.Sub(o.Histogram)
+		return latencies{l.Sub(o.Histogram)}
 	}
-	return h.Quantile(0.95).Seconds(), h.Count()
+	return l
 }
-
-// Mean implements app.Latencies.
-func (l latencies) Mean() float64 { return l.Histogram.Mean().Seconds() }

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	goruntime "runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,6 +26,7 @@ import (
 	"github.com/buoy-edge/buoy/api/hosts"
 	"github.com/buoy-edge/buoy/api/hosts/hostapi"
 	"github.com/buoy-edge/buoy/api/nodes"
+	"github.com/buoy-edge/buoy/api/services"
 	"github.com/buoy-edge/buoy/api/tunnel"
 	"github.com/buoy-edge/buoy/app"
 	"github.com/buoy-edge/buoy/internal/atomicfile"
@@ -82,7 +84,7 @@ func newController(ctx context.Context, cfg config, id string, log *slog.Logger)
 	c.lb = &balancer{proxy: c.proxy, listen: cfg.publish}
 	c.engine, err = app.New(app.Config{
 		Store: c.store, Balancer: c.lb, Log: log,
-		Nudge: c.nudge, Secret: c.secret, CheckHealth: c.checkHealth, Interval: cfg.fleet.interval,
+		Nudge: c.nudge, Secret: c.secret, CheckHealth: c.checkHealth, DropVolumes: c.dropVolumes, Interval: cfg.fleet.interval,
 	})
 	if err != nil {
 		return nil, err
@@ -119,7 +121,11 @@ func (c *controller) speak(cfg config) error {
 	if c.apps, err = apps.New(acfg); err != nil {
 		return err
 	}
-	c.dialects = []api.Dialect{h, c.apps}
+	svc, err := services.New(services.Config{Engine: c.engine, Log: c.log})
+	if err != nil {
+		return err
+	}
+	c.dialects = []api.Dialect{h, c.apps, svc}
 	return nil
 }
 
@@ -251,6 +257,28 @@ func (c *controller) checkHealth(ctx context.Context, r app.Replica) error {
 	}
 	_, err = b.CheckHealth(ctx, r.Seen.Name)
 	return err
+}
+
+// dropVolumes removes volumes that nobody names from a host.
+func (c *controller) dropVolumes(ctx context.Context, host string, names []string) (n int, err error) {
+	b, err := c.on(host)
+	if err != nil {
+		return 0, err
+	}
+	have, err := b.Volumes(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, v := range have {
+		if !slices.Contains(names, v.Name) {
+			continue
+		}
+		if err := b.DeleteVolume(ctx, v.Name); err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
 }
 
 // containerLog writes the log of a container.

@@ -143,6 +143,9 @@ func (p *parts) run(ctx context.Context, cfg config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	if p.controller != nil {
+		sys.Registry().MustRegister(p.controller.apps.Collector())
+	}
 	memory := newTrimmer()
 	defer memory.stop()
 	server, err := api.New(api.Config{

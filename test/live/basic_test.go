@@ -260,3 +260,32 @@ func TestAddressInEnvironment(t *testing.T) {
 		t.Errorf("a job is told %q", j.Stdout)
 	}
 }
+
+// TestVolumes: a volume outlasts its containers, and goes when it is told to.
+func TestVolumes(t *testing.T) {
+	d := newDaemon(t)
+	r := sh(t, "keeper", "echo kept >> /data/file; exec sleep 1000")
+	r.Mounts = []buoy.Mount{{Type: "volume", Source: "precious", Target: "/data"}}
+	d.create(r)
+	all, err := d.client.Volumes(t.Context())
+	if err != nil || len(all) != 1 || all[0].Name != "precious" || len(all[0].Containers) != 1 {
+		t.Errorf("volumes are %v, %v", all, err)
+	}
+	if err := d.client.DeleteVolume(t.Context(), "precious"); !errors.Is(err, buoy.ErrConflict) {
+		t.Errorf("a volume that is used: %v", err)
+	}
+	if err := d.client.Delete(t.Context(), "keeper"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := d.client.DeleteVolume(t.Context(), "precious"); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := d.client.DeleteVolume(t.Context(), "../images"); err == nil {
+		t.Error("that was no volume")
+	}
+	if all, err := d.client.Volumes(t.Context()); err != nil || len(all) != 0 {
+		t.Errorf("volumes are %v, %v", all, err)
+	}
+}
