@@ -483,3 +483,28 @@ func TestEngineStale(t *testing.T) {
 		}
 	})
 }
+
+// TestEngineApplyKeeps: what was set by other means than the manifest stays,
+// unless the manifest says something new of it.
+func TestEngineApplyKeeps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, &memory{st: map[string]any{}}, "h1")
+		defer r.stop()
+		r.apply(webSpec(2))
+		r.until("two run", ready(2))
+		if _, err := r.Scale(t.Context(), "web", 4, "more", true); err != nil {
+			t.Fatal(err)
+		}
+		r.until("four run", ready(4))
+		next := webSpec(2)
+		next.Container.Flist = "img:2"
+		r.apply(next)
+		r.until("still four", func(v View) bool { return v.App.Rollout.Done && v.App.Rollout.Target == 2 && ready(4)(v) })
+		next.Replicas, next.Container.Flist = 3, "img:3"
+		next.Scaling.Max = 50
+		r.apply(next)
+		if v := r.until("three", ready(3)); v.App.Scaling.Max != 50 {
+			t.Errorf("%+v", v.App.Scaling)
+		}
+	})
+}

@@ -102,6 +102,7 @@ func (e *Engine) revise(a *App, spec Spec, source json.RawMessage) error {
 	}
 	now := e.cfg.Now().UTC()
 	n := newest.N + 1
+	was := newest.Spec
 	previous := a.Rollout.Target
 	if !a.Rollout.Done && a.Rollout.Previous > 0 && !good(a, previous) { // it never got there
 		previous = a.Rollout.Previous
@@ -117,11 +118,14 @@ func (e *Engine) revise(a *App, spec Spec, source json.RawMessage) error {
 		})
 	}
 	a.Rollout = Progress{Target: n, Previous: previous, Since: now, Canary: spec.Rollout.Canary > 0 && a.Started}
-	a.Scaling = spec.Scaling
-	if spec.Replicas > 0 {
+	// What was set since by other means stays, unless the spec says something new of it.
+	if spec.Scaling != was.Scaling {
+		a.Scaling = spec.Scaling
+	}
+	if spec.Replicas > 0 && spec.Replicas != was.Replicas {
 		a.Replicas = spec.Replicas
 	}
-	a.Replicas = clamp(a.Replicas, spec.Scaling)
+	a.Replicas = clamp(a.Replicas, a.Scaling)
 	a.Updated = now
 	return nil
 }

@@ -66,11 +66,7 @@ const maxFormer = 32
 // does not come back: Conflict, since obeying both of two agents would start
 // everything twice.
 func (e *Engine) rebooted(id, from, to string) error {
-	reports := e.reported[id]
-	if reports == nil {
-		reports = &hostReports{}
-		e.reported[id] = reports
-	}
+	reports := e.reportsOf(id)
 	if to != "" && slices.Contains(reports.former, to) {
 		return errs.E(errs.Conflict, "host %q has reported from a later start than this one: the report is old, or two agents call themselves by one id", id)
 	}
@@ -80,6 +76,13 @@ func (e *Engine) rebooted(id, from, to string) error {
 	}
 	clear(reports.stopped) // their reports are of another count
 	return nil
+}
+
+func (e *Engine) reportsOf(host string) *hostReports {
+	if e.reported[host] == nil {
+		e.reported[host] = &hostReports{stopped: map[string]uint64{}}
+	}
+	return e.reported[host]
 }
 
 // arrived notes that a host is in touch again.
@@ -144,9 +147,11 @@ func (e *Engine) takeIn(h *Host, now time.Time) {
 
 // observe brings a replica up to what its host says of it.
 func (e *Engine) observe(r *Replica, c *Container, now time.Time) {
+	r.Started = r.moment(c.Started, r.Seen.Started, r.Started, now)
+	r.Finished = r.moment(c.Finished, r.Seen.Finished, r.Finished, now)
 	r.Seen = *c
 	r.Ports, r.Address, r.Digest = c.Ports, c.Address, cmp.Or(c.Digest, r.Digest)
-	r.Started, r.Finished, r.ExitCode, r.Restarts = c.Started, c.Finished, c.ExitCode, c.Restarts
+	r.ExitCode, r.Restarts = c.ExitCode, c.Restarts
 	r.Reason, r.Message = c.Reason, c.Message
 	switch c.State {
 	case "running":
@@ -172,6 +177,22 @@ func (e *Engine) observe(r *Replica, c *Container, now time.Time) {
 		r.Well = now
 	}
 }
+
+// moment is when something happened to the replica, by the clock of its host.
+// If that clock cannot be right, it is when we heard of it: said is new, was
+// what the host said last, and known what became of that.
+func (r *Replica) moment(said, was, known, now time.Time) time.Time {
+	switch {
+	case said.IsZero() || !said.Before(r.Created.Add(-clockSkew)) && !said.After(now.Add(clockSkew)):
+		return said
+	case said.Equal(was) && !known.IsZero():
+		return known
+	}
+	return now.UTC()
+}
+
+// clockSkew is by how much clocks may differ that are kept by NTP, or by hand.
+const clockSkew = time.Minute
 
 // differs says that there is something to decide or to keep.
 func differs(a, b *Replica) bool {
@@ -228,14 +249,7 @@ func (e *Engine) orderStop(h *Host, r *Replica, o *Orders) {
 	if r.Phase != Ordered {
 		return
 	}
-	reports := e.reported[h.ID]
-	if reports == nil {
-		reports = &hostReports{}
-		e.reported[h.ID] = reports
-	}
-	if reports.stopped == nil {
-		reports.stopped = map[string]uint64{}
-	}
+	reports := e.reportsOf(h.ID)
 	if _, told := reports.stopped[r.ID]; !told {
 		reports.stopped[r.ID] = h.Report.Seq
 	}

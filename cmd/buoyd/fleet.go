@@ -110,7 +110,7 @@ func (c *controller) speak(cfg config) error {
 	acfg := apps.Config{
 		Engine: c.engine, Logs: c.replicaLog, Balanced: c.lb.count, Node: c.id, Hostname: host,
 		Database: apps.Database{Name: filepath.Join(cfg.data, controllerDB), PoolSize: 1},
-		Limits:   apps.Limits{PerHour: cfg.fleet.rate, PerMinute: cfg.fleet.rate / 10}, Log: c.log,
+		Limits:   cfg.fleet.limits(), Log: c.log,
 	}
 	if len(cfg.listen) > 1 { // the first is the socket
 		at, err := netip.ParseAddrPort(cfg.listen[1])

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/buoy-edge/buoy/api/apps"
 )
 
 // fleetConfig is what the command line says of the fleet: whose controller this
@@ -76,6 +78,9 @@ func (c *fleetConfig) complete(in *fleetFlags, dev bool) error {
 	}
 	if (len(in.https) > 0) != (len(in.certs) > 0) {
 		return errors.New("--https and --tls belong together")
+	}
+	if c.rate < 0 {
+		return fmt.Errorf("--rate-limit %d is negative", c.rate)
 	}
 	if c.interval < time.Second {
 		return fmt.Errorf("--report-interval %s is less than a second", c.interval)
@@ -145,6 +150,14 @@ func (c *fleetConfig) completeOSC(in *fleetFlags) (err error) {
 	}
 	c.oscAllow, err = prefixes("--osc-fetch", in.oscAllow)
 	return err
+}
+
+// limits are those of the apps API: a tenth of an hour's requests may come in a minute.
+func (c *fleetConfig) limits() apps.Limits {
+	if c.rate == 0 {
+		return apps.Limits{PerHour: -1, PerMinute: -1}
+	}
+	return apps.Limits{PerHour: c.rate, PerMinute: max(c.rate/10, 1)}
 }
 
 // check says what does not go together; a reset does not care.
