@@ -64,7 +64,8 @@ type Engine struct {
 	dirty    map[string]struct{} // apps to plan
 	stale    map[string]struct{} // hosts that placement does not know as they are
 	unsaved  map[string]struct{} // replicas of which the store does not know all
-	traffic  map[string]Traffic  // as the balancer counted it last
+	traffic  map[string]Traffic  // as the balancer counted it
+	counted  time.Time           // when that was
 	changed  chan struct{}       // closed and replaced when anything did
 	watchers map[chan Event]struct{}
 	routes   bool // may have changed

@@ -59,13 +59,36 @@ func pause(ctx context.Context, d time.Duration) bool {
 }
 
 // look notices hosts that fell silent and apps whose time has come.
-func (e *Engine) look(_ context.Context) {
+func (e *Engine) look(ctx context.Context) {
+	for _, id := range e.lookAtHosts() {
+		if err := e.ForgetHost(ctx, id); err != nil {
+			e.cfg.Log.Warn("terminated host is not forgotten", "host", id, "error", err)
+		}
+	}
+}
+
+// count asks the balancer what it has counted.
+func (e *Engine) count() map[string]Traffic {
+	now := e.cfg.Now()
 	traffic := e.cfg.Balancer.Traffic()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.traffic, e.counted = traffic, now
+	return traffic
+}
+
+// forgetAfter is how long a host that was terminated is told so.
+const forgetAfter = 24 * time.Hour
+
+// lookAtHosts is look, and says which hosts may be forgotten.
+func (e *Engine) lookAtHosts() (forget []string) {
 	now := e.cfg.Now()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.traffic = traffic
 	for id, h := range e.hosts {
+		if !h.Terminated.IsZero() && now.Sub(h.Terminated) > forgetAfter {
+			forget = append(forget, id)
+		}
 		was, is := e.liveness[id], e.livenessOf(h, now)
 		if was == is || is == Alive {
 			continue
@@ -79,6 +102,7 @@ func (e *Engine) look(_ context.Context) {
 			e.mark(name)
 		}
 	}
+	return forget
 }
 
 // livenessOf is how well a host is in touch: one missed report may be late, and
@@ -103,9 +127,12 @@ func (e *Engine) work(ctx context.Context) error {
 	}
 	nudged := map[string]struct{}{}
 	for {
-		names := e.takeDirty()
+		names, draining := e.takeDirty()
 		if len(names) == 0 {
 			break
+		}
+		if draining {
+			e.count()
 		}
 		if err := e.planAll(ctx, names, nudged); err != nil {
 			e.mu.Lock()
@@ -123,12 +150,23 @@ func (e *Engine) work(ctx context.Context) error {
 	return nil
 }
 
-func (e *Engine) takeDirty() []string {
+// takeDirty are the apps to plan; draining says that some have replicas that
+// are stopped once nothing is under way to them.
+func (e *Engine) takeDirty() (names []string, draining bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	names := slices.Sorted(maps.Keys(e.dirty))
+	names = slices.Sorted(maps.Keys(e.dirty))
 	clear(e.dirty)
-	return names
+	for _, name := range names {
+		rec := e.apps[name]
+		if draining || rec == nil {
+			continue
+		}
+		for id := range rec.reps {
+			draining = draining || !e.replicas[id].Stopped.IsZero()
+		}
+	}
+	return names, draining
 }
 
 // refreshCluster tells placement what has changed about hosts.

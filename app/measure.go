@@ -11,7 +11,7 @@ import (
 
 // measure samples every app, and asks the autoscaler about those it is time for.
 func (e *Engine) measure(ctx context.Context) {
-	traffic := e.cfg.Balancer.Traffic()
+	traffic := e.count()
 	now := e.cfg.Now()
 	type change struct {
 		app  string
@@ -20,7 +20,6 @@ func (e *Engine) measure(ctx context.Context) {
 	}
 	var scale []change
 	e.mu.Lock()
-	e.traffic = traffic
 	for name, rec := range e.apps {
 		if !rec.app.Started {
 			rec.sample, rec.sampled = Sample{At: now}, time.Time{}

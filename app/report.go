@@ -268,8 +268,11 @@ func (e *Engine) drained(r *Replica, rec *record) bool {
 	if len(spec.Ports) == 0 || !e.cfg.Now().Before(r.Stopped.Add(spec.Drain)) {
 		return true
 	}
+	if e.counted.Sub(r.Stopped) < settle {
+		return false // it may have been given a request since
+	}
 	b, ok := e.traffic[r.App].Replicas[r.ID]
-	return (!ok || b.Active == 0) && e.cfg.Now().Sub(r.Stopped) >= settle
+	return !ok || b.Active == 0
 }
 
 // settle is how long a replica that has left the balancer is left alone at

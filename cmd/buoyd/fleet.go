@@ -26,6 +26,7 @@ import (
 	"github.com/buoy-edge/buoy/api/hosts"
 	"github.com/buoy-edge/buoy/api/hosts/hostapi"
 	"github.com/buoy-edge/buoy/api/nodes"
+	"github.com/buoy-edge/buoy/api/osc"
 	"github.com/buoy-edge/buoy/api/services"
 	"github.com/buoy-edge/buoy/api/tunnel"
 	"github.com/buoy-edge/buoy/app"
@@ -46,6 +47,7 @@ type controller struct {
 	proxy  *proxy.Proxy
 	lb     *balancer
 	hub    *tunnel.Hub
+	nudges *nudges
 	log    *slog.Logger
 
 	dialects []api.Dialect
@@ -81,10 +83,11 @@ func newController(ctx context.Context, cfg config, id string, log *slog.Logger)
 		return nil, err
 	}
 	c.hub = tunnel.NewHub(tunnel.HubConfig{Changed: func(host string, up bool) { c.engine.Linked(host, up) }, Log: log})
+	c.nudges = &nudges{poke: c.poke, pending: map[string]bool{}}
 	c.lb = &balancer{proxy: c.proxy, listen: cfg.publish}
 	c.engine, err = app.New(app.Config{
 		Store: c.store, Balancer: c.lb, Log: log,
-		Nudge: c.nudge, Secret: c.secret, CheckHealth: c.checkHealth, DropVolumes: c.dropVolumes, Interval: cfg.fleet.interval,
+		Nudge: c.nudges.nudge, Secret: c.secret, CheckHealth: c.checkHealth, DropVolumes: c.dropVolumes, Interval: cfg.fleet.interval,
 	})
 	if err != nil {
 		return nil, err
@@ -125,7 +128,11 @@ func (c *controller) speak(cfg config) error {
 	if err != nil {
 		return err
 	}
-	c.dialects = []api.Dialect{h, c.apps, svc}
+	ocl, err := osc.New(osc.Config{Engine: c.engine, Path: cfg.fleet.oscPath, Allow: cfg.fleet.oscAllow, Log: c.log})
+	if err != nil {
+		return err
+	}
+	c.dialects = []api.Dialect{h, c.apps, svc, ocl}
 	return nil
 }
 
@@ -141,6 +148,7 @@ func (c *controller) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.engine.Run(ctx) })
 	g.Go(func() error { return c.proxy.Run(ctx) })
+	g.Go(func() error { return c.nudges.run(ctx) })
 	g.Go(func() error {
 		<-ctx.Done()
 		c.hub.Close()
@@ -190,32 +198,6 @@ func (c *controller) secret(name, key string) (string, error) {
 		return "", errs.E(errs.NotFound, "there is no secret %q with the key %q: %w", name, key, err)
 	}
 	return strings.TrimSuffix(string(text), "\n"), nil
-}
-
-// nudgeTime is how long a host may take to hear that there is something to do;
-// its next report tells it in any case.
-const nudgeTime = 5 * time.Second
-
-// nudge has a host report now.
-func (c *controller) nudge(host string) {
-	t, ok := c.hub.Transport(host)
-	if !ok {
-		return
-	}
-	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), nudgeTime)
-		defer cancel()
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost"+hostapi.Poke, nil)
-		if err != nil {
-			return
-		}
-		resp, err := t.RoundTrip(req)
-		if err != nil {
-			c.log.Debug("host is not told of its orders", "host", host, "error", err)
-			return
-		}
-		_ = resp.Body.Close()
-	}()
 }
 
 // Nodes implements nodes.Fleet.
