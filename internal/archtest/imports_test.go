@@ -41,6 +41,7 @@ var allowed = []struct {
 	{"store/sqlite", []string{"app", "internal/..."}},
 
 	{"app/manifest", []string{"app", "sdk/go", "internal/..."}}, // what people write, and the schema of it
+	{"app/apptest", []string{"app", "internal/..."}},            // an engine with hosts, for tests of its callers
 	{"app", []string{"sdk/go", "internal/..."}},                 // replicas are containers in the words of the API
 	{"proxy", []string{"internal/..."}},
 
@@ -48,6 +49,8 @@ var allowed = []struct {
 	{"api", []string{"internal/..."}},
 	{"api/nodes", []string{"api", "node", "node/inventory", "node/probe", "container", "netcfg", "images/...", "internal/..."}},
 	{"api/apps", []string{"api", "app", "app/manifest", "internal/..."}},
+	{"api/services", []string{"api", "app", "app/manifest", "sdk/go", "internal/..."}},
+	{"api/osc", []string{"api", "app", "app/manifest", "sdk/go", "internal/..."}},
 	{"api/hosts/hostapi", nil}, // its messages: the agent of a node speaks them, too
 	{"api/hosts", []string{"api", "api/hosts/hostapi", "app", "sdk/go", "internal/..."}},
 	{"api/tunnel", []string{"api/hosts/hostapi", "internal/..."}},
