@@ -30,10 +30,20 @@ type App struct {
 	VolumeHosts []string  `json:"volumeHosts,omitempty"`
 	Run         int       `json:"run,omitempty"`  // of a job: how many runs there were; cron counts on
 	RunAt       time.Time `json:"runAt,omitzero"` // of a job: when the present run began
+	Tally       Tally     `json:"tally,omitzero"` // of a job: what its replicas do not tell of the present run
 }
 
 // maxRevisions is how many revisions an app keeps to go back to.
 const maxRevisions = 10
+
+// Tally is what has become of a run of a job. The records of its replicas are
+// no sign of that: hosts go, and their records with them.
+type Tally struct {
+	Succeeded int       `json:"succeeded,omitempty"` // replicas of which there is no record any more
+	Failed    int       `json:"failed,omitempty"`    // likewise
+	Over      time.Time `json:"over,omitzero"`       // since then it is; the above are of all replicas then
+	Why       string    `json:"why,omitempty"`       // it is over without success
+}
 
 // Revision is a spec at a time.
 type Revision struct {

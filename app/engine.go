@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -139,9 +140,7 @@ func (e *Engine) Load(ctx context.Context) error {
 	defer e.edit.Unlock()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for k, v := range st.Settings {
-		e.settings[k] = v
-	}
+	maps.Copy(e.settings, st.Settings)
 	if err := e.loadConfig(); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package app
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/robfig/cron/v3"
@@ -16,7 +17,11 @@ type RunState struct {
 
 // runState counts the replicas of a run.
 func runState(a *App, s *Spec, reps []Replica, now time.Time) RunState {
-	var st RunState
+	st := RunState{Succeeded: a.Tally.Succeeded, Failed: a.Tally.Failed}
+	if !a.Tally.Over.IsZero() {
+		st.Over, st.Why = true, a.Tally.Why
+		return st
+	}
 	for i := range reps {
 		r := &reps[i]
 		switch {
@@ -56,9 +61,17 @@ func (p *planner) job() {
 	if p.app.RunAt.IsZero() {
 		return
 	}
-	if st.Over {
+	if st.Over && (st.Why == "" || !p.unsure()) {
 		p.endRun(st)
+	}
+	if st.Over {
 		return
+	}
+	for i := range p.reps { // its host has not begun it, and will not
+		if r := &p.reps[i]; r.Living() && r.Phase == Ordered && p.Hosts[r.Host].Mode != Continue {
+			p.stop(r, "its host takes nothing new")
+			st.Active--
+		}
 	}
 	if due := deadline(&p.app, p.spec); !due.IsZero() {
 		p.at(due)
@@ -67,8 +80,14 @@ func (p *planner) job() {
 	if n > 0 && st.Failed > 0 { // slower with each failure
 		var last time.Time
 		for i := range p.reps {
-			if r := &p.reps[i]; r.Run == p.app.Run && r.Phase == Failed && r.Finished.After(last) {
-				last = r.Finished
+			r := &p.reps[i]
+			if r.Run != p.app.Run || r.Phase != Failed {
+				continue
+			}
+			for _, at := range []time.Time{r.Created, r.Finished} { // not even begun, perhaps
+				if at.After(last) {
+					last = at
+				}
 			}
 		}
 		if due := last.Add(min(failsWait<<min(st.Failed-1, 16), failsMost)); !last.IsZero() && p.Now.Before(due) {
@@ -77,6 +96,13 @@ func (p *planner) job() {
 		}
 	}
 	p.launch(n, p.app.Rollout.Target, false)
+}
+
+// unsure says that a replica of the run may be over since its host was heard of.
+func (p *planner) unsure() bool {
+	return slices.ContainsFunc(p.reps, func(r Replica) bool {
+		return r.Run == p.app.Run && r.Living() && p.Hosts[r.Host].Liveness == Silent
+	})
 }
 
 // stopRun stops what runs of runs other than keep.
@@ -96,12 +122,13 @@ func (p *planner) endRun(st RunState) {
 			p.stop(r, "the run is over")
 		}
 	}
+	if !p.app.Tally.Over.IsZero() {
+		return
+	}
+	p.app.Tally = Tally{Succeeded: st.Succeeded, Failed: st.Failed, Over: p.Now, Why: st.Why}
 	message := fmt.Sprintf("Run %d succeeded", p.app.Run)
 	if st.Why != "" {
 		message = fmt.Sprintf("Run %d failed: %s", p.app.Run, st.Why)
-	}
-	if p.app.Rollout.Message == message {
-		return
 	}
 	p.app.Rollout.Message = message
 	p.edited = true
@@ -113,7 +140,8 @@ func (p *planner) endRun(st RunState) {
 }
 
 // tick begins the next run of cron when its time has come. A run that is not
-// over when the next one should begin is not disturbed: that one is left out.
+// over when the next one should begin is not disturbed: that one is left out,
+// and so are those before the app was started again.
 func (p *planner) tick(st RunState) RunState {
 	schedule, err := cron.ParseStandard(p.spec.Job.Schedule)
 	if err != nil {
@@ -122,6 +150,9 @@ func (p *planner) tick(st RunState) RunState {
 	last := p.app.RunAt
 	if last.IsZero() {
 		last = p.app.Updated
+	}
+	if over := p.app.Tally.Over; over.After(last) {
+		last = over
 	}
 	due := schedule.Next(last.UTC())
 	if p.Now.Before(due) {
@@ -133,7 +164,7 @@ func (p *planner) tick(st RunState) RunState {
 		return st
 	}
 	p.app.Run++
-	p.app.RunAt, p.edited = p.Now, true
+	p.app.RunAt, p.app.Tally, p.edited = p.Now, Tally{}, true
 	p.app.Rollout.Message = ""
 	p.event(Life, nil, map[string]any{"run": p.app.Run}, "Run %d begins", p.app.Run)
 	p.stopRun("a later run has begun", p.app.Run)

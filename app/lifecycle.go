@@ -242,7 +242,7 @@ func (e *Engine) start(a *App, replicas int) (*App, []Event, error) {
 			}
 		}
 		a.Run++
-		a.RunAt, a.Started, a.Updated = now, true, now
+		a.RunAt, a.Tally, a.Started, a.Updated = now, Tally{}, true, now
 		a.Rollout.Message = ""
 		return a, []Event{{Type: Life, App: a.Name, Message: fmt.Sprintf("Run %d begins", a.Run), Details: map[string]any{"run": a.Run}}}, nil
 	}
@@ -256,6 +256,9 @@ func (e *Engine) start(a *App, replicas int) (*App, []Event, error) {
 		return a, nil, nil
 	}
 	a.Started, a.Updated = true, now
+	if !a.RunAt.IsZero() { // cron goes on with the next run
+		a.Tally.Over = now
+	}
 	if a.Replicas == 0 && replicas < 0 {
 		a.Replicas = clamp(1, a.Scaling)
 	}

@@ -44,7 +44,7 @@ func (e *Engine) view(rec *record) View {
 			if r.Phase == Waiting {
 				v.Standby++
 			}
-		case r.Phase == Running:
+		case r.Phase == Running && r.Away.IsZero():
 			v.Current++
 			if r.Ready() && e.liveness[r.Host] != Lost {
 				v.Ready++
@@ -128,7 +128,11 @@ func trouble(rec *record, v *View, spec *Spec) (reason, message string) {
 		return "RollingOut", fmt.Sprintf("revision %d is rolled out: %d replicas are ready", g.Target, g.Ready)
 	}
 	for i := range v.Replicas {
-		if r := &v.Replicas[i]; r.Living() && r.Seen.CheckErr != "" && r.Well.IsZero() {
+		switch r := &v.Replicas[i]; {
+		case !r.Living():
+		case r.Phase == Ordered && r.Message != "":
+			return r.Reason, fmt.Sprintf("replica %s is not launched: %s", r.Name(), r.Message)
+		case r.Seen.CheckErr != "" && r.Well.IsZero():
 			return "Unhealthy", fmt.Sprintf("replica %s: %s", r.Name(), r.Seen.CheckErr)
 		}
 	}

@@ -113,8 +113,11 @@ func TestPlaceSaysWhyNot(t *testing.T) {
 		{"daemon", zone, appOf("web", 0, 0, func(s *Spec) { s.Kind = Daemon }), []*Spec{appOf("web", 0, 0)}, "has its replica already"},
 		{"port", taken, appOf("web", 0, 0, func(s *Spec) { s.Ports = []Port{{Container: 80, Proto: "tcp", Host: 8080}} }), nil, "port 8080/tcp is taken"},
 		{"port of udp", taken, appOf("web", 0, 0, func(s *Spec) { s.Ports = []Port{{Container: 80, Proto: "udp", Host: 8080}} }), nil, ""},
-		{"port of a replica", zone, appOf("dns", 0, 0, func(s *Spec) { s.Ports = []Port{{Container: 53, Proto: "udp", Host: 53}} }),
-			[]*Spec{appOf("old", 0, 0, func(s *Spec) { s.Ports = []Port{{Container: 5353, Proto: "udp", Host: 53}} })}, "port 53/udp is taken"},
+		{
+			"port of a replica", zone, appOf("dns", 0, 0, func(s *Spec) { s.Ports = []Port{{Container: 53, Proto: "udp", Host: 53}} }),
+			[]*Spec{appOf("old", 0, 0, func(s *Spec) { s.Ports = []Port{{Container: 5353, Proto: "udp", Host: 53}} })},
+			"port 53/udp is taken",
+		},
 		{"port in the host's network", taken, appOf("web", 0, 0, func(s *Spec) {
 			s.Container.HostNetworking = true
 			s.Ports = []Port{{Container: 53, Proto: "udp"}}

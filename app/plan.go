@@ -163,11 +163,28 @@ func (p *planner) forget() {
 			continue
 		}
 		p.steps.Drop = append(p.steps.Drop, r.ID)
+		p.tally(&r)
 		if r.Living() || r.Phase == Gone && r.Stopped.IsZero() && r.Away.IsZero() {
 			p.event(Life, &r, nil, "Replica %s is gone from host %s", r.Name(), r.Host)
 		}
 	}
 	p.reps = kept
+}
+
+// tally keeps how a replica of a job ended whose record goes.
+func (p *planner) tally(r *Replica) {
+	if r.Run == 0 || r.Run != p.app.Run || !p.app.Tally.Over.IsZero() {
+		return
+	}
+	switch r.Phase {
+	case Ended:
+		p.app.Tally.Succeeded++
+		p.edited = true
+	case Failed:
+		p.app.Tally.Failed++
+		p.edited = true
+	default: // nobody knows
+	}
 }
 
 // watchHosts gives up what is on hosts that have been lost for too long, and

@@ -23,7 +23,8 @@ func Hash(token string) string {
 
 // RegisterHost takes a host in under a token. One that is known keeps what was
 // decided about it; its former token is void. A host that was terminated is a
-// new one. Without an id it gets one.
+// new one. Without an id it gets one. Of h.Report only Boot counts; Conflict: it
+// is an earlier one.
 func (e *Engine) RegisterHost(ctx context.Context, h Host, token string) (Host, error) {
 	if h.ID == "" {
 		h.ID = strings.ToLower(rand.Text())
@@ -33,7 +34,12 @@ func (e *Engine) RegisterHost(ctx context.Context, h Host, token string) (Host, 
 	now := e.cfg.Now().UTC()
 	e.mu.RLock()
 	old := e.hosts[h.ID]
+	err := e.past(h.ID, h.Report.Boot)
 	e.mu.RUnlock()
+	if err != nil {
+		return Host{}, err
+	}
+	h.Report = Report{}
 	h.TokenHash, h.Mode, h.Registered, h.Changed = Hash(token), Continue, now, now
 	message := "Host registered"
 	if old != nil && old.Terminated.IsZero() {

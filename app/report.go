@@ -21,17 +21,15 @@ func (e *Engine) Report(_ context.Context, id string, r Report) (Orders, error) 
 	if old == nil {
 		return Orders{}, noHost(id)
 	}
-	if !old.Terminated.IsZero() {
-		return e.orders(old), nil
-	}
 	last := old.Report
-	if r.Boot == last.Boot && r.Seq != 0 && r.Seq <= last.Seq {
+	if !old.Terminated.IsZero() || r.Boot == last.Boot && r.Seq != 0 && r.Seq <= last.Seq {
 		return e.orders(old), nil
 	}
 	if r.Boot != last.Boot {
-		if err := e.rebooted(id, last.Boot, r.Boot); err != nil {
+		if err := e.past(id, r.Boot); err != nil {
 			return Orders{}, err
 		}
+		e.rebooted(id, last.Boot)
 	}
 	full := false
 	if r.Same != 0 {
@@ -39,7 +37,10 @@ func (e *Engine) Report(_ context.Context, id string, r Report) (Orders, error) 
 			r.Containers = last.Containers
 		} else {
 			full, r.Same, r.Containers = true, 0, last.Containers
-			r.Seq = last.Seq // the next one may be the same as none
+			r.Seq = 0 // the next one may be the same as none
+			if r.Boot == last.Boot {
+				r.Seq = last.Seq
+			}
 		}
 	}
 	h := *old
@@ -51,10 +52,11 @@ func (e *Engine) Report(_ context.Context, id string, r Report) (Orders, error) 
 	if last.Others != r.Others {
 		e.resized(id)
 	}
-	if r.Same == 0 && !full {
+	if !full {
 		e.takeIn(&h, now)
 	}
 	o := e.orders(&h)
+	e.told(&h, &o)
 	o.Full = full
 	return o, nil
 }
@@ -62,20 +64,23 @@ func (e *Engine) Report(_ context.Context, id string, r Report) (Orders, error) 
 // maxFormer is how many boots of a host are remembered.
 const maxFormer = 32
 
-// rebooted notes that a host reports under another boot. A boot that was over
-// does not come back: Conflict, since obeying both of two agents would start
-// everything twice.
-func (e *Engine) rebooted(id, from, to string) error {
-	reports := e.reportsOf(id)
-	if to != "" && slices.Contains(reports.former, to) {
-		return errs.E(errs.Conflict, "host %q has reported from a later start than this one: the report is old, or two agents call themselves by one id", id)
+// past says that a boot of a host is over. It does not come back: Conflict, since
+// obeying both of two agents would start everything twice. The caller holds mu.
+func (e *Engine) past(host, boot string) error {
+	if reports := e.reported[host]; boot != "" && reports != nil && slices.Contains(reports.former, boot) {
+		return errs.E(errs.Conflict, "host %q has reported from a later start than this one: the report is old, or two agents call themselves by one id", host)
 	}
+	return nil
+}
+
+// rebooted notes that a host reports under another boot.
+func (e *Engine) rebooted(host, from string) {
+	reports := e.reportsOf(host)
 	if from != "" {
 		reports.former = append(reports.former, from)
 		reports.former = reports.former[max(0, len(reports.former)-maxFormer):]
 	}
 	clear(reports.stopped) // their reports are of another count
-	return nil
 }
 
 func (e *Engine) reportsOf(host string) *hostReports {
@@ -101,13 +106,13 @@ func (e *Engine) resized(id string) {
 // takeIn compares the containers of a report with the replicas. The caller holds mu.
 func (e *Engine) takeIn(h *Host, now time.Time) {
 	listed := make(map[string]struct{}, len(h.Report.Containers))
-	changed := false
+	same, changed := h.Report.Same != 0, false
 	for i := range h.Report.Containers {
 		c := &h.Report.Containers[i]
 		listed[c.Launch] = struct{}{}
 		r := e.replicas[c.Launch]
-		if r == nil || r.Host != h.ID {
-			continue // see orders
+		if r == nil || r.Host != h.ID || same {
+			continue // if it is not ours, see orders
 		}
 		next := *r
 		e.observe(&next, c, now)
@@ -118,19 +123,9 @@ func (e *Engine) takeIn(h *Host, now time.Time) {
 		}
 		e.replicas[r.ID] = &next
 	}
-	reports := e.reported[h.ID]
 	for id := range e.onHost[h.ID] {
-		if _, ok := listed[id]; ok {
-			continue
-		}
 		r := e.replicas[id]
-		never := r.Phase == Ordered
-		if never && reports != nil {
-			if at, told := reports.stopped[id]; told && (h.Report.Seq == 0 || h.Report.Seq > at) {
-				never = false
-			}
-		}
-		if r.Phase == Gone || never {
+		if _, ok := listed[id]; ok || r.Phase == Gone || !e.wentFrom(h, r) {
 			continue
 		}
 		next := *r
@@ -145,8 +140,25 @@ func (e *Engine) takeIn(h *Host, now time.Time) {
 	}
 }
 
+// wentFrom says that a replica that its host does not list is not there any
+// more. One that was ordered may come yet, unless the host was told to stop it;
+// and how one ended stays true without its container. The caller holds mu.
+func (e *Engine) wentFrom(h *Host, r *Replica) bool {
+	switch {
+	case r.Phase == Ordered:
+		at, told := e.reportsOf(h.ID).stopped[r.ID]
+		return told && (h.Report.Seq == 0 || h.Report.Seq > at)
+	case r.Phase == Ended, r.Phase == Failed:
+		return !r.Stopped.IsZero()
+	}
+	return true
+}
+
 // observe brings a replica up to what its host says of it.
 func (e *Engine) observe(r *Replica, c *Container, now time.Time) {
+	if r.Phase == Ended && c.State == "absent" {
+		return // somebody has tidied up
+	}
 	r.Started = r.moment(c.Started, r.Seen.Started, r.Started, now)
 	r.Finished = r.moment(c.Finished, r.Seen.Finished, r.Finished, now)
 	r.Seen = *c
@@ -214,7 +226,7 @@ func (e *Engine) orders(h *Host) Orders {
 		case r.Phase == Gone || rec == nil:
 		case !r.Stopped.IsZero():
 			if e.drained(r, rec) {
-				e.orderStop(h, r, &o)
+				o.Stop = append(o.Stop, StopOrder{Launch: id, Container: r.Seen.Name, Force: r.Kill})
 			}
 		case r.Phase == Ordered && r.Away.IsZero():
 			e.orderLaunch(r, rec, &o)
@@ -238,20 +250,36 @@ func (e *Engine) orderLaunch(r *Replica, rec *record, o *Orders) {
 	}
 	env, err := e.env(r, rec.app, &rev.Spec)
 	if err != nil {
-		e.cfg.Log.Warn("replica is not launched", "app", r.App, "launch", r.ID, "error", err)
+		e.held(r, err)
 		return
 	}
 	o.Launch = append(o.Launch, Launch{Replica: *r, Spec: rev.Spec, Digest: rev.Digest, Env: env})
 }
 
-func (e *Engine) orderStop(h *Host, r *Replica, o *Orders) {
-	o.Stop = append(o.Stop, StopOrder{Launch: r.ID, Container: r.Seen.Name, Force: r.Kill})
-	if r.Phase != Ordered {
+// held notes why a replica is not launched, and what people read then.
+func (e *Engine) held(r *Replica, err error) {
+	if r.Message == err.Error() {
 		return
 	}
+	e.cfg.Log.Warn("replica is not launched", "app", r.App, "launch", r.ID, "error", err)
+	next := *r
+	next.Reason, next.Message = "NotLaunched", err.Error()
+	e.replicas[r.ID] = &next
+	e.announce()
+}
+
+// told notes which replicas a host is told to stop that it may not have yet:
+// they are gone once a later report does not list them. The caller holds mu.
+func (e *Engine) told(h *Host, o *Orders) {
 	reports := e.reportsOf(h.ID)
-	if _, told := reports.stopped[r.ID]; !told {
-		reports.stopped[r.ID] = h.Report.Seq
+	for i := range o.Stop {
+		r := e.replicas[o.Stop[i].Launch]
+		if r == nil || r.Host != h.ID || r.Phase != Ordered {
+			continue
+		}
+		if _, told := reports.stopped[r.ID]; !told {
+			reports.stopped[r.ID] = h.Report.Seq
+		}
 	}
 }
 

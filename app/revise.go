@@ -104,7 +104,8 @@ func (e *Engine) Preview(spec Spec) (Diff, error) {
 	a := e.app(spec.Name)
 	if a == nil {
 		d := Diff{Actions: []string{"register app " + spec.Name}}
-		return d, e.wouldLaunch(&d, &spec, max(spec.Scaling.Min, spec.Replicas, 1))
+		e.wouldLaunch(&d, &spec, max(spec.Scaling.Min, spec.Replicas, 1))
+		return d, nil
 	}
 	newest := a.Revisions[len(a.Revisions)-1].Spec
 	if newest.Kind != spec.Kind {
@@ -117,16 +118,18 @@ func (e *Engine) Preview(spec Spec) (Diff, error) {
 	next := a.Revisions[len(a.Revisions)-1].N + 1
 	if !a.Started && spec.Kind != Job {
 		d.Actions = append(d.Actions, fmt.Sprintf("start the app at revision %d", next))
-		return d, e.wouldLaunch(&d, &spec, clamp(max(a.Replicas, spec.Replicas, 1), spec.Scaling))
+		e.wouldLaunch(&d, &spec, clamp(max(a.Replicas, spec.Replicas, 1), spec.Scaling))
+		return d, nil
 	}
 	n := clamp(max(a.Replicas, spec.Replicas), spec.Scaling)
 	d.Actions = append(d.Actions, fmt.Sprintf("replace %d replicas of revision %d by revision %d, at most %d more and %d fewer at a time",
 		n, a.Rollout.Target, next, spec.Rollout.MaxSurge, spec.Rollout.MaxUnavailable))
-	return d, e.wouldLaunch(&d, &spec, spec.Rollout.MaxSurge)
+	e.wouldLaunch(&d, &spec, spec.Rollout.MaxSurge)
+	return d, nil
 }
 
 // wouldLaunch adds where n replicas would go. The caller holds edit.
-func (e *Engine) wouldLaunch(d *Diff, spec *Spec, n int) error {
+func (e *Engine) wouldLaunch(d *Diff, spec *Spec, n int) {
 	if spec.Kind == Job || spec.Kind == Cron {
 		n = spec.Job.Parallelism
 	}
@@ -143,7 +146,6 @@ func (e *Engine) wouldLaunch(d *Diff, spec *Spec, n int) error {
 	if missing := n - len(hosts); missing > 0 && spec.Kind != Daemon {
 		d.Actions = append(d.Actions, fmt.Sprintf("leave %d unplaced: %s", missing, noRoom(missing, why)))
 	}
-	return nil
 }
 
 // Rebalance moves replicas to where they had better be, or says which it would

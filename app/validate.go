@@ -84,7 +84,7 @@ func at(path string, i int, field string) string {
 	return fmt.Sprintf("%s[%d]%s", path, i, field)
 }
 
-var namePattern = regexp.MustCompile(`^[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?$`)
+var namePattern = regexp.MustCompile(`^[a-zA-Z0-9]([-_a-zA-Z0-9]*[a-zA-Z0-9])?$`)
 
 func (c *checker) identity(s *Spec) {
 	c.name("metadata.name", s.Name)
@@ -117,7 +117,7 @@ func (c *checker) name(path, name string) {
 	case len(name) > maxName:
 		c.add(path, "has %d characters; at most %d are possible", len(name), maxName)
 	case !namePattern.MatchString(name):
-		c.add(path, "is %q; it must be of letters, digits and dashes, and neither begin nor end with a dash", name)
+		c.add(path, "is %q; it must be of letters, digits, dashes and underscores, and begin and end with a letter or digit", name)
 	}
 }
 

@@ -36,7 +36,9 @@ func valid() Spec {
 		},
 		Env: []EnvVar{{Name: "IP", Field: "instance.ip"}, {Name: "PASSWORD", Secret: "db.main", Key: "password"}, {Name: "C", Value: "3"}},
 		Ports: []Port{
-			{Name: "http", Container: 80, Proto: "http"}, {Name: "dns", Container: 53, Proto: "udp", Host: 53, Listen: 53}, {Name: "dns_tcp", Container: 53, Proto: "tcp", Host: 53, Listen: 53, SendProxy: true},
+			{Name: "http", Container: 80, Proto: "http"},
+			{Name: "dns", Container: 53, Proto: "udp", Host: 53, Listen: 53},
+			{Name: "dns_tcp", Container: 53, Proto: "tcp", Host: 53, Listen: 53, SendProxy: true},
 			{Container: 81, Proto: "h2c"},
 		},
 		GPUs: 1, Replicas: 2, Scaling: policy(func(s *Scaling) { s.Standby = 1 }), Drain: 30 * time.Second,
@@ -95,8 +97,8 @@ func TestValidateRefuses(t *testing.T) {
 		want string // all problems
 	}{
 		{service(func(s *Spec) { s.Name = "" }), "metadata.name is missing"},
-		{service(func(s *Spec) { s.Name = "a-" }), `metadata.name is "a-"; it must be of letters, digits and dashes, and neither begin nor end with a dash`},
-		{service(func(s *Spec) { s.Name = "a.b" }), `metadata.name is "a.b"; it must be of letters, digits and dashes, and neither begin nor end with a dash`},
+		{service(func(s *Spec) { s.Name = "a-" }), `metadata.name is "a-"; it must be of letters, digits, dashes and underscores, and begin and end with a letter or digit`},
+		{service(func(s *Spec) { s.Name = "a.b" }), `metadata.name is "a.b"; it must be of letters, digits, dashes and underscores, and begin and end with a letter or digit`},
 		{service(func(s *Spec) { s.Name = strings.Repeat("a", 54) }), "metadata.name has 54 characters; at most 53 are possible"},
 		{service(func(s *Spec) { s.Kind = "thing" }), `kind is "thing"; it must be service, daemon, job or cron; spec.replicas is 2, and the number of replicas of a thing is not chosen; scaling.standby is 1, and only replicas of a service stand by`},
 		{service(func(s *Spec) { s.Labels = map[string]string{"": "a"} }), "metadata.labels has a key that is empty"},
@@ -237,7 +239,7 @@ func TestValidateRefuses(t *testing.T) {
 		{service(func(s *Spec) { s.Placement.Constraints[4].Values[0] = "many" }), `placement.constraints[4] compares numbers, and "many" is none`},
 		{service(func(s *Spec) { s.Placement.Affinity[0].Constraint = &Constraint{} }), "placement.affinity[0] has an app and a constraint; it must be one of them"},
 		{service(func(s *Spec) { s.Placement.Affinity[0].App = "" }), "placement.affinity[0] has neither app nor constraint; it must be one of them"},
-		{service(func(s *Spec) { s.Placement.Affinity[0].App = "a b" }), `placement.affinity[0].app is "a b"; it must be of letters, digits and dashes, and neither begin nor end with a dash`},
+		{service(func(s *Spec) { s.Placement.Affinity[0].App = "a b" }), `placement.affinity[0].app is "a b"; it must be of letters, digits, dashes and underscores, and begin and end with a letter or digit`},
 		{service(func(s *Spec) { s.Placement.Affinity[0].Weight = 101 }), "placement.affinity[0].weight is 101; it must be -100 to 100"},
 		{service(func(s *Spec) { s.Placement.Affinity[0].Weight = 0 }), "placement.affinity[0].weight is 0: without a weight, or required, it says nothing"},
 		{service(func(s *Spec) { s.Placement.Affinity[1].Constraint.Op = "" }), `placement.affinity[1].constraint has the operator ""; it must be =, !=, in, not in, exists, not exists, <, <=, >, >= or ~`},

@@ -133,8 +133,13 @@ func (b *bin) add(s Sample, at uint32) {
 		mean *float32
 		v    float64
 	}{
-		{&b.cpu, s.CPU}, {&b.memory, s.Memory}, {&b.rps, s.RPS}, {&b.connections, s.Connections},
-		{&b.errors, s.Errors}, {&b.milliCPU, float64(s.MilliCPU)}, {&b.bytes, float64(s.MemoryBytes)},
+		{&b.cpu, s.CPU},
+		{&b.memory, s.Memory},
+		{&b.rps, s.RPS},
+		{&b.connections, s.Connections},
+		{&b.errors, s.Errors},
+		{&b.milliCPU, float64(s.MilliCPU)},
+		{&b.bytes, float64(s.MemoryBytes)},
 	} {
 		*f.mean += (measured(f.v) - *f.mean) / float32(b.n)
 	}

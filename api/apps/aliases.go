@@ -48,7 +48,7 @@ func (d *Dialect) aliasList(w http.ResponseWriter, _ *http.Request) error {
 }
 
 func (d *Dialect) aliasRemove(w http.ResponseWriter, r *http.Request) error {
-	name := param(r, "app")
+	name := appName(r)
 	if _, err := d.remove(r.Context(), name, false, false); err != nil {
 		return err
 	}
@@ -62,7 +62,7 @@ func (d *Dialect) aliasRemove(w http.ResponseWriter, r *http.Request) error {
 
 // aliasUp starts an app and does not wait.
 func (d *Dialect) aliasUp(w http.ResponseWriter, r *http.Request) error {
-	name := param(r, "app")
+	name := appName(r)
 	before, err := d.engine.App(name)
 	if err != nil {
 		return err
@@ -89,7 +89,7 @@ func (d *Dialect) aliasUp(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (d *Dialect) aliasDown(w http.ResponseWriter, r *http.Request) error {
-	name := param(r, "app")
+	name := appName(r)
 	v, err := d.engine.App(name)
 	if err != nil {
 		return err
@@ -115,7 +115,7 @@ func (d *Dialect) aliasScale(w http.ResponseWriter, r *http.Request) error {
 	if b.Replicas == nil || *b.Replicas < 0 || *b.Replicas > 100 {
 		return invalidf("field \"replicas\" must be a number from 0 to 100")
 	}
-	name := param(r, "app")
+	name := appName(r)
 	from, err := d.engine.Scale(r.Context(), name, *b.Replicas, "requested through the API", true)
 	if err != nil {
 		return d.whyNot(name, err)
@@ -161,7 +161,7 @@ func aliasInstanceOf(r *app.Replica, s *app.Spec) aliasInstance {
 }
 
 func (d *Dialect) aliasStatus(w http.ResponseWriter, r *http.Request) error {
-	v, err := d.engine.App(param(r, "app"))
+	v, err := d.engine.App(appName(r))
 	if err != nil {
 		return err
 	}
@@ -188,7 +188,7 @@ func (d *Dialect) aliasStatus(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (d *Dialect) aliasRaw(w http.ResponseWriter, r *http.Request) error {
-	v, err := d.engine.App(param(r, "app"))
+	v, err := d.engine.App(appName(r))
 	if err != nil {
 		return err
 	}
@@ -216,7 +216,7 @@ type aliasScaleEvent struct {
 }
 
 func (d *Dialect) aliasMetrics(w http.ResponseWriter, r *http.Request) error {
-	name := param(r, "app")
+	name := appName(r)
 	v, err := d.engine.App(name)
 	if err != nil {
 		return err
@@ -282,7 +282,7 @@ func (d *Dialect) aliasLogs(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	v, err := d.engine.App(param(r, "app"))
+	v, err := d.engine.App(appName(r))
 	if err != nil {
 		return err
 	}
@@ -331,7 +331,7 @@ func (d *Dialect) aliasPolicy(w http.ResponseWriter, r *http.Request) error {
 		return invalidf("field \"policy\" is missing")
 	}
 	p := *b.Policy
-	name := param(r, "app")
+	name := appName(r)
 	_, s, err := d.changePolicy(r, name, policyChange{
 		Mode: p.Mode, Min: p.Min, Max: p.Max, RPS: p.RPS, P95: p.P95, CPU: p.CPU, Memory: p.Memory, Connections: p.Connections,
 		OutPct: p.OutPct, InPct: p.InPct, Window: p.Window, Cooldown: p.Cooldown, Stabilization: p.Stabilization,
@@ -368,7 +368,7 @@ func (d *Dialect) aliasSimulate(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	name := param(r, "app")
+	name := appName(r)
 	x, err := d.engine.Simulate(name, sample)
 	if err != nil {
 		return err

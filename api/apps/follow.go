@@ -18,7 +18,7 @@ const followEvery = time.Second
 // followLogs sends lines that are there and then those that come, of all
 // replicas, also of those that are not there yet.
 func (d *Dialect) followLogs(w http.ResponseWriter, r *http.Request, p logParams) error {
-	name := param(r, "app")
+	name := appName(r)
 	v, err := d.engine.App(name)
 	if err != nil {
 		return err

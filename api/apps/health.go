@@ -97,7 +97,7 @@ type healthObject struct {
 }
 
 func (d *Dialect) getHealth(w http.ResponseWriter, r *http.Request) error {
-	v, err := d.engine.App(param(r, "app"))
+	v, err := d.engine.App(appName(r))
 	if err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ type healthChecked struct {
 
 // checkHealth has the hosts run the checks now.
 func (d *Dialect) checkHealth(w http.ResponseWriter, r *http.Request) error {
-	name := param(r, "app")
+	name := appName(r)
 	ctx, cancel := context.WithTimeout(r.Context(), checkTime)
 	defer cancel()
 	if _, err := d.engine.App(name); err != nil {

@@ -110,7 +110,7 @@ func (d *Dialect) getLogs(w http.ResponseWriter, r *http.Request) error {
 	if follow {
 		return d.followLogs(w, r, p)
 	}
-	name := param(r, "app")
+	name := appName(r)
 	v, err := d.engine.App(name)
 	if err != nil {
 		return err

@@ -11,9 +11,9 @@ import (
 	"github.com/go-chi/chi/v5"
 )
 
-// param is a part of the path, unescaped: chi gives it as it was sent.
-func param(r *http.Request, key string) string {
-	raw := chi.URLParam(r, key)
+// appName is the app in the path, unescaped: chi gives it as it was sent.
+func appName(r *http.Request) string {
+	raw := chi.URLParam(r, "app")
 	if r.URL.RawPath == "" {
 		return raw // chi has routed by the unescaped path
 	}

@@ -58,10 +58,18 @@ func FuzzSince(f *testing.F) {
 // FuzzBodies sends what nobody meant to every route that reads a body.
 func FuzzBodies(f *testing.F) {
 	paths := []struct{ method, path string }{
-		{"POST", "/api/v1/apps/register"}, {"POST", "/api/v1/apps/apply"}, {"POST", "/api/v1/apps/plan"},
-		{"POST", "/api/v1/apps/my-app/start"}, {"POST", "/api/v1/apps/my-app/scale"}, {"PUT", "/api/v1/apps/my-app/scaling"},
-		{"POST", "/api/v1/apps/my-app/simulate"}, {"PUT", "/api/v1/config"}, {"POST", "/api/v1/apps/my-app/rollback"},
-		{"POST", "/apps/my-app/policy"}, {"POST", "/apps/my-app/simulateMetrics"}, {"POST", "/api/v1/apps/rebalance"},
+		{"POST", "/api/v1/apps/register"},
+		{"POST", "/api/v1/apps/apply"},
+		{"POST", "/api/v1/apps/plan"},
+		{"POST", "/api/v1/apps/my-app/start"},
+		{"POST", "/api/v1/apps/my-app/scale"},
+		{"PUT", "/api/v1/apps/my-app/scaling"},
+		{"POST", "/api/v1/apps/my-app/simulate"},
+		{"PUT", "/api/v1/config"},
+		{"POST", "/api/v1/apps/my-app/rollback"},
+		{"POST", "/apps/my-app/policy"},
+		{"POST", "/apps/my-app/simulateMetrics"},
+		{"POST", "/api/v1/apps/rebalance"},
 	}
 	for i, body := range []string{
 		nginxApp, "kind: App\n---\n{}", "[]", `{"replicas":3,"wait":false,"timeout":1e-9}`, `{"replicas":1e99}`, `{"mode":"auto","min_replicas":-1}`,

@@ -40,7 +40,7 @@ func steeredOf(message string, v app.View) steered {
 // steer is a handler without a body.
 func (d *Dialect) steer(message string, do func(ctx context.Context, name string) (app.View, error)) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		v, err := do(r.Context(), param(r, "app"))
+		v, err := do(r.Context(), appName(r))
 		if err != nil {
 			return err
 		}
@@ -62,7 +62,7 @@ func (d *Dialect) rollback(w http.ResponseWriter, r *http.Request) error {
 	if b.Revision < 0 {
 		return invalidf("field \"revision\" is %d; it must be the number of a revision, or 0 for the last good one", b.Revision)
 	}
-	v, err := d.engine.Rollback(r.Context(), param(r, "app"), b.Revision)
+	v, err := d.engine.Rollback(r.Context(), appName(r), b.Revision)
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ type hostVerdict struct {
 }
 
 func (d *Dialect) explainApp(w http.ResponseWriter, r *http.Request) error {
-	name := param(r, "app")
+	name := appName(r)
 	v, err := d.engine.App(name)
 	if err != nil {
 		return err
@@ -130,7 +130,7 @@ func (d *Dialect) rebalance(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	moves, err := d.engine.Rebalance(r.Context(), param(r, "app"), b.Preview)
+	moves, err := d.engine.Rebalance(r.Context(), appName(r), b.Preview)
 	if err != nil {
 		return err
 	}

@@ -50,7 +50,7 @@ func (d *Dialect) startApp(w http.ResponseWriter, r *http.Request) error {
 			return invalidf("field \"replicas\" is %d; an application is started with at least 1", replicas)
 		}
 	}
-	name := param(r, "app")
+	name := appName(r)
 	if _, err := d.engine.Start(r.Context(), name, replicas); err != nil {
 		return d.whyNot(name, err)
 	}
@@ -194,7 +194,7 @@ func (d *Dialect) stopApp(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	name := param(r, "app")
+	name := appName(r)
 	v, err := d.engine.App(name)
 	if err != nil {
 		return err
@@ -303,7 +303,7 @@ func (d *Dialect) scaleApp(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	name, want := param(r, "app"), *b.Replicas
+	name, want := appName(r), *b.Replicas
 	from, err := d.engine.Scale(r.Context(), name, want, "requested through the API", true)
 	if err != nil {
 		return d.whyNot(name, err)
@@ -348,7 +348,7 @@ func (d *Dialect) removeApp(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	gone, err := d.remove(r.Context(), param(r, "app"), force, keep)
+	gone, err := d.remove(r.Context(), appName(r), force, keep)
 	if err != nil {
 		return err
 	}

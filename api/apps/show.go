@@ -189,7 +189,7 @@ type appContainer struct {
 }
 
 func (d *Dialect) getApp(w http.ResponseWriter, r *http.Request) error {
-	v, err := d.engine.App(param(r, "app"))
+	v, err := d.engine.App(appName(r))
 	if err != nil {
 		return err
 	}

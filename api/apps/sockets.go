@@ -86,7 +86,7 @@ func (d *Dialect) stream(w http.ResponseWriter, r *http.Request, produce func(ct
 	err = produce(ctx, send)
 	end()
 	wg.Wait()
-	d.hangUp(r, c, here, err)
+	d.hangUp(here, r, c, err)
 	return nil
 }
 
@@ -148,7 +148,7 @@ func keepAlive(ctx, here context.Context, c *websocket.Conn) {
 }
 
 // hangUp says why there is no more.
-func (d *Dialect) hangUp(r *http.Request, c *websocket.Conn, here context.Context, err error) {
+func (d *Dialect) hangUp(here context.Context, r *http.Request, c *websocket.Conn, err error) {
 	if here.Err() != nil { // it hung up itself
 		return
 	}

@@ -22,7 +22,7 @@ func dial(t *testing.T, f fixture, path string) *websocket.Conn {
 	t.Helper()
 	srv := httptest.NewServer(f.server)
 	t.Cleanup(srv.Close)
-	c, _, err := websocket.Dial(t.Context(), srv.URL+path, nil)
+	c, _, err := websocket.Dial(t.Context(), srv.URL+path, nil) //nolint:bodyclose // there is none after a WebSocket
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,7 +204,7 @@ func TestForeignPages(t *testing.T) {
 	srv := httptest.NewServer(f.server)
 	defer srv.Close()
 	for origin, want := range map[string]int{"http://evil.example": 403, srv.URL: 101} {
-		c, res, err := websocket.Dial(t.Context(), srv.URL+"/api/v1/events/stream", &websocket.DialOptions{HTTPHeader: http.Header{"Origin": {origin}}})
+		c, res, err := websocket.Dial(t.Context(), srv.URL+"/api/v1/events/stream", &websocket.DialOptions{HTTPHeader: http.Header{"Origin": {origin}}}) //nolint:bodyclose // there is none after a WebSocket
 		if res.StatusCode != want {
 			t.Errorf("origin %s = %s, %v", origin, res.Status, err)
 		}
@@ -223,7 +223,7 @@ func TestSocketsAreBounded(t *testing.T) {
 	}
 	srv := httptest.NewServer(f.server)
 	defer srv.Close()
-	_, res, err := websocket.Dial(t.Context(), srv.URL+"/api/v1/events/stream", nil)
+	_, res, err := websocket.Dial(t.Context(), srv.URL+"/api/v1/events/stream", nil) //nolint:bodyclose // there is none after a WebSocket
 	if err == nil || res.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("dial = %v", err)
 	}
@@ -242,7 +242,7 @@ func TestStop(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Listen(ctx, []string{"127.0.0.1:0"}) }()
-	c, _, err := websocket.Dial(t.Context(), "http://"+(<-opened)[0].String()+"/api/v1/apps/my-app/logs/stream", nil)
+	c, _, err := websocket.Dial(t.Context(), "http://"+(<-opened)[0].String()+"/api/v1/apps/my-app/logs/stream", nil) //nolint:bodyclose // there is none after a WebSocket
 	if err != nil {
 		t.Fatal(err)
 	}

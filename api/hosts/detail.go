@@ -22,7 +22,7 @@ func hostIn(d hostapi.HostDetail, from netip.Addr) (app.Host, error) {
 		return app.Host{}, err
 	}
 	h := app.Host{
-		Name: cmp.Or(d.Name, d.AgentLabel, d.HostID), Labels: d.Labels,
+		Name: cmp.Or(d.Name, d.AgentLabel), Labels: d.Labels,
 		Facts: app.Facts{
 			Arch: d.Arch, OS: d.OS, Kernel: d.Kernel, Version: d.AgentVersionNumber,
 			MilliCPU: int64(d.NumCPU) * 1000, Memory: d.Memory, GPUs: gpusIn(d), Addrs: d.IPs,
@@ -32,13 +32,18 @@ func hostIn(d hostapi.HostDetail, from netip.Addr) (app.Host, error) {
 	if saneID(d.HostID) {
 		h.ID = d.HostID
 	}
+	if h.Name == "" && plain(d.HostID) {
+		h.Name = d.HostID
+	}
 	var err error
 	h.Addr, err = addrIn(d.Address, from)
 	return h, err
 }
 
 // addrIn is where the ports of a host are reached: where it says, where it
-// calls from, or, at the unix socket, this machine.
+// calls from, or, at the unix socket, this machine. The balancer connects to it
+// for strangers, so who calls from elsewhere cannot name this machine, or what
+// only this machine's links have.
 func addrIn(said string, from netip.Addr) (string, error) {
 	if said == "" {
 		if from.IsValid() {
@@ -47,8 +52,13 @@ func addrIn(said string, from netip.Addr) (string, error) {
 		return "127.0.0.1", nil
 	}
 	a, err := netip.ParseAddr(said)
+	a = a.Unmap()
 	if err != nil || a.IsUnspecified() || a.IsMulticast() {
 		return "", errs.E(errs.Invalid, "field \"info.address\" is %.60q; it must be an IP address that others reach", said)
+	}
+	near := !from.IsValid() || from.IsLoopback()
+	if !near && a != from && (a.IsLoopback() || a.IsLinkLocalUnicast()) {
+		return "", errs.E(errs.Invalid, "field \"info.address\" is %s, which from here is another machine; the host calls from %s", a, from)
 	}
 	return a.String(), nil
 }

@@ -101,6 +101,9 @@ func (s *instances) add(r app.Replica, runtime int64, toolkit string, now time.T
 		}
 		before.ended = now // with its container's run
 	}
+	if before := s.launch[r.ID]; before != nil {
+		before.status = instanceStatus{} // large; of a launch, one is kept
+	}
 	token = rand.Text()
 	one := &instance{
 		id: strings.ToLower(rand.Text()), token: sha256.Sum256([]byte(token)), replica: r, runtime: runtime, toolkit: toolkit,

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strings"
+	"unicode"
 
 	"github.com/buoy-edge/buoy/api"
 	"github.com/buoy-edge/buoy/api/hosts/hostapi"
@@ -66,8 +68,8 @@ func checkReason(why hostapi.Reason, m app.HostMode) (hostapi.Reason, error) {
 	if !slices.Contains(reasons, why.Reason) {
 		return why, errs.E(errs.Invalid, "field \"reason\" is %.60q; it must be one of %v", why.Reason, reasons)
 	}
-	if len(why.Detail) > maxMessage {
-		return why, errs.E(errs.Invalid, "field \"detail\" is longer than %d bytes", maxMessage)
+	if len(why.Detail) > maxMessage || strings.ContainsFunc(why.Detail, unicode.IsControl) {
+		return why, errs.E(errs.Invalid, "field \"detail\" has control characters or more than %d bytes", maxMessage)
 	}
 	return why, nil
 }

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/buoy-edge/buoy/api/hosts/hostapi"
 	"github.com/buoy-edge/buoy/app"
@@ -39,7 +41,10 @@ func reportIn(s hostapi.HostStatus, addr string) (app.Report, error) {
 	if len(s.ContainerStatus) == 0 {
 		return r, nil
 	}
-	here, _ := netip.ParseAddr(addr) // else ports that name no address have none
+	here, err := netip.ParseAddr(addr)
+	if err != nil {
+		return r, fmt.Errorf("the address that the host has registered: %w", err)
+	}
 	seen := make(map[string]bool, len(s.ContainerStatus))
 	r.Containers = make([]app.Container, 0, len(s.ContainerStatus))
 	for i := range s.ContainerStatus {
@@ -64,8 +69,8 @@ func checkStatus(s hostapi.HostStatus) error {
 	if s.Same != 0 && len(s.ContainerStatus) > 0 {
 		return errs.E(errs.Invalid, "fields \"same\" and \"containerStatus\" exclude each other")
 	}
-	if len(s.Boot) > maxWord {
-		return errs.E(errs.Invalid, "field \"boot\" is longer than %d bytes", maxWord)
+	if !plain(s.Boot) {
+		return errs.E(errs.Invalid, "field \"boot\" has control characters or more than %d bytes", maxWord)
 	}
 	// 101: sums of rounded shares come to a little more than all.
 	if !(s.CPUUtilized >= 0 && s.CPUUtilized <= 101) {
@@ -138,6 +143,8 @@ func containerIn(c *hostapi.ContainerStatus, here netip.Addr) (app.Container, er
 	return a, nil
 }
 
+var digests = regexp.MustCompile(`^[a-z0-9]+:[0-9a-f]{32,128}$`)
+
 func checkContainer(c *hostapi.ContainerStatus) error {
 	for _, w := range []struct{ field, text string }{
 		{"launchID", c.LaunchID},
@@ -153,6 +160,8 @@ func checkContainer(c *hostapi.ContainerStatus) error {
 		}
 	}
 	switch {
+	case c.Digest != "" && !digests.MatchString(c.Digest): // it pins the image for other hosts
+		return fmt.Errorf("digest is %.60q; it must be like sha256:0123…", c.Digest)
 	case !(c.CPUUtilization >= 0 && c.CPUUtilization <= 100*maxCPUs):
 		return fmt.Errorf("CPUUtilization is %v; it must be percent of one processor", c.CPUUtilization)
 	case !(c.Throttled >= 0 && c.Throttled <= 100):
@@ -188,18 +197,28 @@ func portIn(key, value string, here netip.Addr) (uint16, netip.AddrPort, error) 
 	if err != nil || at.Port() == 0 {
 		return 0, netip.AddrPort{}, fmt.Errorf("ports: port %d is published at %.60q, which is no ADDRESS:PORT", port, value)
 	}
-	if at.Addr().IsUnspecified() && here.IsValid() {
+	switch a := at.Addr().Unmap(); {
+	case a.IsUnspecified():
 		at = netip.AddrPortFrom(here, at.Port())
+	case a != here.Unmap():
+		// The balancer goes where this leads, on behalf of strangers.
+		return 0, netip.AddrPort{}, fmt.Errorf("ports: port %d is published at %s; a host publishes at the address it has registered, %s, alone", port, a, here)
 	}
 	return uint16(port), at, nil
 }
 
-// cut shortens a message to what is kept of it, between two characters.
+// cut shortens a message to what is kept of it, between two characters. Of
+// control characters, which would tell terminals what to do, line ends stay.
 func cut(s string) string {
-	if len(s) <= maxMessage {
-		return s
+	if len(s) > maxMessage {
+		s = strings.ToValidUTF8(s[:maxMessage], "") + "…"
 	}
-	return strings.ToValidUTF8(s[:maxMessage], "") + "…"
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			return ' '
+		}
+		return r
+	}, s)
 }
 
 // statusOut is the last report of a host.

@@ -21,7 +21,7 @@ var addrs = cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })
 
 func TestReportIn(t *testing.T) {
 	at := time.Date(2026, 11, 21, 8, 0, 0, 0, time.UTC)
-	three := 3
+	three, digest := 3, "sha256:"+strings.Repeat("0", 64)
 	got, err := reportIn(hostapi.HostStatus{
 		CPUUtilized: 100.4, NumCPU: 4, MemoryAvailable: 5, MemoryUsed: 6, DiskAvailableRoot: 7, DiskAvailableOptAiware: 8, GPUAvailable: 1,
 		NumContainers: 9, Boot: "b", Sequence: 11, Time: at, DiskTotal: 12, Others: hostapi.Reserved{MilliCPU: 13, Memory: 14, GPUs: 1},
@@ -31,8 +31,8 @@ func TestReportIn(t *testing.T) {
 			{
 				LaunchID: "l2", DockerContainerID: "c2", CPUUtilization: 150, MemoryUsed: 15, State: "halted", Reason: "Exited",
 				Message: strings.Repeat("é", 1000), Health: &hostapi.Health{Status: "unhealthy", Failures: 2, LastCheck: at, LastError: "no", ResponseTime: .25},
-				Ports:   map[string]string{"80": "10.0.0.8:1", "81": "0.0.0.0:2", "82": ":3", "83": "[::]:4", "53/udp": "10.0.0.8:5"},
-				Address: "172.18.0.2/16", Digest: "sha256:0", Started: at, Finished: at, ExitCode: &three, OOM: true, Restarts: 4, Throttled: 5,
+				Ports:   map[string]string{"80": "10.0.0.7:1", "81": "0.0.0.0:2", "82": ":3", "83": "[::]:4", "53/udp": "10.0.0.7:5"},
+				Address: "172.18.0.2/16", Digest: digest, Started: at, Finished: at, ExitCode: &three, OOM: true, Restarts: 4, Throttled: 5,
 			},
 		},
 	}, "10.0.0.7")
@@ -47,10 +47,10 @@ func TestReportIn(t *testing.T) {
 			{
 				Launch: "l2", Name: "c2", ID: "c2", State: "halted", Health: "unhealthy", Failures: 2, Checked: at, Response: 250 * time.Millisecond,
 				CheckErr: "no", Address: "172.18.0.2/16", Started: at, Finished: at, ExitCode: 3, Reason: "Exited", Message: strings.Repeat("é", 512) + "…",
-				Restarts: 4, Digest: "sha256:0", CPU: 150, Memory: 15, OOM: true, Throttled: 5,
+				Restarts: 4, Digest: digest, CPU: 150, Memory: 15, OOM: true, Throttled: 5,
 				Ports: map[uint16]netip.AddrPort{
-					80: netip.MustParseAddrPort("10.0.0.8:1"), 81: netip.MustParseAddrPort("10.0.0.7:2"), 82: netip.MustParseAddrPort("10.0.0.7:3"),
-					83: netip.MustParseAddrPort("10.0.0.7:4"), 53: netip.MustParseAddrPort("10.0.0.8:5"),
+					80: netip.MustParseAddrPort("10.0.0.7:1"), 81: netip.MustParseAddrPort("10.0.0.7:2"), 82: netip.MustParseAddrPort("10.0.0.7:3"),
+					83: netip.MustParseAddrPort("10.0.0.7:4"), 53: netip.MustParseAddrPort("10.0.0.7:5"),
 				},
 			},
 		},
@@ -70,7 +70,7 @@ func TestReportThereAndBack(t *testing.T) {
 		ContainerStatus: []hostapi.ContainerStatus{
 			{
 				LaunchID: "l2", EngineID: "web", DockerContainerID: "c2", CPUUtilization: 150, MemoryUsed: 15, State: "running", Health: &hostapi.Health{Status: "healthy"},
-				Ports: map[string]string{"80": "10.0.0.8:1"}, Started: at,
+				Ports: map[string]string{"80": "10.0.0.7:1"}, Started: at,
 			},
 			{LaunchID: "l3", State: "halted", Finished: at, ExitCode: &zero},
 		},
@@ -146,7 +146,7 @@ func TestManyContainers(t *testing.T) {
 		status.ContainerStatus = append(status.ContainerStatus, hostapi.ContainerStatus{
 			DockerContainerID: fmt.Sprintf("an-app-with-a-long-name-%d-abcd", i), LaunchID: fmt.Sprintf("k7qd5m2hzv3x9w1c8r6t4b%05d", i),
 			CPUUtilization: 12.345, MemoryUsed: 1 << 30, State: "running", Health: &hostapi.Health{Status: "healthy", LastCheck: at, ResponseTime: 0.0123},
-			Ports: map[string]string{"8080": "192.168.100.100:20004"}, Address: "172.18.100.100/16",
+			Ports: map[string]string{"8080": "10.0.0.7:20004"}, Address: "172.18.100.100/16",
 			Digest: "sha256:" + strings.Repeat("0", 64), Started: at,
 		})
 	}
@@ -181,7 +181,7 @@ func TestSameIsPassedOn(t *testing.T) {
 func FuzzReport(f *testing.F) {
 	for _, seed := range []string{
 		`{}`, `{"CPUUtilized":3.5,"numCPU":4,"containerStatus":[]}`,
-		`{"containerStatus":[{"launchID":"a","dockerContainerId":"web-1","state":"running","ports":{"80":"10.0.0.1:20000"},"health":{"status":"healthy"},"exitCode":0}]}`,
+		`{"containerStatus":[{"launchID":"a","dockerContainerId":"web-1","state":"running","ports":{"80":"10.0.0.7:20000"},"health":{"status":"healthy"},"exitCode":0}]}`,
 		`{"time":"2026-11-21T08:00:00Z","boot":"b","sequence":18446744073709551615,"same":1}`,
 		`{"containerStatus":[{"launchID":"a","ports":{"53/udp":":1"}},{}]}`, `{"CPUUtilized":1e308,"memoryUsed":-9223372036854775808}`,
 	} {

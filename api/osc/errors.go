@@ -54,9 +54,8 @@ func (d *Dialect) do(h handler) http.Handler {
 		if err == nil || api.Gone(r) && !errors.Is(err, os.ErrDeadlineExceeded) {
 			return
 		}
-		o := errorObject{}
-		status := http.StatusInternalServerError
-		status, o.Error = d.explain(r, err)
+		status, sentence := d.explain(r, err)
+		o := errorObject{Error: sentence}
 		if problems, ok := errors.AsType[app.Problems](err); ok {
 			for _, p := range problems {
 				o.Problems = append(o.Problems, problemObject{Path: p.Path, Message: p.Text})

@@ -192,7 +192,11 @@ func (d *Dialect) restore(ctx context.Context, old *app.App, now app.View) (err 
 	default: // the same, with another descriptor
 		_, err = d.engine.Update(ctx, rev.Spec, rev.Source)
 	}
-	if err == nil && now.App.Replicas != old.Replicas {
+	switch {
+	case err != nil || now.App.Replicas == old.Replicas:
+	case old.Started: // it may be under way to the other number already, so Scale would refuse
+		_, err = d.engine.Start(ctx, old.Name, old.Replicas)
+	default:
 		_, err = d.engine.Scale(ctx, old.Name, old.Replicas, "an update of its service was undone", true)
 	}
 	return err
@@ -255,5 +259,5 @@ func (d *Dialect) descriptor(w http.ResponseWriter, r *http.Request) error {
 			return nil
 		}
 	}
-	return errs.E(errs.NotFound, "service %q was not registered here and has no descriptor", service)
+	return errs.E(errs.NotFound, "service %q has no descriptor: it was not registered here, or another API has changed it since", service)
 }

@@ -58,11 +58,15 @@ func TestMapping(t *testing.T) {
 		{"no subnet", `{"name":"a","image":"mq:1"}`, func(s *app.Spec) any { return s.Container.NICs }, []buoy.NIC{normal}},
 		{"subnet", `{"name":"a","image":"mq:1","subnet":["$.network.subnet[0]"]}`, func(s *app.Spec) any { return s.Container.NICs }, []buoy.NIC{vlan}},
 		{"subnet and port", `{"name":"a","image":"mq:1","subnet":["$.network.subnet[0]"],"ports":["80"]}`, func(s *app.Spec) any { return s.Container.NICs }, []buoy.NIC{normal, vlan}},
-		{"ports", `{"name":"a","image":"mq:1","ports":["53/udp",80,"8443:443"],"publicly":true}`, func(s *app.Spec) any { return s.Ports },
-			[]app.Port{{Container: 53, Proto: "udp"}, {Container: 80, Proto: "http"}, {Container: 443, Host: 8443, Proto: "tcp"}}},
+		{
+			"ports", `{"name":"a","image":"mq:1","ports":["53/udp",80,"8443:443"],"publicly":true}`, func(s *app.Spec) any { return s.Ports },
+			[]app.Port{{Container: 53, Proto: "udp"}, {Container: 80, Proto: "http"}, {Container: 443, Host: 8443, Proto: "tcp"}},
+		},
 		{"port of the host", `{"name":"a","image":"mq:1","ports":["80:80"]}`, func(s *app.Spec) any { return []int{s.Rollout.MaxUnavailable, s.Rollout.MaxSurge} }, []int{1, 0}},
-		{"allowed ports", `{"name":"a","image":"mq:1","security":["$.network.security[0]"],"ports":["1883/tcp","53/udp","54"]}`, func(s *app.Spec) any { return s.Ports },
-			[]app.Port{{Container: 1883, Proto: "tcp"}, {Container: 53, Proto: "udp"}, {Container: 54, Proto: "tcp"}}},
+		{
+			"allowed ports", `{"name":"a","image":"mq:1","security":["$.network.security[0]"],"ports":["1883/tcp","53/udp","54"]}`, func(s *app.Spec) any { return s.Ports },
+			[]app.Port{{Container: 1883, Proto: "tcp"}, {Container: 53, Proto: "udp"}, {Container: 54, Proto: "tcp"}},
+		},
 		{"ports of rules", `{"name":"a","image":"mq:1","security":["$.network.security[0]"]}`, func(s *app.Spec) any {
 			var all []string
 			for _, p := range s.Ports {
@@ -71,8 +75,10 @@ func TestMapping(t *testing.T) {
 			return strings.Join(all, " ")
 		}, "50/http 50/udp 51/udp 52/udp 53/udp 54/tcp 54/udp 1883/tcp 8883/tcp"},
 		{"not public", `{"name":"a","image":"mq:1","publicly":false}`, func(s *app.Spec) any { return len(s.Ports) }, 0},
-		{"storage", `{"name":"a","image":"mq:1","storage":["$.storage[0]",{"ref":"$.storage[1]","mountPath":"/var/cache","readOnly":true}]}`, func(s *app.Spec) any { return s.Container.Mounts },
-			[]buoy.Mount{{Type: "volume", Source: "edge-broker.data", Target: "/mnt/data"}, {Type: "volume", Source: "edge-broker.cache", Target: "/var/cache", ReadOnly: true}}},
+		{
+			"storage", `{"name":"a","image":"mq:1","storage":["$.storage[0]",{"ref":"$.storage[1]","mountPath":"/var/cache","readOnly":true}]}`, func(s *app.Spec) any { return s.Container.Mounts },
+			[]buoy.Mount{{Type: "volume", Source: "edge-broker.data", Target: "/mnt/data"}, {Type: "volume", Source: "edge-broker.cache", Target: "/var/cache", ReadOnly: true}},
+		},
 		{"health", `{"name":"a","image":"mq:1","ports":["80"],"healthCheck":{"protocol":"HTTP","path":"/up","periodSeconds":3}}`, func(s *app.Spec) any {
 			h := s.Container.Health
 			return []any{h.Type, h.Port, h.Path, h.Period}

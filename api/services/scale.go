@@ -22,6 +22,11 @@ type scaleBody struct {
 	Number json.RawMessage `json:"number"`
 }
 
+// statusObject is the answer to status.
+type statusObject struct {
+	Running int `json:"running_resources"`
+}
+
 // status counts the containers that are the service's own, whatever else runs
 // its image.
 func (d *Dialect) status(w http.ResponseWriter, r *http.Request) error {
@@ -30,9 +35,7 @@ func (d *Dialect) status(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	n, _ := running(&v)
-	api.JSON(w, http.StatusOK, struct {
-		Running int `json:"running_resources"`
-	}{n})
+	api.JSON(w, http.StatusOK, statusObject{n})
 	return nil
 }
 

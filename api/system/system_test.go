@@ -20,6 +20,8 @@ import (
 	"github.com/buoy-edge/buoy/api/apps"
 	"github.com/buoy-edge/buoy/api/hosts"
 	"github.com/buoy-edge/buoy/api/nodes"
+	"github.com/buoy-edge/buoy/api/osc"
+	"github.com/buoy-edge/buoy/api/services"
 	"github.com/buoy-edge/buoy/app"
 	"github.com/buoy-edge/buoy/node"
 )
@@ -60,7 +62,15 @@ func newServer(t *testing.T) *api.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := api.New(api.Config{Dialects: []api.Dialect{n, a, h, d}, Observe: d.Observe})
+	v, err := services.New(services.Config{Engine: struct{ services.Engine }{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := osc.New(osc.Config{Engine: struct{ osc.Engine }{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := api.New(api.Config{Dialects: []api.Dialect{n, a, h, v, o, d}, Observe: d.Observe})
 	if err != nil {
 		t.Fatal(err)
 	}

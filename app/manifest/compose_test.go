@@ -51,7 +51,7 @@ func TestComposeProblems(t *testing.T) {
 		{service("deploy: {mode: global, replicas: 3}"), "services.web.deploy.replicas has no meaning"},
 		{service("security_opt: [label=disable]"), `services.web.security_opt[0] is "label=disable"`},
 		{service("ports: ['8080:80', '8080:81']"), "services.web makes a manifest whose spec.ports[1].hostPort is 8080 a second time"},
-		{"services: {web_a: {image: a}}\n", "services.web_a makes a manifest whose metadata.name is \"web_a\""},
+		{"services: {web.a: {image: a}}\n", "services.web.a makes a manifest whose metadata.name is \"web.a\""},
 		{"networks: {front: {}}\nservices: {web: {image: a}}\n", "networks.front is refused"},
 		{"volumes: {a: {driver: nfs}}\nservices: {web: {image: a}}\n", `volumes.a.driver is "nfs"; it must be local`},
 		{"secrets: {a: {file: b}}\nservices: {web: {image: a}}\n", "secrets is refused"},

@@ -17,7 +17,7 @@ type document struct {
 }
 
 type metadata struct {
-	Name        string          `json:"name" need:"the app has to have one" pattern:"^[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?$" doc:"Name of the app: letters, digits and dashes, at most 53."`
+	Name        string          `json:"name" need:"the app has to have one" pattern:"^[a-zA-Z0-9]([-_a-zA-Z0-9]*[a-zA-Z0-9])?$" doc:"Name of the app: letters, digits, dashes and underscores, at most 53."`
 	Labels      map[string]word `json:"labels,omitempty" doc:"Free-form labels of the app."`
 	Annotations map[string]word `json:"annotations,omitempty" doc:"Free-form notes about the app."`
 }

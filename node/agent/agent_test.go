@@ -555,27 +555,27 @@ func TestTombstoneGrowth(t *testing.T) {
 // What does not come from a controller, or too much of it, changes nothing.
 func TestBadAnswers(t *testing.T) {
 	for name, answer := range map[string]func(w http.ResponseWriter){
-		"garbage": func(w http.ResponseWriter) { io.WriteString(w, "<html>") },
+		"garbage": func(w http.ResponseWriter) { _, _ = io.WriteString(w, "<html>") },
 		"empty":   func(http.ResponseWriter) {},
-		"null":    func(w http.ResponseWriter) { io.WriteString(w, "null") },
-		"no mode": func(w http.ResponseWriter) { io.WriteString(w, `{"terminateContainer":[{"launchId":"L1"}]}`) },
+		"null":    func(w http.ResponseWriter) { _, _ = io.WriteString(w, "null") },
+		"no mode": func(w http.ResponseWriter) { _, _ = io.WriteString(w, `{"terminateContainer":[{"launchId":"L1"}]}`) },
 		"odd mode": func(w http.ResponseWriter) {
-			io.WriteString(w, `{"mode":"dance","terminateContainer":[{"launchId":"L1"}]}`)
+			_, _ = io.WriteString(w, `{"mode":"dance","terminateContainer":[{"launchId":"L1"}]}`)
 		},
 		"odd types": func(w http.ResponseWriter) {
-			io.WriteString(w, `{"mode":"continue","terminateContainer":{"launchId":"L1"}}`)
+			_, _ = io.WriteString(w, `{"mode":"continue","terminateContainer":{"launchId":"L1"}}`)
 		},
 		"huge": func(w http.ResponseWriter) {
-			io.WriteString(w, `{"mode":"continue","terminateContainer":[{"launchId":"L1"}],"x":"`)
+			_, _ = io.WriteString(w, `{"mode":"continue","terminateContainer":[{"launchId":"L1"}],"x":"`)
 			pad := strings.Repeat("x", 1<<20)
 			for range 17 {
-				io.WriteString(w, pad)
+				_, _ = io.WriteString(w, pad)
 			}
-			io.WriteString(w, `"}`)
+			_, _ = io.WriteString(w, `"}`)
 		},
 		"cut": func(w http.ResponseWriter) {
 			w.Header().Set("Content-Length", "1000")
-			io.WriteString(w, `{"mode":"continue","terminateContainer":[{"launchId":"L1"}]}`)
+			_, _ = io.WriteString(w, `{"mode":"continue","terminateContainer":[{"launchId":"L1"}]}`)
 		},
 		"redirect": func(w http.ResponseWriter) {
 			w.Header().Set("Location", "http://127.0.0.1:1/host/n1/updatestatus")

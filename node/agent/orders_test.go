@@ -138,7 +138,9 @@ func FuzzAction(f *testing.F) {
 		launchOrders(launchOrder("L3", func(l *hostapi.LaunchContainer) {
 			l.Ports, l.Digest, l.Name = []hostapi.LaunchPort{{Container: 80}, {}}, "sha256:"+strings.Repeat("0", 64), "ä/.."
 		})),
-		stopOrders("L1", ""), {Mode: hostapi.Terminate}, {Mode: hostapi.Pause, StartContainer: []hostapi.StartContainer{{LaunchID: "L1"}}},
+		stopOrders("L1", ""),
+		{Mode: hostapi.Terminate},
+		{Mode: hostapi.Pause, StartContainer: []hostapi.StartContainer{{LaunchID: "L1"}}},
 		{Mode: hostapi.Continue, PullDockerImages: []hostapi.PullImage{{DockerImage: "bad"}, {DockerImage: ""}}},
 	} {
 		text, err := json.Marshal(a)

@@ -6,8 +6,10 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -80,9 +82,7 @@ func (c Check) request(ctx context.Context, addr string) (*http.Request, error) 
 		}
 		own.Add(h.Name, h.Value)
 	}
-	for name, values := range own {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, own)
 	return req, nil
 }
 
@@ -132,13 +132,13 @@ const excerptLength = 200
 // shown: what containers say may be anything.
 func excerpt(text string) string {
 	lines := strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' })
-	for i := len(lines) - 1; i >= 0; i-- {
+	for _, text := range slices.Backward(lines) {
 		line := strings.Map(func(r rune) rune {
 			if r == utf8.RuneError || !unicode.IsPrint(r) {
 				return ' '
 			}
 			return r
-		}, lines[i])
+		}, text)
 		if line = strings.TrimSpace(line); line == "" {
 			continue
 		}

@@ -81,7 +81,9 @@ func TestHTTP(t *testing.T) {
 	}{
 		{"defaults", Check{Path: "/ok"}, "", `GET /ok ADDR [] buoy-health ""`},
 		{
-			"everything", Check{Path: "/ok?a=b", Method: "POST", Body: "hello", Headers: []Header{{"host", "app.test"}, {"x-a", "1"}, {"X-A", "2"}, {"User-Agent", "me"}}}, "",
+			"everything",
+			Check{Path: "/ok?a=b", Method: "POST", Body: "hello", Headers: []Header{{"host", "app.test"}, {"x-a", "1"}, {"X-A", "2"}, {"User-Agent", "me"}}},
+			"",
 			`POST /ok?a=b app.test [1 2] me "hello"`,
 		},
 		{"HEAD", Check{Path: "/ok", Method: "HEAD"}, "", `HEAD /ok ADDR [] buoy-health ""`},

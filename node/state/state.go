@@ -96,9 +96,12 @@ type change struct {
 
 // Open opens or makes the file. Conflict: another buoyd has it, or it is from a newer one.
 func Open(ctx context.Context, path string) (*DB, error) {
-	q := url.Values{"_txlock": {"immediate"}, "_pragma": {
-		"busy_timeout(1000)", "journal_mode(WAL)", "synchronous(FULL)", // FULL: an acknowledged create survives a power cut
-		"locking_mode(EXCLUSIVE)", "wal_autocheckpoint(256)", "cache_size(-512)",
+	// The driver sorts pragmas and sets the journal mode last. Nothing may read
+	// the file before locking_mode, so that there is no -shm file: a full disk
+	// would have no room for it when a node starts.
+	q := url.Values{"_txlock": {"immediate"}, "_journal_mode": {"WAL"}, "_pragma": {
+		"busy_timeout(1000)", "synchronous(FULL)", // FULL: an acknowledged create survives a power cut
+		"locking_mode(EXCLUSIVE)", "wal_autocheckpoint(256)", "main.cache_size(-512)",
 	}}
 	// SQLite would make it readable to everyone; its companions take over the mode.
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
