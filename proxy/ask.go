@@ -60,7 +60,9 @@ func (f failure) say(app string) (int, string) {
 		return http.StatusGatewayTimeout, fmt.Sprintf("app %q: its replica did not answer in time", app)
 	case garbled:
 		return http.StatusBadGateway, fmt.Sprintf("app %q: the answer of its replica is not HTTP/1", app)
-	case fine, unheard, refused, gone:
+	case gone:
+		return http.StatusBadRequest, "the request was broken off"
+	case fine, unheard, refused:
 	}
 	return http.StatusBadGateway, fmt.Sprintf("app %q: its replica ended the connection without an answer", app)
 }
@@ -104,15 +106,16 @@ func (c *client) ask(ctx context.Context, s *service) bool {
 // answer is in c.a, as spans of head.
 func (c *client) reach(ctx context.Context, s *service, by choice) (l *link, head []byte, why failure) {
 	again := idempotent(c.q.method.of(c.in.bytes()))
+	name := s.name
+	newest := func() *service { return c.p.table.Load().apps[name] }
 	var tried [maxRetries + 1]*end
 	why = nobody
 	for n := range tried {
-		e := s.pick(by, c.p.now(), tried[:n])
+		e := s.enter(newest, by, c.p.now(), tried[:n])
 		if e == nil {
 			return nil, nil, why
 		}
 		tried[n] = e
-		e.begin()
 		if l, head, why = c.try(ctx, e, again); why == fine {
 			return l, head, fine
 		}
@@ -123,9 +126,7 @@ func (c *client) reach(ctx context.Context, s *service, by choice) (l *link, hea
 		if !why.again(again) || n == maxRetries || !s.budget.take() {
 			break
 		}
-		if newest := c.p.table.Load().apps[s.name]; newest != nil {
-			s = newest
-		}
+		s = newest() // the try may have failed since the routes have changed
 	}
 	return nil, nil, why
 }
@@ -172,12 +173,12 @@ func (c *client) over(ctx context.Context, l *link) ([]byte, failure) {
 		return nil, gone
 	}
 	switch {
+	case errors.Is(err, errClient):
+		return nil, gone
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, late
 	case errors.Is(err, errHead) || l.in.size() > 0:
 		return nil, garbled
-	case errors.Is(err, errClient):
-		return nil, gone
 	}
 	return nil, unheard
 }
@@ -192,7 +193,7 @@ func (c *client) listen(l *link) ([]byte, error) {
 			if l.in.size() >= maxHead {
 				return nil, errHead
 			}
-			if _, err := l.in.fill(l.conn, maxHead); err != nil {
+			if err := l.in.fill(l.conn, maxHead); err != nil {
 				return nil, err
 			}
 			n = headEnd(l.in.bytes())

@@ -38,6 +38,7 @@ type end struct {
 	addr netip.AddrPort
 	text string // addr
 	pool
+	shut atomic.Bool // nothing new begins: it drains, or is gone
 	gone atomic.Bool // no table has it any more
 }
 
@@ -55,6 +56,26 @@ func (s *service) pick(by choice, now int64, tried []*end) *end {
 		if e := s.choose(by, usable); e != nil {
 			return e
 		}
+	}
+	return nil
+}
+
+// enter picks an end and counts what begins there. A request may have its
+// table from before Set; so it looks once more when it has been counted: who
+// sees that nothing is under way after a Set can be sure that nothing comes.
+func (s *service) enter(newest func() *service, by choice, now int64, tried []*end) *end {
+	for s != nil {
+		e := s.pick(by, now, tried)
+		if e == nil {
+			return nil
+		}
+		e.active.Add(1)
+		if !e.shut.Load() {
+			e.requests.Add(1)
+			return e
+		}
+		e.active.Add(-1)
+		s = newest()
 	}
 	return nil
 }

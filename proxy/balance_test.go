@@ -144,7 +144,7 @@ func TestStickyByAddressMovesFew(t *testing.T) {
 	for _, e := range s.ends {
 		a.Backends = append(a.Backends, Backend{ID: e.id, Ports: map[uint16]netip.AddrPort{80: e.addr}, Draining: e.id == "3"})
 	}
-	p.Set(just(a))
+	set(t, p, just(a))
 	for client, id := range where(p.table.Load().apps["web"]) {
 		if before[client] != "3" && before[client] != id {
 			t.Fatalf("%s was at %s and is at %s although %s is there", client, before[client], id, before[client])
@@ -183,5 +183,38 @@ func TestRetryBudget(t *testing.T) {
 	}
 	if n != maxInARow {
 		t.Errorf("%d in a row after a long good time", n)
+	}
+}
+
+// TestNothingBeginsAfterSet asks by a table from before the Set that has one
+// backend drained and another removed.
+func TestNothingBeginsAfterSet(t *testing.T) {
+	p, old := some(t, 3, RoundRobin)
+	newest := func() *service { return p.table.Load().apps["web"] }
+	a := web()
+	for i, e := range old.ends[:2] {
+		a.Backends = append(a.Backends, Backend{ID: e.id, Ports: map[uint16]netip.AddrPort{80: e.addr}, Draining: i == 0})
+	}
+	set(t, p, just(a))
+	for range 10 {
+		if e := old.enter(newest, choice{}, at(1), nil); e == nil || e.id != "1" {
+			t.Fatalf("something begins at %v", e)
+		}
+	}
+	s := p.Stats()["web"]
+	if b := s.Backends["0"]; b.Active != 0 || b.Requests != 0 {
+		t.Errorf("at the one that drains: %+v", b)
+	}
+	a.Backends[0].Draining = false
+	set(t, p, just(a))
+	for range 10 {
+		newest().enter(newest, choice{}, at(1), nil)
+	}
+	if b := p.Stats()["web"].Backends["0"]; b.Active != 5 {
+		t.Errorf("at the one that no longer drains: %+v", b)
+	}
+	set(t, p, Routes{})
+	if e := old.enter(newest, choice{}, at(1), nil); e != nil {
+		t.Errorf("something begins at %s of an app that is gone", e.id)
 	}
 }

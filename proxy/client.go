@@ -147,8 +147,7 @@ func (c *client) more(timed *bool, within time.Duration, most int) error {
 		*timed = true
 		_ = c.conn.SetReadDeadline(time.Now().Add(within))
 	}
-	_, err := c.in.fill(c.conn, most)
-	return err
+	return c.in.fill(c.conn, most)
 }
 
 // rest gives back what only a long request needed.

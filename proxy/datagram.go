@@ -113,18 +113,20 @@ func (u *datagrams) session(ctx context.Context, f flow) (s *session, fresh bool
 	u.mu.Lock()
 	s, many := u.sessions[f], len(u.sessions) >= maxSessions
 	u.mu.Unlock()
+	many = many || u.p.sessions.Load() >= int64(u.p.guests.most/2)
 	if s != nil && !s.end.gone.Load() {
 		return s, false
 	}
 	if s != nil {
 		u.forget(s)
 	}
-	svc := u.p.table.Load().streams[u.door]
+	newest := func() *service { return u.p.table.Load().streams[u.door] }
+	svc := newest()
 	if svc == nil || many {
 		return nil, false
 	}
 	svc.requests.Add(1)
-	e := svc.pick(choice{client: f.client.Addr()}, u.p.now(), nil)
+	e := svc.enter(newest, choice{client: f.client.Addr()}, u.p.now(), nil)
 	if e == nil {
 		svc.errors.Add(1)
 		return nil, false
@@ -132,13 +134,14 @@ func (u *datagrams) session(ctx context.Context, f flow) (s *session, fresh bool
 	conn, err := (&net.Dialer{}).DialUDP(ctx, "udp", netip.AddrPort{}, e.addr)
 	if err != nil {
 		svc.errors.Add(1)
+		e.end()
 		u.p.blame(e, unsent)
 		return nil, false
 	}
 	s = &session{flow: f, service: svc, end: e, conn: conn, control: source(f.at, u.door)}
 	s.heard.Store(u.p.now())
 	svc.active.Add(1)
-	e.begin()
+	u.p.sessions.Add(1)
 	u.mu.Lock()
 	u.sessions[f] = s
 	u.mu.Unlock()
@@ -164,6 +167,7 @@ func (u *datagrams) send(s *session, b []byte) bool {
 // replies passes back what the backend sends, until the session ends.
 func (u *datagrams) replies(s *session) {
 	defer s.service.active.Add(-1)
+	defer u.p.sessions.Add(-1)
 	defer s.end.end()
 	defer u.forget(s)
 	raw, err := s.conn.SyscallConn()
@@ -177,8 +181,16 @@ func (u *datagrams) replies(s *session) {
 		}
 		_ = s.conn.SetReadDeadline(time.Now().Add(left))
 		// A buffer is held only while there is something to put into it.
-		err := raw.Read(func(fd uintptr) bool { return u.reply(s, int(fd)) })
-		if err != nil && !isTimeout(err) {
+		refused := false
+		err := raw.Read(func(fd uintptr) bool {
+			err := u.reply(s, int(fd))
+			refused = errors.Is(err, unix.ECONNREFUSED)
+			return !errors.Is(err, unix.EAGAIN)
+		})
+		if refused {
+			u.p.blame(s.end, unsent)
+		}
+		if refused || err != nil && !isTimeout(err) {
 			return
 		}
 	}
@@ -192,20 +204,13 @@ func (u *datagrams) idle(s *session) time.Duration {
 	return unansweredFor
 }
 
-// reply passes back what is there, and says whether there was anything.
-func (u *datagrams) reply(s *session, fd int) bool {
+// reply passes back one datagram, if there is one.
+func (u *datagrams) reply(s *session, fd int) error {
 	b := u.p.datagrams.get()
 	defer u.p.datagrams.put(b)
 	n, _, err := unix.Recvfrom(fd, b[:], unix.MSG_DONTWAIT)
-	switch {
-	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
-		return false
-	case errors.Is(err, unix.ECONNREFUSED):
-		u.p.blame(s.end, unsent)
-		s.heard.Store(0) // over
-		return true
-	case err != nil:
-		return true
+	if err != nil {
+		return err
 	}
 	if s.replied.CompareAndSwap(false, true) {
 		s.end.worked()
@@ -214,7 +219,7 @@ func (u *datagrams) reply(s *session, fd int) bool {
 	s.service.moved(0, int64(n))
 	s.end.moved(0, int64(n))
 	_, _, _ = u.conn.WriteMsgUDPAddrPort(b[:n], s.control, s.client) // lost, as the network may
-	return true
+	return nil
 }
 
 // forget ends a session.

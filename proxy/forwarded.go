@@ -107,9 +107,9 @@ func parseProxy2(b []byte) (t told, n int, more bool, err error) {
 	return t, 16 + size, false, nil
 }
 
-// appendProxy2 is the header for a backend.
-func appendProxy2(b []byte, from, at netip.AddrPort) []byte {
-	b = append(b, sign2...)
+// proxy2 is the header for a backend.
+func proxy2(from, at netip.AddrPort) []byte {
+	b := bytes.Clone(sign2)
 	f, a := from.Addr().Unmap(), at.Addr().Unmap()
 	if f.Is4() && a.Is4() {
 		b = append(b, 0x21, 0x11, 0, 12)

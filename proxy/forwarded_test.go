@@ -8,9 +8,9 @@ import (
 )
 
 func TestParseProxy(t *testing.T) {
-	v4 := appendProxy2(nil, netip.MustParseAddrPort("192.0.2.1:1000"), netip.MustParseAddrPort("192.0.2.2:80"))
-	mixed := appendProxy2(nil, netip.MustParseAddrPort("192.0.2.1:1000"), netip.MustParseAddrPort("[2001:db8::2]:80"))
-	v6 := appendProxy2(nil, netip.MustParseAddrPort("[2001:db8::1]:1000"), netip.MustParseAddrPort("[2001:db8::2]:80"))
+	v4 := proxy2(netip.MustParseAddrPort("192.0.2.1:1000"), netip.MustParseAddrPort("192.0.2.2:80"))
+	mixed := proxy2(netip.MustParseAddrPort("192.0.2.1:1000"), netip.MustParseAddrPort("[2001:db8::2]:80"))
+	v6 := proxy2(netip.MustParseAddrPort("[2001:db8::1]:1000"), netip.MustParseAddrPort("[2001:db8::2]:80"))
 	local := append(bytes.Clone(v4), v4...)
 	local[12] = 0x20
 	tlv := append(bytes.Clone(v4), 3, 0, 1, 'x')
@@ -71,8 +71,8 @@ func TestParseProxy(t *testing.T) {
 func FuzzProxyHeader(f *testing.F) {
 	f.Add([]byte("PROXY TCP4 192.0.2.1 192.0.2.2 1000 80\r\nGET"))
 	f.Add([]byte("PROXY UNKNOWN\r\n"))
-	f.Add(appendProxy2(nil, netip.MustParseAddrPort("192.0.2.1:1000"), netip.MustParseAddrPort("192.0.2.2:80")))
-	f.Add(appendProxy2(nil, netip.MustParseAddrPort("[2001:db8::1]:1000"), netip.MustParseAddrPort("[2001:db8::2]:80")))
+	f.Add(proxy2(netip.MustParseAddrPort("192.0.2.1:1000"), netip.MustParseAddrPort("192.0.2.2:80")))
+	f.Add(proxy2(netip.MustParseAddrPort("[2001:db8::1]:1000"), netip.MustParseAddrPort("[2001:db8::2]:80")))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		got, n, more, err := parseProxy(b)
 		if n < 0 || n > len(b) || more && (n != 0 || err != nil) {
@@ -96,7 +96,7 @@ func FuzzProxyHeader(f *testing.F) {
 			t.Errorf("one address alone: %v", got)
 		}
 		if got.from.IsValid() {
-			w := appendProxy2(nil, got.from, got.at)
+			w := proxy2(got.from, got.at)
 			again, m, _, err := parseProxy(w)
 			same := again.from.Addr().Unmap() == got.from.Addr().Unmap() && again.at.Addr().Unmap() == got.at.Addr().Unmap()
 			if !same || again.from.Port() != got.from.Port() || m != len(w) || err != nil {

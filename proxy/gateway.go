@@ -101,6 +101,7 @@ type exchange struct {
 	rc    *http.ResponseController
 	slow  bool // HTTP/1, where nobody else watches over slow clients
 	in    atomic.Int64
+	short atomic.Bool // the client did not send all of its body
 	out   int64
 	end   *end // who has answered
 	why   failure
@@ -198,14 +199,21 @@ func (b *incoming) Read(to []byte) (int, error) {
 	n, err := b.ReadCloser.Read(to)
 	b.x.in.Add(int64(n))
 	b.x.s.moved(int64(n), 0)
+	switch {
+	case err == nil:
+	case !isEnd(err):
+		b.x.short.Store(true)
+	case b.x.slow:
+		_ = b.x.rc.SetReadDeadline(time.Time{}) // net/http reads on, to learn whether the client leaves
+	}
 	return n, err
 }
 
 // outgoing is the body of an answer.
 type outgoing struct {
 	io.ReadCloser
-	x   *exchange
-	ctx context.Context //nolint:containedctx // of the request, to tell who broke off
+	x    *exchange
+	left func() error // what the context of the request says of the client
 }
 
 func (b *outgoing) Read(to []byte) (int, error) {
@@ -215,7 +223,7 @@ func (b *outgoing) Read(to []byte) (int, error) {
 	if b.x.slow {
 		_ = b.x.rc.SetWriteDeadline(time.Now().Add(b.x.p.limits.idle))
 	}
-	if err != nil && !isEnd(err) && b.ctx.Err() == nil {
+	if err != nil && !isEnd(err) && b.left() == nil {
 		b.x.s.errors.Add(1)
 		b.x.end.errors.Add(1)
 	}
@@ -269,7 +277,7 @@ func modify(r *http.Response) error {
 		r.Header.Add("Set-Cookie", c.String())
 	}
 	if r.StatusCode != http.StatusSwitchingProtocols {
-		r.Body = &outgoing{r.Body, x, r.Request.Context()}
+		r.Body = &outgoing{r.Body, x, r.Request.Context().Err}
 	}
 	return nil
 }
@@ -297,16 +305,16 @@ func (t carrier) RoundTrip(r *http.Request) (*http.Response, error) {
 	if s.h2c {
 		way = t.p.h2c
 	}
+	newest := func() *service { return t.p.table.Load().apps[x.s.name] }
 	var tried [maxRetries + 1]*end
-	err := error(errNobody)
+	err := errNobody
 	x.why = nobody
 	for n := range tried {
-		e := s.pick(choice{tag: []byte(x.tag)}, t.p.now(), tried[:n])
+		e := s.enter(newest, choice{tag: []byte(x.tag)}, t.p.now(), tried[:n])
 		if e == nil {
 			break
 		}
 		tried[n] = e
-		e.begin()
 		once := r.WithContext(r.Context())
 		once.URL = &url.URL{}
 		*once.URL = *r.URL
@@ -320,16 +328,16 @@ func (t carrier) RoundTrip(r *http.Request) (*http.Response, error) {
 			return resp, nil
 		}
 		e.end()
-		x.why = failureOf(r.Context(), err)
+		if x.why = failureOf(r.Context(), err); x.short.Load() {
+			x.why = gone
+		}
 		if x.why != gone {
 			t.p.blame(e, x.why)
 		}
 		if !x.why.again(idempotent([]byte(r.Method))) || x.in.Load() > 0 || n == maxRetries || !s.budget.take() {
 			break
 		}
-		if newest := t.p.table.Load().apps[s.name]; newest != nil {
-			s = newest
-		}
+		s = newest()
 	}
 	return nil, err
 }

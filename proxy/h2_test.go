@@ -44,7 +44,7 @@ func h2cBackend(t testing.TB, h http.HandlerFunc) netip.AddrPort {
 	s := &http.Server{Handler: h, Protocols: new(http.Protocols)}
 	s.Protocols.SetUnencryptedHTTP2(true)
 	done := make(chan bool)
-	go func() { s.Serve(l); close(done) }()
+	go func() { _ = s.Serve(l); close(done) }()
 	t.Cleanup(func() { s.Close(); <-done })
 	return l.Addr().(*net.TCPAddr).AddrPort()
 }
@@ -68,7 +68,7 @@ func grpcEcho(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			break
 		}
-		io.WriteString(w, line)
+		fmt.Fprint(w, line)
 		w.(http.Flusher).Flush()
 	}
 	w.Header().Set("Grpc-Status", "0")
@@ -84,7 +84,7 @@ func TestGRPC(t *testing.T) {
 	req, _ := http.NewRequest("POST", p.url()+"/echo.Echo/Stream", pr)
 	req.Header.Set("Content-Type", "application/grpc")
 	req.Header.Set("Te", "trailers")
-	go io.WriteString(pw, "first\n")
+	go fmt.Fprint(pw, "first\n")
 	resp, err := c.Do(req)
 	if err != nil {
 		t.Fatal(err)
@@ -96,7 +96,7 @@ func TestGRPC(t *testing.T) {
 	r := bufio.NewReader(resp.Body)
 	for _, text := range []string{"first\n", "second\n", "third\n"} {
 		if text != "first\n" {
-			io.WriteString(pw, text)
+			fmt.Fprint(pw, text)
 		}
 		if line, err := r.ReadString('\n'); err != nil || line != text {
 			t.Fatalf("sent %q, got %q, %v", text, line, err)
@@ -115,7 +115,6 @@ func TestGRPC(t *testing.T) {
 		t.Errorf("stats %+v", s)
 	}
 }
-
 
 func TestGRPCClientThatLeaves(t *testing.T) {
 	a := web(h2cBackend(t, grpcEcho))
@@ -136,7 +135,9 @@ func TestGRPCClientThatLeaves(t *testing.T) {
 	}()
 	eventually(t, "it is under way", func() bool { return p.Stats()["web"].Backends["b0"].Active == 1 })
 	cancel()
-	<-done
+	if err := <-done; err == nil {
+		t.Error("an answer came")
+	}
 	eventually(t, "it is over", func() bool { return p.Stats()["web"].Active == 0 })
 	if s := p.Stats()["web"]; s.Errors != 0 || s.Backends["b0"].Errors != 0 {
 		t.Errorf("errors: %+v", s)
@@ -149,6 +150,7 @@ func TestVersionsMeet(t *testing.T) {
 		b, _ := io.ReadAll(r.Body)
 		w.Header().Set("Trailer", "T")
 		fmt.Fprintf(w, "%s %s %s", r.Proto, r.Header.Get("X-Forwarded-Proto"), b)
+		w.(http.Flusher).Flush() // a short answer has a length, and then no trailers in HTTP/1
 		w.Header().Set("T", "u")
 	}
 	dir := t.TempDir()
@@ -303,5 +305,23 @@ func TestDoorThatIsTaken(t *testing.T) {
 	}
 	if err := p.Run(t.Context()); !errors.Is(err, errs.Unavailable) || !strings.Contains(err.Error(), "another program listens there") {
 		t.Errorf("Run: %v", err)
+	}
+}
+
+func TestGRPCIsTriedElsewhere(t *testing.T) {
+	a := web(dead(t), h2cBackend(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) }))
+	a.H2C = true
+	p := begin(t, Config{}, just(a), nil)
+	c := h2cClient(t)
+	for range 4 {
+		resp, err := c.Post(p.url(), "text/plain", strings.NewReader("hello"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != 200 || string(b) != "hello" {
+			t.Errorf("%d %q, %v", resp.StatusCode, b, err)
+		}
 	}
 }

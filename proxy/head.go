@@ -90,9 +90,8 @@ func (q *request) parse(head []byte, trusted bool) verdict {
 
 // fields is what a head's lines have said so far.
 type fields struct {
-	hosts             int
-	encoded, unusual  bool
-	upgrades, version bool
+	hosts                      int
+	encoded, unusual, upgrades bool
 }
 
 // parseLine reads "GET /path HTTP/1.1".

@@ -34,15 +34,11 @@ func shows(w http.ResponseWriter, r *http.Request) {
 
 func body(t testing.TB, answer string) string {
 	t.Helper()
-	resp, err := http.ReadResponse(bufio.NewReader(strings.NewReader(answer)), nil)
+	r, err := readReply(bufio.NewReader(strings.NewReader(answer)), "GET")
 	if err != nil {
 		t.Fatalf("%q: %v", answer, err)
 	}
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatalf("%q: %v", answer, err)
-	}
-	return string(b)
+	return r.body
 }
 
 func TestRequestAsABackendGetsIt(t *testing.T) {
@@ -170,17 +166,13 @@ func TestManyRequestsOnOneConnection(t *testing.T) {
 		}()
 		r := bufio.NewReader(c)
 		for i, want := range []string{"/1", "/2\r\n\r\n{}", "", "/1", "/3"} {
-			req := &http.Request{Method: "GET"}
+			method := "GET"
 			if i == 2 {
-				req.Method = "HEAD"
+				method = "HEAD"
 			}
-			resp, err := http.ReadResponse(r, req)
-			if err != nil {
-				t.Fatalf("parts of %d, answer %d: %v", cut, i, err)
-			}
-			b, err := io.ReadAll(resp.Body)
-			if err != nil || string(b) != want {
-				t.Errorf("parts of %d, answer %d: %q, %v, want %q", cut, i, b, err, want)
+			got, err := readReply(r, method)
+			if err != nil || got.body != want {
+				t.Fatalf("parts of %d, answer %d: %q, %v, want %q", cut, i, got.body, err, want)
 			}
 		}
 		if _, err := r.ReadByte(); err != io.EOF {
@@ -202,7 +194,7 @@ func TestAnswers(t *testing.T) {
 				return
 			}
 			text := *next.Load()
-			io.WriteString(c, strings.TrimSuffix(text, "EOF"))
+			fmt.Fprint(c, strings.TrimSuffix(text, "EOF"))
 			if strings.HasSuffix(text, "EOF") {
 				return
 			}
@@ -265,8 +257,8 @@ func TestLargeBodiesBothWays(t *testing.T) {
 		if n := r.ContentLength; n > 0 {
 			w.Header().Set("Content-Length", fmt.Sprint(n))
 		}
-		http.NewResponseController(w).EnableFullDuplex()
-		io.Copy(w, r.Body)
+		_ = http.NewResponseController(w).EnableFullDuplex()
+		_, _ = io.Copy(w, r.Body)
 	}))), nil)
 	c := fresh(t)
 	for _, n := range []int{0, 1, 4096, maxBuffered - 1, maxBuffered, maxBuffered + 1, 3 << 20} {
@@ -311,7 +303,7 @@ func TestEventsAreNotHeldBack(t *testing.T) {
 			if err != nil || line != fmt.Sprintf("data: %d\n", i) {
 				t.Fatalf("event %d: %q, %v", i, line, err)
 			}
-			r.ReadString('\n')
+			_, _ = r.ReadString('\n')
 			next <- true
 		}
 		resp.Body.Close()
@@ -343,7 +335,7 @@ func TestClientThatLeaves(t *testing.T) {
 }
 
 func TestSlowClients(t *testing.T) {
-	at := backend(t, func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) })
+	at := backend(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })
 	p := begin(t, Config{}, just(web(at)), func(l *limits) {
 		l.head, l.body, l.idle, l.linger = 50*time.Millisecond, 50*time.Millisecond, 50*time.Millisecond, 50*time.Millisecond
 	})
@@ -352,9 +344,9 @@ func TestSlowClients(t *testing.T) {
 		"GET / HTTP/1.1\r\nHost":         "HTTP/1.1 408 ",
 		"\x16\x03\x01":                   "HTTP/1.1 408 ",
 		"PRI * HTTP/2.0\r\n\r\nSM\r\n\r": "",
-		"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhel":              "HTTP/1.1 408 ",
-		"GET / HTTP/1.1\r\nHost: x\r\n\r\n":                                       "HTTP/1.1 200 ",
-		"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\n":                     "HTTP/1.1 200 ",
+		"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhel":               "HTTP/1.1 408 ",
+		"GET / HTTP/1.1\r\nHost: x\r\n\r\n":                                        "HTTP/1.1 200 ",
+		"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\n":                      "HTTP/1.1 200 ",
 		"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel": "HTTP/1.1 ",
 	} {
 		if got := say(t, p, text); !strings.HasPrefix(got, want) {
@@ -365,7 +357,7 @@ func TestSlowClients(t *testing.T) {
 
 func TestHostsAndPaths(t *testing.T) {
 	named := func(name string) netip.AddrPort {
-		return backend(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, name) })
+		return backend(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, name) })
 	}
 	shop, api := web(named("shop")), web(named("api"))
 	shop.Name, shop.Rules = "shop", []Rule{{Host: "shop.example.org"}}
@@ -440,7 +432,7 @@ func TestStickyCookie(t *testing.T) {
 		for i := range a.Backends {
 			a.Backends[i].Draining = a.Backends[i].ID == first
 		}
-		p.Set(just(a))
+		set(t, p, just(a))
 		second := one()
 		if second == first || one() != second {
 			t.Errorf("was at %s, which drains, then at %s", first, second)
@@ -448,7 +440,7 @@ func TestStickyCookie(t *testing.T) {
 		for i := range a.Backends {
 			a.Backends[i].Draining = false
 		}
-		p.Set(just(a))
+		set(t, p, just(a))
 	}
 }
 
@@ -476,7 +468,7 @@ func TestBalances(t *testing.T) {
 		t.Errorf("round robin: %v", seen)
 	}
 	a.Balance = LeastConnections
-	p.Set(just(a))
+	set(t, p, just(a))
 	resp, err := c.Get(p.url() + "/hold")
 	if err != nil {
 		t.Fatal(err)
@@ -513,3 +505,89 @@ func TestTooManyConnections(t *testing.T) {
 	}
 }
 
+func TestExpectContinue(t *testing.T) {
+	p := begin(t, Config{}, just(web(backend(t, shows))), nil)
+	c := dialHTTP(t, p)
+	fmt.Fprint(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n")
+	r := bufio.NewReader(c)
+	got, err := readReply(r, "POST")
+	if err != nil || got.StatusCode != http.StatusContinue {
+		t.Fatalf("before the body: %v, %v", got, err)
+	}
+	fmt.Fprint(c, "hello")
+	if got, err = readReply(r, "POST"); err == nil && got.StatusCode == http.StatusContinue {
+		got, err = readReply(r, "POST") // the backend's
+	}
+	if err != nil || !strings.HasSuffix(got.body, " body=5") {
+		t.Errorf("the backend got %s, %v", got.body, err)
+	}
+}
+
+// TestSilentBackend has one that answers in time and then says nothing for
+// longer than an answer may take.
+func TestSilentBackend(t *testing.T) {
+	at := raw(t, func(c net.Conn, r *bufio.Reader) {
+		for {
+			req, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			fmt.Fprint(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nh")
+			time.Sleep(150 * time.Millisecond)
+			if req.URL.Path == "/ever" {
+				_, _ = r.ReadByte()
+				return
+			}
+			fmt.Fprint(c, "i")
+		}
+	})
+	p := begin(t, Config{}, just(web(at)), func(l *limits) { l.answer, l.silence = 50*time.Millisecond, 400*time.Millisecond })
+	c := fresh(t)
+	for range 2 { // the second on the same connection
+		if status, b := get(t, c, p.url()); status != 200 || b != "hi" {
+			t.Errorf("%d %q", status, b)
+		}
+	}
+	resp, err := c.Get(p.url() + "/ever")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if b, err := io.ReadAll(resp.Body); err == nil {
+		t.Errorf("half an answer is taken for one: %q", b)
+	}
+}
+
+// TestSlowUpload has a client send a long body and stop in the midst: its
+// backend is not to be blamed.
+func TestSlowUpload(t *testing.T) {
+	at := backend(t, func(w http.ResponseWriter, r *http.Request) {
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			return
+		}
+		w.(http.Flusher).Flush()
+		time.Sleep(200 * time.Millisecond) // longer than a client may be silent
+		fmt.Fprint(w, "all here")
+	})
+	p := begin(t, Config{}, just(web(at, at)), func(l *limits) { l.idle, l.answer = 50*time.Millisecond, 10*time.Second })
+	for range 2 * maxFails {
+		got := say(t, p, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\nConnection: close\r\n\r\nsome")
+		if !strings.HasPrefix(got, "HTTP/1.1 400 ") {
+			t.Errorf("it is answered %q", got)
+		}
+	}
+	eventually(t, "nothing is under way", func() bool { return p.Stats()["web"].Active == 0 })
+	for id, b := range p.Stats()["web"].Backends {
+		if b.Errors != 0 || b.Ejected {
+			t.Errorf("backend %s is blamed: %+v", id, b)
+		}
+	}
+	resp, err := fresh(t).Post(p.url(), "text/plain", strings.NewReader(strings.Repeat("x", 100_000)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if b, err := io.ReadAll(resp.Body); err != nil || string(b) != "all here" {
+		t.Errorf("after a whole one: %q, %v", b, err)
+	}
+}

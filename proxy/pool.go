@@ -72,15 +72,22 @@ func (p *pool) keep(l *link, now int64) {
 	}
 }
 
-// open says whether links are kept; those that are idle otherwise end.
-func (p *pool) open(yes bool) {
-	p.mu.Lock()
-	p.closed = !yes
-	var old []*link
-	if !yes {
-		old, p.idle = p.idle, nil
-	}
-	p.mu.Unlock()
+// reopen has something new begin at an end.
+func (e *end) reopen() {
+	e.shut.Store(false)
+	e.pool.mu.Lock()
+	e.closed = false
+	e.pool.mu.Unlock()
+}
+
+// close has nothing new begin at an end. Connections that are idle end, others
+// when they become so.
+func (e *end) close() {
+	e.shut.Store(true)
+	e.pool.mu.Lock()
+	old := e.idle
+	e.idle, e.closed = nil, true
+	e.pool.mu.Unlock()
 	for _, l := range old {
 		l.conn.Close()
 	}
@@ -161,7 +168,7 @@ func (f *buffer) use(n int) {
 }
 
 // fill reads once. There is room for most bytes from r on.
-func (f *buffer) fill(c net.Conn, most int) (int, error) {
+func (f *buffer) fill(c net.Conn, most int) error {
 	if f.r == f.w {
 		f.r, f.w = 0, 0
 	}
@@ -171,9 +178,9 @@ func (f *buffer) fill(c net.Conn, most int) (int, error) {
 	n, err := c.Read(f.b[f.w:])
 	f.w += n
 	if n > 0 {
-		err = nil // the next read says it again
+		return nil // the next read says it again
 	}
-	return n, err
+	return err
 }
 
 func (f *buffer) room(most int) {

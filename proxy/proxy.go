@@ -59,6 +59,7 @@ type Proxy struct {
 	buffers   bigBuffers
 	datagrams datagramBuffers
 	guests    guests
+	sessions  atomic.Int64 // of all UDP streams
 	lobby     *lobby
 	certs     certificates
 	h1, h2c   *http.Transport
@@ -164,19 +165,26 @@ func (p *Proxy) replace(r Routes, rules map[string][]Rule) chan struct{} {
 	for name, list := range m.lists {
 		m.apps[name].replicas.Store(&list)
 	}
-	p.table.Store(t)
 	before := *p.ends.Load()
 	after := slices.Collect(maps.Keys(m.ends))
 	p.ends.Store(&after)
+	for _, e := range after {
+		if !e.draining.Load() {
+			e.reopen()
+		}
+	}
+	p.table.Store(t)
 	for _, e := range before {
 		if !m.ends[e] {
 			e.gone.Store(true)
-			e.open(false)
+			e.close()
 			delete(e.replica.ends, e.addr)
 		}
 	}
 	for _, e := range after {
-		e.open(!e.draining.Load())
+		if e.draining.Load() {
+			e.close()
+		}
 	}
 	return p.serving
 }

@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -127,6 +128,32 @@ func raw(t testing.TB, serve func(net.Conn, *bufio.Reader)) netip.AddrPort {
 	return l.Addr().(*net.TCPAddr).AddrPort()
 }
 
+// reply is an answer, read to its end.
+type reply struct {
+	*http.Response
+	body string
+}
+
+func readReply(r *bufio.Reader, method string) (reply, error) {
+	resp, err := http.ReadResponse(r, &http.Request{Method: method})
+	if err != nil {
+		return reply{}, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		return reply{resp, ""}, nil // the rest is not HTTP
+	}
+	b, err := io.ReadAll(resp.Body)
+	return reply{resp, string(b)}, err
+}
+
+// kept are the idle connections to a backend.
+func (e *end) kept() []*link {
+	e.pool.mu.Lock()
+	defer e.pool.mu.Unlock()
+	return slices.Clone(e.idle)
+}
+
 // dead is an address that nobody listens at.
 func dead(t testing.TB) netip.AddrPort {
 	t.Helper()
@@ -145,6 +172,14 @@ func web(at ...netip.AddrPort) App {
 		a.Backends = append(a.Backends, Backend{ID: fmt.Sprint("b", i), Ports: map[uint16]netip.AddrPort{80: x}})
 	}
 	return a
+}
+
+// set is Set where it must work.
+func set(t testing.TB, p *Proxy, r Routes) {
+	t.Helper()
+	if err := p.Set(r); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func just(a ...App) Routes { return Routes{Apps: a} }
@@ -189,7 +224,7 @@ func dial(t testing.TB, at netip.AddrPort) *net.TCPConn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
 	t.Cleanup(func() { c.Close() })
 	return c
 }
@@ -207,7 +242,7 @@ func TestNewWantsWhatItNeeds(t *testing.T) {
 }
 
 func TestSetBeforeRunAndNoOp(t *testing.T) {
-	at := backend(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") })
+	at := backend(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "hello") })
 	r := just(web(at))
 	p := begin(t, Config{}, r, nil)
 	c := fresh(t)
@@ -217,6 +252,8 @@ func TestSetBeforeRunAndNoOp(t *testing.T) {
 		}
 	}
 	before, ends := p.Stats()["web"], *p.ends.Load()
+	kept := func() int { return len(ends[0].kept()) }
+	eventually(t, "the connection is idle", func() bool { return kept() == 1 })
 	if err := p.Set(r); err != nil {
 		t.Fatal(err)
 	}
@@ -224,7 +261,7 @@ func TestSetBeforeRunAndNoOp(t *testing.T) {
 	if after.Requests != before.Requests || after.Requests != 5 {
 		t.Errorf("requests %d, before the same Set %d", after.Requests, before.Requests)
 	}
-	if e := *p.ends.Load(); len(e) != 1 || e[0] != ends[0] || len(e[0].idle) != 1 {
+	if e := *p.ends.Load(); len(e) != 1 || e[0] != ends[0] || kept() != 1 {
 		t.Errorf("the same Set has replaced the backend or closed its connection")
 	}
 	if err := p.Set(just(web())); err != nil {
@@ -245,7 +282,7 @@ func TestSetBeforeRunAndNoOp(t *testing.T) {
 }
 
 func TestPortThatIsTaken(t *testing.T) {
-	at := raw(t, func(c net.Conn, r *bufio.Reader) { io.Copy(c, r) })
+	at := raw(t, func(c net.Conn, r *bufio.Reader) { _, _ = io.Copy(c, r) })
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -301,25 +338,23 @@ func TestRunEndsGently(t *testing.T) {
 			entered <- true
 			<-finish
 		}
-		io.WriteString(w, "done")
+		fmt.Fprint(w, "done")
 	})
 	p, err := New(Config{HTTP: []string{"127.0.0.1:0"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	p.limits.look = 10 * time.Millisecond
-	p.Set(just(web(at)))
+	set(t, p, just(web(at)))
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- p.Run(ctx) }()
 	eventually(t, "it listens", func() bool { return len(p.Addrs().HTTP) > 0 })
 	idle := dialHTTP(t, p)
-	io.WriteString(idle, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	fmt.Fprint(idle, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	r := bufio.NewReader(idle)
-	if resp, err := http.ReadResponse(r, nil); err != nil {
+	if _, err := readReply(r, "GET"); err != nil {
 		t.Fatal(err)
-	} else {
-		io.Copy(io.Discard, resp.Body)
 	}
 	c := fresh(t)
 	slow := make(chan string, 1)
@@ -344,7 +379,7 @@ func TestRunEndsGently(t *testing.T) {
 
 func TestRunCutsWhatDoesNotEnd(t *testing.T) {
 	testleak.Check(t)
-	at := raw(t, func(c net.Conn, r *bufio.Reader) { io.Copy(io.Discard, r) })
+	at := raw(t, func(c net.Conn, r *bufio.Reader) { _, _ = io.Copy(io.Discard, r) })
 	p, err := New(Config{HTTP: []string{"127.0.0.1:0"}})
 	if err != nil {
 		t.Fatal(err)
@@ -352,14 +387,14 @@ func TestRunCutsWhatDoesNotEnd(t *testing.T) {
 	p.limits.drain = 50 * time.Millisecond
 	a := web(at)
 	a.Streams = []Stream{{Proto: "tcp", Listen: netip.MustParseAddrPort("127.0.0.1:0"), Port: 80}}
-	p.Set(just(a))
+	set(t, p, just(a))
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- p.Run(ctx) }()
 	eventually(t, "it listens", func() bool { return len(p.Addrs().Streams["web"]) > 0 })
 	stream, request := dial(t, p.Addrs().Streams["web"][0]), dialHTTP(t, p)
-	io.WriteString(stream, "x")
-	io.WriteString(request, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	fmt.Fprint(stream, "x")
+	fmt.Fprint(request, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	eventually(t, "both are under way", func() bool { return p.Stats()["web"].Active == 2 })
 	stop()
 	if err := <-done; err != nil {

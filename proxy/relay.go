@@ -97,9 +97,17 @@ func (r *relaying) fill() error {
 	if err := r.flush(); err != nil {
 		return err
 	}
-	r.l.until.atLeast(r.l.conn, r.c.p.now(), r.c.p.limits.silence)
-	_, err := r.l.in.fill(r.l.conn, bigBuffer)
-	return err
+	for began := r.c.p.now(); ; {
+		now := r.c.p.now()
+		r.l.until.atLeast(r.l.conn, now, r.c.p.limits.answer)
+		if r.c.asked.Load() != r.l { // in this order, so that depart has the last word on the deadline
+			return errClient
+		}
+		err := r.l.in.fill(r.l.conn, bigBuffer)
+		if !isTimeout(err) || now-began > int64(r.c.p.limits.silence) {
+			return err
+		}
+	}
 }
 
 // length passes on a body of n bytes.

@@ -36,27 +36,27 @@ func failing(t *testing.T, how string) *faulty {
 			if err != nil {
 				return
 			}
-			io.Copy(io.Discard, req.Body)
+			_, _ = io.Copy(io.Discard, req.Body)
 			f.asked.Add(1)
 			switch how {
 			case "closes after the request":
 				return
 			case "closes in mid-head":
-				io.WriteString(c, "HTTP/1.1 20")
+				fmt.Fprint(c, "HTTP/1.1 20")
 				return
 			case "closes in mid-body":
-				io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+				fmt.Fprint(c, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
 				return
 			case "does not answer":
-				r.ReadByte()
+				_, _ = r.ReadByte()
 				return
 			case "closes the second time":
 				if n > 0 {
 					return
 				}
-				io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+				fmt.Fprint(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 			case "503":
-				io.WriteString(c, "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
+				fmt.Fprint(c, "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
 			}
 		}
 	})
@@ -91,7 +91,7 @@ func TestRetries(t *testing.T) {
 					t.Skip("net/http does not say whether a byte had come")
 				}
 				bad := failing(t, c.how)
-				good := backend(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "good") })
+				good := backend(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "good") })
 				p := begin(t, Config{}, just(web(bad.at, good, good)), func(l *limits) { l.answer = 300 * time.Millisecond })
 				client := fresh(t)
 				if way == "HTTP/2" {
@@ -181,17 +181,17 @@ func TestIdleConnectionThatWasClosed(t *testing.T) {
 			if err != nil {
 				return
 			}
-			io.Copy(io.Discard, req.Body)
-			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+			_, _ = io.Copy(io.Discard, req.Body)
+			fmt.Fprint(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 		}
 	})
-	p.Set(just(web(at)))
+	set(t, p, just(web(at)))
 	for i := range 5 {
 		resp, err := c.Post(p.url(), "text/plain", strings.NewReader("x"))
 		if err != nil || resp.StatusCode != 200 {
 			t.Fatalf("POST %d: %v %v", i, resp, err)
 		}
-		io.Copy(io.Discard, resp.Body)
+		_, _ = io.Copy(io.Discard, resp.Body)
 		resp.Body.Close()
 		mu.Lock()
 		for _, c := range conns {
@@ -200,10 +200,7 @@ func TestIdleConnectionThatWasClosed(t *testing.T) {
 		mu.Unlock()
 		eventually(t, "the end has arrived", func() bool {
 			for _, e := range *p.ends.Load() {
-				e.pool.mu.Lock()
-				quiet := len(e.idle) == 1 && e.idle[0].quiet()
-				e.pool.mu.Unlock()
-				if quiet {
+				if idle := e.kept(); len(idle) != 1 || idle[0].quiet() {
 					return false
 				}
 			}
@@ -270,10 +267,10 @@ func TestRollingUpdate(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			io.Copy(io.Discard, r.Body)
-			io.WriteString(w, "ok")
+			_, _ = io.Copy(io.Discard, r.Body)
+			fmt.Fprint(w, "ok")
 		})}
-		go s.Serve(l)
+		go func() { _ = s.Serve(l) }()
 		return server{s, l.Addr().(*net.TCPAddr).AddrPort()}
 	}
 	live := []server{start(), start(), start()}
@@ -352,7 +349,7 @@ func TestRollingUpdate(t *testing.T) {
 // TestReplaceAllAtOnce gives an app entirely other backends, while the old
 // ones are killed: what had been sent to nobody is sent to the new ones.
 func TestReplaceAllAtOnce(t *testing.T) {
-	good := backend(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "new") })
+	good := backend(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "new") })
 	old, next := web(dead(t)), web(good)
 	next.Backends[0].ID = "new"
 	p := begin(t, Config{}, just(old), nil)

@@ -51,7 +51,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	open.close()
 	p.depart(base, cut, srv, &wg)
 	for _, e := range *p.ends.Load() {
-		e.open(false)
+		e.close()
 	}
 	return nil
 }
@@ -192,7 +192,7 @@ func (p *Proxy) greet(ctx context.Context, tcp *net.TCPConn, secure bool) {
 		return
 	}
 	who.secure = secure
-	c := &client{p: p, guest: g, conn: tcp, peer: who, in: buffer{b: early[:len(early):len(early)], w: len(early)}}
+	c := &client{p: p, guest: g, conn: tcp, peer: who, in: buffer{b: slices.Clip(early), w: len(early)}}
 	if !secure {
 		c.serve(ctx)
 		return
@@ -242,21 +242,21 @@ func (o *opened) as(ctx context.Context, t *table, doors []httpDoor) error {
 			delete(o.at, d)
 		}
 	}
-	var failed []error
+	var failed []string
 	for d, s := range t.streams {
 		if _, ok := o.at[d]; ok {
 			continue
 		}
 		if err := o.open(ctx, d); err != nil {
-			failed = append(failed, cannot(d, "app "+s.name, err))
+			failed = append(failed, cannot(d, "app "+s.name, err).Error())
 		}
 	}
 	o.addrs(doors)
 	if len(failed) == 0 {
 		return nil
 	}
-	slices.SortFunc(failed, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
-	return errs.E(errs.Unavailable, "%w", errors.Join(failed...))
+	slices.Sort(failed)
+	return errs.E(errs.Unavailable, "%s", strings.Join(failed, "; "))
 }
 
 func (o *opened) open(ctx context.Context, d door) error {

@@ -35,7 +35,7 @@ func (p *Proxy) carry(ctx context.Context, c *net.TCPConn, d door) {
 	s.latency.record(took)
 	l.latency.record(took)
 	if s.sendProxy {
-		if _, err := l.conn.Write(appendProxy2(nil, who.from, who.at)); err != nil {
+		if _, err := l.conn.Write(proxy2(who.from, who.at)); err != nil {
 			return
 		}
 	}
@@ -44,14 +44,14 @@ func (p *Proxy) carry(ctx context.Context, c *net.TCPConn, d door) {
 
 // connect finds a backend that accepts; nil: none does.
 func (p *Proxy) connect(ctx context.Context, s *service, d door, by choice) *link {
+	newest := func() *service { return p.table.Load().streams[d] }
 	var tried [maxRetries + 1]*end
 	for n := range tried {
-		e := s.pick(by, p.now(), tried[:n])
+		e := s.enter(newest, by, p.now(), tried[:n])
 		if e == nil {
 			return nil
 		}
 		tried[n] = e
-		e.begin()
 		l, err := e.dial(ctx, p.limits.connect)
 		if err == nil {
 			e.worked()
@@ -62,9 +62,7 @@ func (p *Proxy) connect(ctx context.Context, s *service, d door, by choice) *lin
 		if !s.budget.take() {
 			return nil
 		}
-		if newest := p.table.Load().streams[d]; newest != nil {
-			s = newest
-		}
+		s = newest()
 	}
 	return nil
 }

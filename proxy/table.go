@@ -169,10 +169,8 @@ func checkRoutes(r Routes, own []door) (map[string][]Rule, error) {
 
 // take gives a door to an app.
 func (o *owners) take(d door, app string, own []door) error {
-	for _, e := range own {
-		if d.meets(e) {
-			return errs.E(errs.Conflict, "app %q wants %s port %d, where HTTP is answered for all apps", app, d.proto, d.at.Port())
-		}
+	if slices.ContainsFunc(own, d.meets) {
+		return errs.E(errs.Conflict, "app %q wants %s port %d, where HTTP is answered for all apps", app, d.proto, d.at.Port())
 	}
 	for _, e := range o.doors {
 		if !d.meets(e.door) {
