@@ -52,6 +52,7 @@ type Revision struct {
 	Source  json.RawMessage `json:"source,omitempty"` // as it was given, for who asks for it again
 	Created time.Time       `json:"created"`
 	Digest  string          `json:"digest,omitempty"` // of the image, pinned by the first replica that ran it
+	Pinned  time.Time       `json:"pinned,omitzero"`  // when Digest was; replicas launched since are told so
 	Good    bool            `json:"good,omitempty"`   // all replicas were healthy on it once
 	Failed  string          `json:"failed,omitempty"` // why it was given up
 }

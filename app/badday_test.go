@@ -112,6 +112,9 @@ func TestBadDayTwins(t *testing.T) {
 			if _, err := r.Report(t.Context(), "h1", Report{Boot: "a", Seq: n}); errs.KindOf(err) != errs.Conflict {
 				t.Fatalf("the first agent: %v", err)
 			}
+			if _, err := r.RegisterHost(t.Context(), Host{ID: "h1", Report: Report{Boot: "a"}}, "a token"); errs.KindOf(err) != errs.Conflict {
+				t.Fatalf("the first agent registers again: %v", err)
+			}
 			o := r.say("h1", Report{Boot: "b", Seq: n, Containers: runs(orders...)})
 			if len(o.Launch)+len(o.Stop) > 0 {
 				t.Fatalf("the second agent is told to %+v", o)
@@ -120,6 +123,9 @@ func TestBadDayTwins(t *testing.T) {
 		}
 		if v, _ := r.App("web"); !ready(3)(v) {
 			t.Errorf("%+v", v)
+		}
+		if h, ok := r.HostByToken("token-h1"); !ok || h.Report.Boot != "b" {
+			t.Errorf("%+v, %v", h, ok)
 		}
 	})
 }
@@ -319,6 +325,23 @@ func TestBadDayFullDisk(t *testing.T) {
 		if v, _ := r.App("web"); !ready(2)(v) || !slices.Equal(before, r.allIDs()) {
 			t.Errorf("meanwhile %+v", v)
 		}
+		health := func(state string) {
+			h := r.hosts["h1"]
+			h.set(func() {
+				for _, c := range h.have {
+					c.Health = state
+				}
+			})
+			time.Sleep(time.Minute)
+		}
+		health("unhealthy")
+		if n, _ := r.lb.backends("web"); n != 1 {
+			t.Errorf("%d get requests, one of which is not well", n)
+		}
+		health("healthy")
+		if n, _ := r.lb.backends("web"); n != 2 {
+			t.Errorf("%d get requests", n)
+		}
 		full(false)
 		r.apply(other)
 		if _, err := r.Scale(ctx, "web", 3, "", true); err != nil {
@@ -326,5 +349,40 @@ func TestBadDayFullDisk(t *testing.T) {
 		}
 		r.until("three run", ready(3))
 		r.once()
+	})
+}
+
+// TestBadDaySecret: a replica whose secret is not there waits for it, and says so.
+func TestBadDaySecret(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := bareRig(t, "h1")
+		defer r.stop()
+		secrets := map[string]string{}
+		r.cfg.Secret = func(name, _ string) (string, error) {
+			if v, ok := secrets[name]; ok {
+				return v, nil
+			}
+			return "", errs.E(errs.NotFound, "there is no secret %q", name)
+		}
+		s := webSpec(1)
+		s.Env = []EnvVar{{Name: "PASSWORD", Secret: "db"}}
+		r.apply(s)
+		think()
+		if o := r.say("h1", Report{Boot: "1", Seq: 1}); len(o.Launch) > 0 {
+			t.Errorf("%+v", o)
+		}
+		v, _ := r.App("web")
+		if v.Reason != "NotLaunched" || v.Message != `replica web-1 is not launched: environment variable PASSWORD: there is no secret "db"` {
+			t.Errorf("%s %s: %s", v.Status, v.Reason, v.Message)
+		}
+		secrets["db"] = "hush"
+		o := r.say("h1", Report{Boot: "1", Seq: 2})
+		if len(o.Launch) != 1 || !slices.Equal(o.Launch[0].Env, []string{"PASSWORD=hush"}) {
+			t.Fatalf("%+v", o)
+		}
+		r.say("h1", Report{Boot: "1", Seq: 3, Containers: runs(launched(o)...)})
+		if v, _ := r.App("web"); !ready(1)(v) || v.Reason != "" {
+			t.Errorf("%s %s: %s", v.Status, v.Reason, v.Message)
+		}
 	})
 }

@@ -59,12 +59,22 @@ func (e *Engine) balance() {
 		if len(spec.Ports) == 0 {
 			continue
 		}
-		routes = append(routes, Route{App: name, Spec: spec, Backends: e.backends(rec)})
+		if rec.route == nil {
+			rec.route = &Route{App: name, Spec: spec, Backends: e.backends(rec)}
+		}
+		routes = append(routes, *rec.route)
 	}
 	e.mu.Unlock()
 	if err := e.cfg.Balancer.Set(routes); err != nil {
 		e.cfg.Log.Error("routes are not as apps want them", "error", err)
 	}
+}
+
+// checkRoutes says what is wrong with the routes of an app beside those that
+// all others want by now. The caller holds edit.
+func (e *Engine) checkRoutes(spec *Spec) error {
+	e.balance()
+	return e.cfg.Balancer.Check(spec.Name, spec)
 }
 
 // backends are where requests for an app may go. If no replica is well, those

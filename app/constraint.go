@@ -3,6 +3,7 @@ package app
 import (
 	"fmt"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strconv"
 	"strings"
@@ -51,10 +52,7 @@ func (c Constraint) compile() condition {
 		}
 	case opMatches:
 		if len(c.Values) == 1 {
-			var err error
-			if out.pattern, err = regexp.Compile(c.Values[0]); err != nil {
-				out.broken = "is no regular expression: " + strings.TrimPrefix(err.Error(), "error parsing regexp: ")
-			}
+			out.pattern, out.broken = compilePattern(c.Values[0])
 		}
 	default:
 		out.broken = fmt.Sprintf("has the operator %q; it must be =, !=, in, not in, exists, not exists, <, <=, >, >= or ~", c.Op)
@@ -67,6 +65,28 @@ func (c Constraint) compile() condition {
 		}
 	}
 	return out
+}
+
+// Bounds of a regular expression: "(a*b*…){1000}" may take gigabytes, and
+// seconds for each host.
+const (
+	maxPattern = 256  // bytes
+	maxSteps   = 2000 // of its program
+)
+
+// compilePattern is a regular expression, or what is wrong with it.
+func compilePattern(text string) (*regexp.Regexp, string) {
+	if len(text) > maxPattern {
+		return nil, fmt.Sprintf("is a regular expression of %d bytes; at most %d are possible", len(text), maxPattern)
+	}
+	tree, err := syntax.Parse(text, syntax.Perl)
+	if err != nil {
+		return nil, "is no regular expression: " + strings.TrimPrefix(err.Error(), "error parsing regexp: ")
+	}
+	if prog, err := syntax.Compile(tree.Simplify()); err != nil || len(prog.Inst) > maxSteps {
+		return nil, "is a regular expression that repeats too much"
+	}
+	return regexp.MustCompile(text), ""
 }
 
 // holds says whether a host with these attributes is as the constraint wants. An

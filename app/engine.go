@@ -48,9 +48,10 @@ type Engine struct {
 	cfg Config
 
 	// edit is held by whoever changes what is durable, from reading what it
-	// decides upon to the end of the commit. It guards cluster, too.
+	// decides upon to the end of the commit. It guards cluster and counts, too.
 	edit    sync.Mutex
 	cluster *Cluster
+	counts  map[string]struct{} // replicas that cluster has taken
 
 	mu       sync.RWMutex // guards all below; nothing slow under it
 	apps     map[string]*record
@@ -70,6 +71,7 @@ type Engine struct {
 	changed  chan struct{}       // closed and replaced when anything did
 	watchers map[chan Event]struct{}
 	routes   bool // may have changed
+	room     bool // may be where there was none
 
 	wake chan struct{} // a token when there is work for the loop
 }
@@ -82,6 +84,7 @@ type record struct {
 	missing int // replicas that no host takes
 	why     []WhyNot
 	next    time.Time // when to plan again
+	route   *Route    // as the balancer was told last; nil: it may be another one
 	window  *Window
 	memory  ScaleMemory
 	traffic Traffic // at the last sample
@@ -126,7 +129,7 @@ func New(cfg Config) (*Engine, error) {
 		cfg: cfg, apps: map[string]*record{}, replicas: map[string]*Replica{}, onHost: map[string]map[string]struct{}{},
 		hosts: map[string]*Host{}, tokens: map[string]string{}, liveness: map[string]Liveness{}, reported: map[string]*hostReports{},
 		settings: map[string][]byte{}, config: DefaultSettings(), dirty: map[string]struct{}{}, stale: map[string]struct{}{}, unsaved: map[string]struct{}{}, changed: make(chan struct{}),
-		watchers: map[chan Event]struct{}{}, wake: make(chan struct{}, 1), cluster: NewCluster(nil),
+		watchers: map[chan Event]struct{}{}, wake: make(chan struct{}, 1), cluster: NewCluster(nil), counts: map[string]struct{}{},
 	}, nil
 }
 
@@ -151,9 +154,11 @@ func (e *Engine) Load(ctx context.Context) error {
 		e.liveness[h.ID] = Silent
 	}
 	for _, a := range st.Apps {
+		a.resume(now)
 		e.putApp(&a)
 	}
 	for _, r := range st.Replicas {
+		r.Created, r.Stopped, r.Away = atMost(r.Created, now), atMost(r.Stopped, now), atMost(r.Away, now)
 		if r.Phase == Running && r.Stopped.IsZero() {
 			r.Well = now // as far as we know; its host soon says
 		}
@@ -163,14 +168,27 @@ func (e *Engine) Load(ctx context.Context) error {
 		e.cluster.Set(e.siteOf(id))
 	}
 	for _, r := range e.replicas {
-		if rec := e.apps[r.App]; rec != nil {
-			if rev := rec.app.Revision(r.Revision); rev != nil {
-				e.cluster.Take(r.Host, &rev.Spec)
-			}
-		}
+		e.reckon(r)
 	}
 	e.routes = true
 	return nil
+}
+
+// resume has an app go on after a time without a controller, in which no rollout
+// could make progress, and on a clock that may have been set back.
+func (a *App) resume(now time.Time) {
+	if !a.Rollout.Done {
+		a.Rollout.Since = now
+	}
+	a.Updated, a.RunAt, a.Scaled.At, a.Tally.Over = atMost(a.Updated, now), atMost(a.RunAt, now), atMost(a.Scaled.At, now), atMost(a.Tally.Over, now)
+}
+
+// atMost is t, unless that cannot have been yet.
+func atMost(t, now time.Time) time.Time {
+	if t.After(now.Add(clockSkew)) {
+		return now
+	}
+	return t
 }
 
 // putApp, putReplica and putHost bring what is durable into memory. The caller holds mu.
@@ -213,6 +231,9 @@ func (e *Engine) putHost(h *Host) {
 func (e *Engine) mark(app string) {
 	e.dirty[app] = struct{}{}
 	e.routes = true
+	if rec := e.apps[app]; rec != nil {
+		rec.route = nil
+	}
 	e.kick()
 }
 
@@ -240,7 +261,7 @@ func (e *Engine) commit(ctx context.Context, c Change) error {
 		e.putApp(&c.Apps[i])
 	}
 	for i := range c.Hosts {
-		e.putHost(&c.Hosts[i])
+		e.mergeHost(&c.Hosts[i])
 	}
 	for i := range c.Replicas {
 		e.mergeReplica(&c.Replicas[i])
@@ -277,6 +298,22 @@ func (e *Engine) mergeReplica(r *Replica) {
 		r = &merged
 	}
 	e.putReplica(r)
+	e.reckon(r)
+}
+
+// mergeHost takes over what was decided about a host, or what it is; what it
+// has said meanwhile stays, unless it is a new one. The caller holds mu.
+func (e *Engine) mergeHost(h *Host) {
+	if now := e.hosts[h.ID]; now != nil {
+		h.Linked = now.Linked
+		if now.Terminated.IsZero() {
+			h.Report = now.Report
+		}
+		if now.Seen.After(h.Seen) {
+			h.Seen = now.Seen
+		}
+	}
+	e.putHost(h)
 }
 
 func (e *Engine) dropReplica(id string) {
@@ -291,10 +328,8 @@ func (e *Engine) dropReplica(id string) {
 	}
 	if rec := e.apps[r.App]; rec != nil {
 		delete(rec.reps, id)
-		if rev := rec.app.Revision(r.Revision); rev != nil {
-			e.cluster.Give(r.Host, &rev.Spec)
-		}
 	}
+	e.reckon(r)
 	e.mark(r.App)
 }
 
@@ -307,6 +342,7 @@ func (e *Engine) dropHost(id string) {
 	delete(e.reported, id)
 	e.cluster.Remove(id)
 	for r := range e.onHost[id] {
+		delete(e.counts, r)
 		e.mark(e.replicas[r].App)
 	}
 }
@@ -329,7 +365,7 @@ func (e *Engine) tell(events []Event) {
 // Subscribe gives the events from now on. The channel is closed when the
 // subscriber is too slow, or after stop.
 func (e *Engine) Subscribe() (events <-chan Event, stop func()) {
-	ch := make(chan Event, 256)
+	ch := make(chan Event, 4096) // more than a commit has: an app may get 1000 replicas at once
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.watchers[ch] = struct{}{}

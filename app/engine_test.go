@@ -22,7 +22,8 @@ type memory struct {
 	mu     sync.Mutex
 	st     map[string]any
 	events []Event
-	full   bool // nothing can be written
+	full   bool                 // nothing can be written
+	before func(c Change) error // called before a commit
 	writes int
 }
 
@@ -48,6 +49,14 @@ func (m *memory) Load(context.Context) (State, error) {
 }
 
 func (m *memory) Commit(_ context.Context, c Change) error {
+	m.mu.Lock()
+	before := m.before
+	m.mu.Unlock()
+	if before != nil {
+		if err := before(c); err != nil {
+			return err
+		}
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.full {
@@ -145,6 +154,7 @@ type fakeHost struct {
 	have  map[string]*Container
 	seen  map[string]int // launch orders carried out, by id
 	refus string         // why launches fail
+	made  func(*Container)
 }
 
 func newRig(t *testing.T, store *memory, hosts ...string) *rig {
@@ -236,6 +246,9 @@ func (h *fakeHost) report(ctx context.Context) bool {
 		}
 		if h.refus != "" {
 			c.State, c.Message = "absent", h.refus
+		}
+		if h.made != nil {
+			h.made(c)
 		}
 		h.have[c.Launch] = c
 	}

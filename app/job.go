@@ -55,16 +55,13 @@ func (p *planner) job() {
 		return
 	}
 	p.stopRun("a later run has begun", p.app.Run)
-	if p.spec.Kind == Cron {
-		st = p.tick(st)
-	}
-	if p.app.RunAt.IsZero() {
-		return
-	}
 	if st.Over && (st.Why == "" || !p.unsure()) {
 		p.endRun(st)
 	}
-	if st.Over {
+	if p.spec.Kind == Cron {
+		st = p.tick(st)
+	}
+	if st.Over || p.app.RunAt.IsZero() {
 		return
 	}
 	for i := range p.reps { // its host has not begun it, and will not
@@ -77,25 +74,31 @@ func (p *planner) job() {
 		p.at(due)
 	}
 	n := min(p.spec.Job.Parallelism, p.spec.Job.Completions-st.Succeeded) - st.Active
-	if n > 0 && st.Failed > 0 { // slower with each failure
-		var last time.Time
-		for i := range p.reps {
-			r := &p.reps[i]
-			if r.Run != p.app.Run || r.Phase != Failed {
-				continue
-			}
-			for _, at := range []time.Time{r.Created, r.Finished} { // not even begun, perhaps
-				if at.After(last) {
-					last = at
-				}
-			}
-		}
-		if due := last.Add(min(failsWait<<min(st.Failed-1, 16), failsMost)); !last.IsZero() && p.Now.Before(due) {
-			p.at(due)
-			return
-		}
+	if due := p.slower(st.Failed); n > 0 && p.Now.Before(due) {
+		p.at(due)
+		return
 	}
 	p.launch(n, p.app.Rollout.Target, false)
+}
+
+// slower is when the next replica of a run is launched: later with each failure.
+func (p *planner) slower(failed int) time.Time {
+	var last time.Time
+	for i := range p.reps {
+		r := &p.reps[i]
+		if r.Run != p.app.Run || r.Phase != Failed {
+			continue
+		}
+		for _, at := range []time.Time{r.Created, r.Finished} { // it need not have begun
+			if at.After(last) {
+				last = at
+			}
+		}
+	}
+	if last.IsZero() {
+		return last
+	}
+	return last.Add(min(failsWait<<min(failed-1, 16), failsMost))
 }
 
 // unsure says that a replica of the run may be over since its host was heard of.
@@ -160,7 +163,7 @@ func (p *planner) tick(st RunState) RunState {
 		return st
 	}
 	p.at(schedule.Next(p.Now.UTC()))
-	if !p.app.RunAt.IsZero() && !st.Over {
+	if !p.app.RunAt.IsZero() && p.app.Tally.Over.IsZero() {
 		return st
 	}
 	p.app.Run++

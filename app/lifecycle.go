@@ -29,7 +29,7 @@ func (e *Engine) Create(ctx context.Context, spec Spec, source json.RawMessage, 
 }
 
 func (e *Engine) create(ctx context.Context, spec Spec, source json.RawMessage, origin string) (*App, error) {
-	if err := e.cfg.Balancer.Check(spec.Name, &spec); err != nil {
+	if err := e.checkRoutes(&spec); err != nil {
 		return nil, err
 	}
 	now := e.cfg.Now().UTC()
@@ -56,14 +56,19 @@ func (e *Engine) Apply(ctx context.Context, spec Spec, source json.RawMessage, o
 			}
 			return e.start(made, -1)
 		}
+		var events []Event
+		was := a.Rollout.Target
 		if err := e.revise(a, spec, source); err != nil {
 			return nil, nil, err
 		}
-		if !a.Started && spec.Kind != Job {
-			next, events, err := e.start(a, -1)
-			return next, append(events, e.revised(next)), err
+		if a.Rollout.Target != was {
+			events = append(events, e.revised(a))
 		}
-		return a, []Event{e.revised(a)}, nil
+		if !a.Started && spec.Kind != Job {
+			next, started, err := e.start(a, -1)
+			return next, append(events, started...), err
+		}
+		return a, events, nil
 	})
 }
 
@@ -88,7 +93,7 @@ func noApp(name string) error { return errs.E(errs.NotFound, "there is no app %q
 // revise gives an app a new revision, if spec differs from its newest.
 func (e *Engine) revise(a *App, spec Spec, source json.RawMessage) error {
 	newest := &a.Revisions[len(a.Revisions)-1]
-	if equal(newest.Spec, spec) && (newest.N == a.Rollout.Target || newest.Failed != "") && newest.Failed == "" {
+	if current(a, &spec) {
 		if len(source) > 0 {
 			newest.Source = source
 		}
@@ -97,7 +102,7 @@ func (e *Engine) revise(a *App, spec Spec, source json.RawMessage) error {
 	if old := a.Spec().Kind; old != spec.Kind {
 		return errs.E(errs.Conflict, "app %q is a %s and cannot become a %s; remove it first", a.Name, old, spec.Kind)
 	}
-	if err := e.cfg.Balancer.Check(spec.Name, &spec); err != nil {
+	if err := e.checkRoutes(&spec); err != nil {
 		return err
 	}
 	now := e.cfg.Now().UTC()
@@ -130,6 +135,12 @@ func (e *Engine) revise(a *App, spec Spec, source json.RawMessage) error {
 	return nil
 }
 
+// current says that an app is at a spec already, or on its way there.
+func current(a *App, spec *Spec) bool {
+	newest := &a.Revisions[len(a.Revisions)-1]
+	return newest.N == a.Rollout.Target && newest.Failed == "" && equal(newest.Spec, *spec)
+}
+
 func good(a *App, n int) bool {
 	r := a.Revision(n)
 	return r != nil && r.Good
@@ -153,9 +164,6 @@ func (e *Engine) revised(a *App) Event {
 		Details: map[string]any{"revision": a.Rollout.Target, "previous": a.Rollout.Previous},
 	}
 }
-
-// clamp holds a number of replicas within limits.
-func clamp(n int, s Scaling) int { return min(max(n, s.Min), max(s.Max, s.Min)) }
 
 // equal says that two specs say the same.
 func equal(a, b Spec) bool {
@@ -257,6 +265,9 @@ func (e *Engine) start(a *App, replicas int) (*App, []Event, error) {
 	}
 	a.Started, a.Updated = true, now
 	if !a.RunAt.IsZero() { // cron goes on with the next run
+		if a.Tally.Over.IsZero() {
+			a.Tally.Why = "the app was stopped"
+		}
 		a.Tally.Over = now
 	}
 	if a.Replicas == 0 && replicas < 0 {
@@ -266,18 +277,6 @@ func (e *Engine) start(a *App, replicas int) (*App, []Event, error) {
 		a.Rollout.Since = now
 	}
 	return a, []Event{{Type: Life, App: a.Name, Message: "App started", Details: map[string]any{"replicas": a.Replicas}}}, nil
-}
-
-// within says whether an app may have so many replicas.
-func within(a *App, n int) error {
-	s := a.Scaling
-	if n < 0 || n > max(s.Max, s.Min) {
-		return errs.E(errs.Conflict, "app %q may have %d to %d replicas, not %d: %w", a.Name, s.Min, max(s.Max, s.Min), n, ErrLimits)
-	}
-	if s.Mode == Auto && n < s.Min {
-		return errs.E(errs.Conflict, "app %q is scaled automatically and has at least %d replicas, not %d: %w", a.Name, s.Min, n, ErrLimits)
-	}
-	return nil
 }
 
 // Stop has an app's replicas stopped; force kills them at once. One that is
@@ -334,141 +333,6 @@ func (e *Engine) replicasOf(name string) []Replica {
 
 func (e *Engine) runOf(a *App) RunState {
 	return runState(a, a.Spec(), e.replicasOf(a.Name), e.cfg.Now())
-}
-
-// Scale sets the number of replicas and says what it was. Conflict: ErrLimits;
-// ErrScaling while an earlier change is not settled.
-func (e *Engine) Scale(ctx context.Context, name string, replicas int, reason string, person bool) (from int, err error) {
-	_, err = e.edited(ctx, name, func(a *App) ([]Event, error) {
-		from = a.Replicas
-		spec := a.Spec()
-		if spec.Kind != Service {
-			return nil, errs.E(errs.Conflict, "app %q is a %s, whose replicas are not scaled", name, spec.Kind)
-		}
-		if err := within(a, replicas); err != nil {
-			return nil, err
-		}
-		if a.Replicas == replicas {
-			return nil, nil
-		}
-		if a.Started && !e.settled(a) {
-			return nil, errs.E(errs.Conflict, "app %q is on its way to %d replicas: %w", name, a.Replicas, ErrScaling)
-		}
-		now := e.cfg.Now().UTC()
-		a.Scaled = ScaleEvent{At: now, From: from, To: replicas, Reason: reason, Person: person}
-		a.Replicas, a.Updated = replicas, now
-		return []Event{scaledEvent(name, from, replicas, reason, map[string]any{"previous_replicas": from, "new_replicas": replicas})}, nil
-	})
-	return from, err
-}
-
-func scaledEvent(app string, from, to int, reason string, details map[string]any) Event {
-	return Event{Type: Rescale, App: app, Message: fmt.Sprintf("Scaled from %d to %d replicas: %s", from, to, reason), Details: details}
-}
-
-// settled says that the replicas of an app are as many as are wanted, or
-// cannot become so: then another number may be the cure.
-func (e *Engine) settled(a *App) bool {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	rec := e.apps[a.Name]
-	if rec.missing > 0 || rec.fails.InRow > 0 {
-		return true
-	}
-	n := 0
-	for id := range rec.reps {
-		r := e.replicas[id]
-		if r.Living() && !r.Standby {
-			if !r.Ready() {
-				return false
-			}
-			n++
-		}
-	}
-	return n == a.Replicas
-}
-
-// SetScaling changes the policy and says what it was.
-func (e *Engine) SetScaling(ctx context.Context, name string, s Scaling) (old Scaling, err error) {
-	_, err = e.edited(ctx, name, func(a *App) ([]Event, error) {
-		old = a.Scaling
-		spec := *a.Spec()
-		spec.Scaling = s
-		if err := spec.Validate(); err != nil {
-			return nil, err
-		}
-		if old == s {
-			return nil, nil
-		}
-		a.Scaling, a.Updated = s, e.cfg.Now().UTC()
-		a.Replicas = clamp(a.Replicas, s)
-		return []Event{{Type: Configured, App: name, Message: "Scaling policy updated", Details: map[string]any{"min_replicas": s.Min, "max_replicas": s.Max, "mode": s.Mode}}}, nil
-	})
-	return old, err
-}
-
-// Remove stops an app and forgets it, once nothing of it is left on any host or
-// ctx ends. Its volumes go too unless keepData.
-func (e *Engine) Remove(ctx context.Context, name string, keepData bool) (Removed, error) {
-	a := e.app(name)
-	if a == nil {
-		return Removed{}, noApp(name)
-	}
-	removed := Removed{Containers: len(e.replicasOf(name))}
-	if _, err := e.Stop(ctx, name, true); err != nil {
-		return Removed{}, err
-	}
-	v, err := e.Await(ctx, name, func(v View) bool { return !v.App.Started && len(v.Replicas) == 0 })
-	if err != nil {
-		if stuck := e.unreachable(v); stuck != "" {
-			return Removed{}, errs.E(errs.Unavailable, "app %q is stopped, but cannot be removed before host %s reports again or is forgotten: %w", name, stuck, err)
-		}
-		return Removed{}, err
-	}
-	left := ""
-	if !keepData {
-		removed.Volumes, left = e.dropVolumes(ctx, &v.App)
-	}
-	e.edit.Lock()
-	defer e.edit.Unlock()
-	if a := e.app(name); a == nil || a.Started || len(e.replicasOf(name)) > 0 {
-		return Removed{}, errs.E(errs.Conflict, "app %q has been started again while it was removed", name)
-	}
-	ev := Event{
-		Time: e.cfg.Now().UTC(), Type: Life, App: name, Message: "App removed" + left,
-		Details: map[string]any{"containers": removed.Containers, "volumes": removed.Volumes},
-	}
-	return removed, e.commit(ctx, Change{DropApps: []string{name}, Events: []Event{ev}})
-}
-
-// dropVolumes removes the volumes of an app from the hosts that may have some,
-// and says where it could not.
-func (e *Engine) dropVolumes(ctx context.Context, a *App) (removed int, left string) {
-	names := volumesOf(a)
-	if len(names) == 0 {
-		return 0, ""
-	}
-	for _, host := range a.VolumeHosts {
-		n, err := e.cfg.DropVolumes(ctx, host, names)
-		removed += n
-		if err != nil {
-			e.cfg.Log.Warn("volumes of a removed app stay on a host", "app", a.Name, "host", host, "error", err)
-			left += ", and its volumes stay on host " + host
-		}
-	}
-	return removed, left
-}
-
-// unreachable is a host that keeps an app from going.
-func (e *Engine) unreachable(v View) string {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	for _, r := range v.Replicas {
-		if e.liveness[r.Host] != Alive {
-			return r.Host
-		}
-	}
-	return ""
 }
 
 // Await waits until an app is as wanted. Unavailable when ctx ends first, with

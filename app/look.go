@@ -32,12 +32,37 @@ func (e *Engine) Apps() []View {
 
 // view is an app as others may see it. The caller holds mu.
 func (e *Engine) view(rec *record) View {
-	a := rec.app
-	v := View{App: *a, Sample: rec.sample, Unplaced: rec.why, Missing: rec.missing}
-	spec := a.Spec()
+	v := e.brief(rec)
+	spec := rec.app.Spec()
+	v.Replicas = slices.Grow(v.Replicas, len(rec.reps))
 	for id := range rec.reps {
-		r := *e.replicas[id]
-		v.Replicas = append(v.Replicas, r)
+		v.Replicas = append(v.Replicas, *e.replicas[id])
+	}
+	slices.SortFunc(v.Replicas, func(x, y Replica) int {
+		return cmp.Or(cmp.Compare(x.Index, y.Index), x.Created.Compare(y.Created))
+	})
+	v.Desired = e.desired(rec, spec, v.Replicas)
+	v.Status, v.Reason, v.Message = judge(rec, &v, spec, e.cfg.Now())
+	return v
+}
+
+// status is that of view, for who has many to look at. The caller holds mu.
+func (e *Engine) status(rec *record) Status {
+	spec := rec.app.Spec()
+	if spec.Kind != Service {
+		return e.view(rec).Status
+	}
+	v := e.brief(rec)
+	v.Desired = e.desired(rec, spec, nil)
+	s, _, _ := judge(rec, &v, spec, e.cfg.Now())
+	return s
+}
+
+// brief is a view with replicas counted and not listed. The caller holds mu.
+func (e *Engine) brief(rec *record) View {
+	v := View{App: *rec.app, Sample: rec.sample, Unplaced: rec.why, Missing: rec.missing}
+	for id := range rec.reps {
+		r := e.replicas[id]
 		switch {
 		case !r.Living() && r.Phase != Running || r.Phase == Gone:
 		case r.Standby:
@@ -51,11 +76,6 @@ func (e *Engine) view(rec *record) View {
 			}
 		}
 	}
-	slices.SortFunc(v.Replicas, func(x, y Replica) int {
-		return cmp.Or(cmp.Compare(x.Index, y.Index), x.Created.Compare(y.Created))
-	})
-	v.Desired = e.desired(rec, spec, v.Replicas)
-	v.Status, v.Reason, v.Message = judge(rec, &v, spec, e.cfg.Now())
 	return v
 }
 
@@ -183,7 +203,7 @@ func (e *Engine) Totals() Totals {
 	var errors uint64
 	var seconds float64
 	for name, rec := range e.apps {
-		t.Apps[e.view(rec).Status]++
+		t.Apps[e.status(rec)]++
 		t.RPS += rec.sample.RPS
 		tr := e.traffic[name]
 		t.Requests += tr.Requests

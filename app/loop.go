@@ -122,14 +122,24 @@ func (e *Engine) work(ctx context.Context) error {
 	e.edit.Lock()
 	defer e.edit.Unlock()
 	e.refreshCluster()
+	nudged := map[string]struct{}{}
+	err := e.decide(ctx, nudged)
+	e.balance() // also where nothing can be kept: what is not well gets no requests
+	for h := range nudged {
+		e.cfg.Nudge(h)
+	}
+	return err
+}
+
+// decide plans what is to be planned, and adds the hosts that have new orders.
+func (e *Engine) decide(ctx context.Context, nudged map[string]struct{}) error {
 	if err := e.save(ctx); err != nil {
 		return err
 	}
-	nudged := map[string]struct{}{}
 	for {
 		names, draining := e.takeDirty()
 		if len(names) == 0 {
-			break
+			return nil
 		}
 		if draining {
 			e.count()
@@ -143,11 +153,6 @@ func (e *Engine) work(ctx context.Context) error {
 			return err
 		}
 	}
-	e.balance()
-	for h := range nudged {
-		e.cfg.Nudge(h)
-	}
-	return nil
 }
 
 // takeDirty are the apps to plan; draining says that some have replicas that
@@ -155,6 +160,14 @@ func (e *Engine) work(ctx context.Context) error {
 func (e *Engine) takeDirty() (names []string, draining bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.room {
+		e.room = false
+		for name, rec := range e.apps {
+			if rec.missing > 0 {
+				e.mark(name)
+			}
+		}
+	}
 	names = slices.Sorted(maps.Keys(e.dirty))
 	clear(e.dirty)
 	for _, name := range names {
@@ -174,10 +187,12 @@ func (e *Engine) refreshCluster() {
 	e.mu.Lock()
 	ids := slices.Collect(maps.Keys(e.stale))
 	clear(e.stale)
-	ids = slices.DeleteFunc(ids, func(id string) bool { return e.hosts[id] == nil })
-	e.mu.Unlock()
+	defer e.mu.Unlock()
 	for _, id := range ids {
-		e.cluster.Set(e.nodeOf(id))
+		if e.hosts[id] != nil {
+			e.cluster.Set(e.siteOf(id))
+			e.room = true
+		}
 	}
 }
 
@@ -186,7 +201,12 @@ func (e *Engine) save(ctx context.Context) error {
 	e.mu.Lock()
 	var put []Replica
 	for id := range e.unsaved {
-		if r := e.replicas[id]; r != nil && r.Phase != Gone {
+		r := e.replicas[id]
+		if r == nil {
+			continue
+		}
+		e.reckon(r)
+		if r.Phase != Gone {
 			put = append(put, *r)
 		}
 	}
@@ -210,51 +230,91 @@ func (e *Engine) save(ctx context.Context) error {
 func (e *Engine) planAll(ctx context.Context, names []string, nudged map[string]struct{}) error {
 	const most = 2000 // replicas in a commit
 	var c Change
+	var ps []planned
 	for i, name := range names {
-		e.planOne(name, &c)
-		if n := len(c.Replicas) + len(c.DropReplicas); n == 0 && len(c.Apps)+len(c.Events) == 0 || n < most && i < len(names)-1 {
+		if p, ok := e.planOne(name, &c); ok {
+			ps = append(ps, p)
+		}
+		n := len(c.Replicas) + len(c.DropReplicas)
+		if n < most && i < len(names)-1 {
 			continue
 		}
-		if err := e.commit(ctx, c); err != nil {
-			e.ungrant(c)
-			return err
+		if n+len(c.Apps)+len(c.Events) > 0 {
+			if err := e.commit(ctx, c); err != nil {
+				e.ungrant(c)
+				return err
+			}
 		}
+		e.note(ps)
 		for _, r := range c.Replicas {
 			nudged[r.Host] = struct{}{}
 		}
-		c = Change{}
+		c, ps = Change{}, nil
 	}
 	return nil
 }
 
 // ungrant gives back what placement took for replicas that did not come to be.
 func (e *Engine) ungrant(c Change) {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	for _, r := range c.Replicas {
-		if rec := e.apps[r.App]; e.replicas[r.ID] == nil && rec != nil {
-			if rev := rec.app.Revision(r.Revision); rev != nil {
-				e.cluster.Give(r.Host, &rev.Spec)
-			}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for i := range c.Replicas {
+		if r := &c.Replicas[i]; e.replicas[r.ID] == nil {
+			e.reckon(r)
 		}
 	}
 }
 
-// planOne adds the steps of an app to c.
-func (e *Engine) planOne(name string, c *Change) {
-	s, ok := e.situation(name)
-	if !ok {
+// reckon has placement count a replica as long as it takes anything of its host,
+// which one of a job does not that has come to its end. The caller holds edit
+// and mu.
+func (e *Engine) reckon(r *Replica) {
+	var rev *Revision
+	if rec := e.apps[r.App]; rec != nil {
+		rev = rec.app.Revision(r.Revision)
+	}
+	if rev == nil {
 		return
 	}
+	over := r.Phase == Ended || r.Phase == Failed && rev.Spec.Kind != Service && rev.Spec.Kind != Daemon
+	_, counts := e.counts[r.ID]
+	switch there := e.replicas[r.ID] != nil && e.hosts[r.Host] != nil && !over; {
+	case there && !counts:
+		e.counts[r.ID] = struct{}{}
+		e.cluster.Take(r.Host, &rev.Spec)
+	case !there && counts:
+		delete(e.counts, r.ID)
+		e.cluster.Give(r.Host, &rev.Spec)
+		e.room = true
+	}
+}
+
+// planned is what a plan says beside what is durable.
+type planned struct {
+	name    string
+	at      time.Time
+	fails   Fails
+	next    time.Time
+	missing int
+	why     []WhyNot
+	made    bool // replicas were placed
+}
+
+// planOne adds the steps of an app to c.
+func (e *Engine) planOne(name string, c *Change) (planned, bool) {
+	s, before, ok := e.situation(name)
+	if !ok {
+		return planned{}, false
+	}
 	steps := Plan(s)
-	var why []WhyNot
-	missing := 0
+	p := planned{name: name, at: s.Now, fails: steps.Fails, next: steps.Next}
 	for _, w := range steps.Launch {
-		made, not := e.grant(&s, &steps, w)
+		made, why := e.grant(&s, &steps, w)
 		c.Replicas = append(c.Replicas, made...)
+		p.made = p.made || len(made) > 0
 		if n := w.N - len(made); n > 0 {
-			missing += n
-			why = not
+			p.missing += n
+			p.why = why
 		}
 		for i := range made {
 			r := &made[i]
@@ -272,29 +332,49 @@ func (e *Engine) planOne(name string, c *Change) {
 	if steps.App != nil {
 		c.Apps = append(c.Apps, *steps.App)
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	rec := e.apps[name]
-	if rec == nil {
-		return
-	}
-	rec.fails, rec.next = steps.Fails, steps.Next
-	if missing > 0 && rec.missing == 0 {
+	if p.missing > 0 && before == 0 {
 		c.Events = append(c.Events, Event{
-			Time: s.Now.UTC(), Type: Trouble, App: name, Message: noRoom(missing, why), Details: map[string]any{"missing": missing},
+			Time: s.Now.UTC(), Type: Trouble, App: name, Message: noRoom(p.missing, p.why), Details: map[string]any{"missing": p.missing},
 		})
 	}
-	rec.missing, rec.why = missing, why
 	if len(steps.Put) > 0 { // drains are over some time
-		e.soon(rec, s.Now.Add(settle))
+		p.soon(s.Now.Add(settle))
 	}
-	for _, r := range s.Replicas {
-		if !r.Stopped.IsZero() && r.Phase != Gone {
-			e.soon(rec, s.Now.Add(lookPace))
-			if e.drained(&r, rec) {
+	return p, true
+}
+
+// soon has the app planned again at a time at the latest.
+func (p *planned) soon(at time.Time) {
+	if p.next.IsZero() || at.Before(p.next) {
+		p.next = at
+	}
+}
+
+// note keeps what plans say beside what is durable, once that is.
+func (e *Engine) note(ps []planned) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for i := range ps {
+		p := &ps[i]
+		rec := e.apps[p.name]
+		if rec == nil {
+			continue
+		}
+		for id := range rec.reps {
+			r := e.replicas[id]
+			if r.Stopped.IsZero() || r.Phase == Gone || e.liveness[r.Host] != Alive {
+				continue
+			}
+			p.soon(p.at.Add(lookPace))
+			if e.drained(r, rec) {
 				e.cfg.Nudge(r.Host)
 			}
 		}
+		if rec.missing != p.missing || rec.fails.InRow != p.fails.InRow {
+			e.announce()
+		}
+		e.room = e.room || p.made
+		rec.fails, rec.next, rec.missing, rec.why = p.fails, p.next, p.missing, p.why
 	}
 }
 
@@ -316,13 +396,6 @@ func noteVolumes(s *Situation, steps *Steps) {
 	}
 }
 
-// soon has an app planned again at a time at the latest. The caller holds mu.
-func (e *Engine) soon(rec *record, at time.Time) {
-	if rec.next.IsZero() || at.Before(rec.next) {
-		rec.next = at
-	}
-}
-
 func noRoom(n int, why []WhyNot) string {
 	s := "No host takes a replica"
 	if n > 1 {
@@ -334,16 +407,18 @@ func noRoom(n int, why []WhyNot) string {
 	return s
 }
 
-// situation is what Plan needs to know of an app.
-func (e *Engine) situation(name string) (Situation, bool) {
+// situation is what Plan needs to know of an app, and how many replicas no host
+// took the last time.
+func (e *Engine) situation(name string) (s Situation, missing int, ok bool) {
 	now := e.cfg.Now()
 	e.mu.RLock()
 	rec := e.apps[name]
 	if rec == nil {
 		e.mu.RUnlock()
-		return Situation{}, false
+		return Situation{}, 0, false
 	}
-	s := Situation{App: rec.app, Hosts: map[string]Place{}, Fails: rec.fails, Now: now}
+	missing = rec.missing
+	s = Situation{App: rec.app, Hosts: map[string]Place{}, Fails: rec.fails, Now: now}
 	for id := range rec.reps {
 		r := *e.replicas[id]
 		s.Replicas = append(s.Replicas, r)
@@ -353,9 +428,9 @@ func (e *Engine) situation(name string) (Situation, bool) {
 	}
 	e.mu.RUnlock()
 	if spec := s.App.Spec(); spec.Kind == Daemon {
-		s.Targets = len(e.cluster.Eligible(spec))
+		s.Targets = e.cluster.Eligible(spec)
 	}
-	return s, true
+	return s, missing, true
 }
 
 // grant chooses hosts for the replicas of a wish and makes them.
@@ -387,8 +462,10 @@ func (e *Engine) grant(s *Situation, steps *Steps, w Wish) (made []Replica, why 
 			index++
 		}
 		used[index] = true
+		id := strings.ToLower(rand.Text()[:20])
+		e.counts[id] = struct{}{}
 		made = append(made, Replica{
-			ID: strings.ToLower(rand.Text()[:20]), App: s.App.Name, Index: index, Revision: rev.N, Host: h, Run: w.Run,
+			ID: id, App: s.App.Name, Index: index, Revision: rev.N, Host: h, Run: w.Run,
 			Created: s.Now.UTC(), Standby: w.Standby, Phase: Ordered,
 		})
 	}

@@ -29,7 +29,7 @@ func (e *Engine) measure(ctx context.Context) {
 		rec.window.Add(s)
 		rec.sample = s
 		spec := rec.app.Spec()
-		if rec.app.Scaling.Mode != Auto || spec.Kind != Service || now.Sub(rec.decided) < e.config.ScaleInterval {
+		if rec.app.Scaling.Mode != Auto || spec.Kind != Service || now.Sub(rec.decided) < e.config.ScaleInterval-samplePace/2 { // a tick may come early
 			continue
 		}
 		rec.decided = now
@@ -59,7 +59,7 @@ func (e *Engine) autoscale(ctx context.Context, name string, d Decision, mean Sa
 		now := e.cfg.Now().UTC()
 		from := a.Replicas
 		a.Scaled = ScaleEvent{At: now, From: from, To: d.Replicas, Reason: d.Reason}
-		a.Replicas = d.Replicas
+		a.resize(d.Replicas, now)
 		details := map[string]any{
 			"previous_replicas": from, "new_replicas": d.Replicas, "trigger": d.Trigger, "factors": d.Factors,
 			"cpu_percent": round(mean.CPU), "memory_percent": round(mean.Memory), "rps": round(mean.RPS),

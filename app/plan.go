@@ -12,7 +12,7 @@ type Situation struct {
 	App      *App
 	Replicas []Replica        // all records of the app
 	Hosts    map[string]Place // of the hosts that the replicas are on; absent: it is not known any more
-	Targets  int              // of a daemon: hosts that take one or have one
+	Targets  []string         // of a daemon: hosts that take one or have one
 	Fails    Fails
 	Now      time.Time
 }
@@ -26,6 +26,7 @@ type Place struct {
 
 // Fails is what is remembered of replicas that failed.
 type Fails struct {
+	Of     int                  // the target of the rollout: with another one, all begins anew
 	InRow  int                  // since one was well for failsForget
 	Target int                  // of the revision that is being rolled out
 	Until  time.Time            // nothing is launched before
@@ -96,6 +97,9 @@ func Plan(s Situation) Steps {
 	p.forget()
 	p.watchHosts()
 	p.pin()
+	if p.steps.Fails.Of != p.app.Rollout.Target {
+		p.steps.Fails = Fails{Of: p.app.Rollout.Target}
+	}
 	switch p.spec.Kind {
 	case Job, Cron:
 		p.job()
@@ -222,7 +226,7 @@ func (p *planner) pin() {
 		r := &p.reps[i]
 		rev := p.app.Revision(r.Revision)
 		if r.Digest != "" && rev != nil && rev.Digest == "" {
-			rev.Digest = r.Digest
+			rev.Digest, rev.Pinned = r.Digest, p.Now
 			p.edited = true
 		}
 	}
@@ -241,7 +245,7 @@ func (p *planner) replaceFailed() {
 		p.event(Trouble, r, map[string]any{"exit_code": r.ExitCode, "reason": r.Reason}, "Replica %s on host %s failed: %s", r.Name(), r.Host, why)
 	}
 	if f := p.steps.Fails; f.InRow > 0 && p.Now.Sub(f.Until) > failsForget {
-		p.steps.Fails = Fails{}
+		p.steps.Fails = Fails{Of: f.Of}
 	}
 }
 
@@ -257,22 +261,35 @@ func (p *planner) launch(n, revision int, standby bool) {
 	p.steps.Launch = append(p.steps.Launch, Wish{N: n, Revision: revision, Standby: standby, Run: p.app.Run})
 }
 
-// fresh says that a replica may stay as it is.
+// fresh says that a replica may stay as it is. One that has another image
+// although it was told which is left alone: its host would not obey the next time.
 func (p *planner) fresh(r *Replica) bool {
 	rev := p.app.Revision(p.app.Rollout.Target)
-	return r.Revision == p.app.Rollout.Target && r.Move == "" && !p.leaving(r) &&
-		(rev == nil || rev.Digest == "" || r.Digest == "" || r.Digest == rev.Digest)
+	return r.Revision == p.app.Rollout.Target && !p.moving(r) &&
+		(rev == nil || rev.Digest == "" || r.Digest == "" || r.Digest == rev.Digest || r.Created.After(rev.Pinned))
 }
+
+// moving says that a replica cannot stay where it is.
+func (p *planner) moving(r *Replica) bool { return r.Move != "" || p.leaving(r) }
 
 // leaving says that a replica's host wants to be rid of it.
 func (p *planner) leaving(r *Replica) bool {
-	m := p.Hosts[r.Host].Mode
-	return m == Drain || m == Terminate
+	switch p.Hosts[r.Host].Mode {
+	case Drain, Terminate:
+		return true
+	case Pause: // it does not start what has not been started
+		return r.Phase == Ordered || r.Phase == Waiting && !r.Standby
+	case Continue:
+	}
+	return false
 }
 
-// well says that a replica counts as one that serves.
+// serves says that requests go to a replica.
+func (p *planner) serves(r *Replica) bool { return r.Ready() && p.Hosts[r.Host].Liveness != Lost }
+
+// well says that a replica has served for as long as a new one has to.
 func (p *planner) well(r *Replica) bool {
-	if !r.Ready() || p.Hosts[r.Host].Liveness == Lost {
+	if !p.serves(r) {
 		return false
 	}
 	if due := r.Well.Add(p.spec.Rollout.Healthy); p.Now.Before(due) {
@@ -295,39 +312,4 @@ func (p *planner) living() (runners, standbys []*Replica) {
 		}
 	}
 	return runners, standbys
-}
-
-// daemon keeps one replica on each host that takes one.
-func (p *planner) daemon() {
-	runners, standbys := p.living()
-	have := 0
-	for _, r := range slices.Concat(runners, standbys) {
-		switch {
-		case !p.app.Started:
-			p.stop(r, "the app is stopped")
-		case p.leaving(r):
-			p.stop(r, "its host is to be empty")
-		default:
-			have++
-		}
-	}
-	if !p.app.Started {
-		return
-	}
-	p.launch(p.Targets-have, p.app.Rollout.Target, false)
-	// One after the other, in place: two on a host would be in each other's way.
-	unready, old := 0, []*Replica(nil)
-	for _, r := range runners {
-		if r.Stopped.IsZero() && !p.well(r) {
-			unready++
-		}
-		if r.Stopped.IsZero() && !p.fresh(r) {
-			old = append(old, r)
-		}
-	}
-	may := max(1, p.spec.Rollout.MaxUnavailable) - unready - (p.Targets - have)
-	for i := 0; i < min(may, len(old)) && !p.app.Rollout.Paused; i++ {
-		p.stop(old[i], fmt.Sprintf("revision %d replaces revision %d", p.app.Rollout.Target, old[i].Revision))
-	}
-	p.progress(runners, len(old), p.Targets)
 }

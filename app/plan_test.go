@@ -21,12 +21,13 @@ type fleet struct {
 	fails Fails
 	n     int
 	bad   map[int]bool // revisions whose replicas fail
+	sick  map[int]bool // and those whose replicas never are well
 }
 
 func newFleet(t *testing.T, seed uint64, spec Spec) *fleet {
 	f := &fleet{
 		t: t, rnd: rand.New(rand.NewPCG(seed, 1)), now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
-		hosts: map[string]Place{}, bad: map[int]bool{},
+		hosts: map[string]Place{}, bad: map[int]bool{}, sick: map[int]bool{},
 	}
 	f.app = App{Name: "web", Started: true, Replicas: spec.Replicas, Scaling: spec.Scaling, Revisions: []Revision{{N: 1, Spec: spec}}, Rollout: Progress{Target: 1, Since: f.now}}
 	for i := range 4 {
@@ -50,7 +51,7 @@ func (f *fleet) revise(spec Spec) {
 		prev = f.app.Rollout.Previous
 	}
 	f.app.Revisions = append(slices.Clone(f.app.Revisions), Revision{N: n, Spec: spec})
-	f.app.Rollout = Progress{Target: n, Previous: prev, Since: f.now, Canary: spec.Rollout.Canary > 0}
+	f.app.Rollout = Progress{Target: n, Previous: prev, Since: f.now, Canary: spec.Rollout.Canary > 0 && f.app.Started}
 }
 
 // plan plans and carries out, and says whether there was something to do.
@@ -58,6 +59,17 @@ func (f *fleet) plan() bool {
 	f.t.Helper()
 	before := f.ready()
 	steps := Plan(Situation{App: &f.app, Replicas: f.reps, Hosts: f.hosts, Fails: f.fails, Now: f.now})
+	f.carryOut(&steps)
+	for _, w := range steps.Launch {
+		for range w.N {
+			f.launch(w)
+		}
+	}
+	f.check(before)
+	return !steps.Empty()
+}
+
+func (f *fleet) carryOut(steps *Steps) {
 	f.fails = steps.Fails
 	if steps.App != nil {
 		f.app = *steps.App
@@ -66,13 +78,6 @@ func (f *fleet) plan() bool {
 		f.reps[slices.IndexFunc(f.reps, func(o Replica) bool { return o.ID == r.ID })] = r
 	}
 	f.reps = slices.DeleteFunc(f.reps, func(r Replica) bool { return slices.Contains(steps.Drop, r.ID) })
-	for _, w := range steps.Launch {
-		for range w.N {
-			f.launch(w)
-		}
-	}
-	f.check(before)
-	return !steps.Empty()
 }
 
 func (f *fleet) launch(w Wish) {
@@ -151,9 +156,13 @@ func (f *fleet) step(failing bool) {
 		if f.hosts[r.Host].Liveness != Alive || f.rnd.IntN(3) == 0 {
 			continue
 		}
+		takes := f.hosts[r.Host].Mode == Continue
 		switch {
 		case !r.Stopped.IsZero():
 			r.Phase, r.Well = Gone, time.Time{}
+		case !takes && (r.Phase == Ordered || r.Phase == Waiting):
+		case f.sick[r.Revision]:
+			r.Phase, r.Well = Running, time.Time{}
 		case f.bad[r.Revision] || failing && f.rnd.IntN(20) == 0:
 			r.Phase, r.Well, r.Message = Failed, time.Time{}, "exited with code 1"
 		case r.Phase == Ordered:
@@ -166,7 +175,8 @@ func (f *fleet) step(failing bool) {
 	}
 }
 
-func (f *fleet) settle() {
+// rest lets time pass until nothing is left to do.
+func (f *fleet) rest() {
 	f.t.Helper()
 	quiet := 0
 	for range 3000 {
@@ -177,9 +187,15 @@ func (f *fleet) settle() {
 			quiet++
 		}
 		if quiet > 30 && f.fails.Until.Before(f.now) {
-			break
+			return
 		}
 	}
+	f.t.Fatalf("there is no end to it: %d launches, %+v", f.n, f.app.Rollout)
+}
+
+func (f *fleet) settle() {
+	f.t.Helper()
+	f.rest()
 	for _, r := range f.reps {
 		if !r.Living() {
 			if f.hosts[r.Host].Liveness == Lost {
@@ -221,6 +237,8 @@ func TestPlanConverges(t *testing.T) {
 			if spec.Rollout.MaxSurge+spec.Rollout.MaxUnavailable == 0 {
 				spec.Rollout.MaxSurge = 1
 			}
+			spec.Rollout.Canary = max(0, f.rnd.IntN(5)-2)
+			spec.Rollout.Healthy = time.Duration(f.rnd.IntN(2)*5) * time.Second
 			f.app.Revisions[0].Spec = spec
 			f.app.Scaling.Standby = f.rnd.IntN(3)
 			for range 150 {
@@ -251,9 +269,45 @@ func TestPlanConverges(t *testing.T) {
 				p.Liveness, p.Mode, p.Seen = Alive, Continue, f.now
 				f.hosts[h] = p
 			}
-			f.app.Rollout.Paused = false
+			// Held up, it has its number all the same, and nothing where it cannot stay.
+			if f.rnd.IntN(2) == 0 {
+				f.app.Rollout.Paused = false
+			}
+			f.app.Rollout.Since = f.now
+			p := f.hosts["h2"]
+			p.Mode = Drain
+			f.hosts["h2"] = p
+			f.rest()
+			f.held(spec)
+			p.Mode = Continue
+			f.hosts["h2"] = p
+			f.app.Rollout.Paused, f.app.Rollout.Canary, f.app.Rollout.Since = false, false, f.now
 			f.settle()
 		})
+	}
+}
+
+// held is what must be true at rest, also of rollouts that are held up.
+func (f *fleet) held(spec Spec) {
+	f.t.Helper()
+	want := f.app.Replicas
+	if !f.app.Started {
+		want = 0
+	}
+	if n, _ := f.living(); n != want || f.ready() != want {
+		f.t.Fatalf("%d live and %d are ready, %d are wanted: %+v", n, f.ready(), want, f.app.Rollout)
+	}
+	at := map[int]int{}
+	for _, r := range f.reps {
+		if r.Living() && f.hosts[r.Host].Mode == Drain {
+			f.t.Fatalf("%s is still on a host that is drained: %+v", r.ID, f.app.Rollout)
+		}
+		if !r.Standby {
+			at[r.Revision]++
+		}
+	}
+	if g := f.app.Rollout; g.Canary && !g.Paused && at[g.Target] != min(want, spec.Rollout.Canary) {
+		f.t.Fatalf("%d of %d are canaries: %+v", at[g.Target], want, g)
 	}
 }
 
@@ -424,5 +478,237 @@ func TestPlanCron(t *testing.T) {
 	}
 	if f.app.Run != 3 || f.n != 3 || len(f.reps) != 1 {
 		t.Errorf("%d runs and %d launches in 1000 s, %d records", f.app.Run, f.n, len(f.reps))
+	}
+}
+
+// TestPlanSick: replicas that never served do not keep better ones from coming.
+func TestPlanSick(t *testing.T) {
+	for _, roll := range []Rollout{{MaxSurge: 1}, {MaxUnavailable: 1}, {MaxSurge: 2, MaxUnavailable: 2}} {
+		f := newFleet(t, 2, testSpec(4))
+		f.sick[1] = true
+		f.rest()
+		spec := testSpec(4)
+		spec.Rollout = roll
+		f.revise(spec)
+		f.settle()
+	}
+}
+
+// TestPlanHealthy: an old replica that serves is not stopped because it has not
+// served for long.
+func TestPlanHealthy(t *testing.T) {
+	spec := testSpec(3)
+	spec.Rollout = Rollout{MaxSurge: 1, Healthy: time.Minute}
+	f := newFleet(t, 4, spec)
+	for f.ready() < 3 {
+		f.step(false)
+		f.plan()
+	}
+	f.revise(spec)
+	for !f.app.Rollout.Done {
+		f.step(false)
+		f.plan()
+		if n := f.ready(); n < 3 {
+			t.Fatalf("%d serve", n)
+		}
+	}
+}
+
+// TestPlanAnew: failures of one revision are not held against the next one.
+func TestPlanAnew(t *testing.T) {
+	f := newFleet(t, 6, testSpec(3))
+	f.settle()
+	f.bad[2] = true
+	spec := testSpec(3)
+	spec.Rollout.Revert = false
+	f.revise(spec)
+	for range 600 {
+		f.step(false)
+		f.plan()
+	}
+	f.revise(testSpec(3))
+	before := f.now
+	for f.app.Rollout.Ready == 0 {
+		f.step(false)
+		f.plan()
+	}
+	if took := f.now.Sub(before); took > time.Minute {
+		t.Errorf("the first replica of a good revision took %s", took)
+	}
+	f.settle()
+	if f.app.Rollout.Target != 3 {
+		t.Errorf("%+v", f.app.Rollout)
+	}
+}
+
+// TestPlanAllCanaries: an app with no more replicas than canaries waits for its
+// promotion, and a moment of weakness then is not the end.
+func TestPlanAllCanaries(t *testing.T) {
+	f := newFleet(t, 5, testSpec(2))
+	f.settle()
+	spec := testSpec(2)
+	spec.Rollout.Canary = 3
+	f.revise(spec)
+	for range 600 {
+		f.step(false)
+		f.plan()
+	}
+	for i := range f.reps {
+		f.reps[i].Well = time.Time{}
+	}
+	f.plan()
+	if g := f.app.Rollout; g.Target != 2 || !g.Canary {
+		t.Fatalf("%+v", g)
+	}
+	for i := range f.reps {
+		f.reps[i].Well = f.now
+	}
+	f.app.Rollout.Canary, f.app.Rollout.Since = false, f.now
+	f.settle()
+}
+
+// TestPlanPins: a host that has another image than it is told is not asked again
+// and again.
+func TestPlanPins(t *testing.T) {
+	f := newFleet(t, 8, testSpec(4))
+	for range 200 {
+		f.step(false)
+		for i := range f.reps {
+			if r := &f.reps[i]; r.Phase == Running {
+				r.Digest = "sha256:of " + r.Host
+			}
+		}
+		f.plan()
+	}
+	if f.n > 8 {
+		t.Errorf("%d launches of four replicas", f.n)
+	}
+	f.settle()
+}
+
+// TestPlanCronLeavesOut: a run that is not over in time costs the runs that it
+// kept from beginning.
+func TestPlanCronLeavesOut(t *testing.T) {
+	spec := testSpec(0)
+	spec.Kind, spec.Job = Cron, JobSpec{Schedule: "*/5 * * * *", Completions: 1, Parallelism: 1}
+	f := newFleet(t, 9, spec)
+	f.app.Updated = f.now
+	var began []string
+	for range 300 {
+		run := f.app.Run
+		f.now = f.now.Add(10 * time.Second)
+		f.plan()
+		if f.app.Run != run {
+			began = append(began, f.now.Format("15:04"))
+		}
+		for i := range f.reps {
+			switch r := &f.reps[i]; {
+			case !r.Stopped.IsZero():
+				r.Phase = Gone
+			case r.Phase == Ordered:
+				r.Phase = Running
+			case r.Phase == Running && f.now.Sub(r.Created) > 7*time.Minute:
+				r.Phase, r.Finished = Ended, f.now
+			}
+		}
+	}
+	if want := []string{"00:05", "00:15", "00:25", "00:35", "00:45"}; !slices.Equal(began, want) {
+		t.Errorf("runs began at %v, not %v", began, want)
+	}
+}
+
+// TestPlanDaemon: whatever happens, each host that takes one has one of the
+// target's, and never two; a rollout leaves as many serving as it may.
+func TestPlanDaemon(t *testing.T) {
+	for seed := range uint64(100) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			spec := testSpec(0)
+			spec.Kind, spec.Rollout.MaxSurge, spec.Rollout.MaxUnavailable = Daemon, 0, 1
+			f := newFleet(t, seed, spec)
+			for step := range 200 {
+				h := fmt.Sprint("h", f.rnd.IntN(4))
+				p := f.hosts[h]
+				switch f.rnd.IntN(20) {
+				case 0:
+					f.revise(spec)
+					f.sick[len(f.app.Revisions)] = f.rnd.IntN(4) == 0
+				case 1:
+					p.Liveness = []Liveness{Alive, Alive, Silent, Lost}[f.rnd.IntN(4)]
+				case 2:
+					p.Mode = []HostMode{Continue, Drain, Pause}[f.rnd.IntN(3)]
+				case 3:
+					f.app.Started = f.rnd.IntN(3) > 0
+				case 4:
+					f.hosts[fmt.Sprint("j", step)] = Place{Mode: Continue, Liveness: Alive, Seen: f.now}
+				}
+				f.hosts[h] = p
+				f.step(f.rnd.IntN(4) == 0)
+				f.planDaemon()
+			}
+			f.app.Started = true
+			for h, p := range f.hosts {
+				p.Liveness, p.Mode, p.Seen = Alive, Continue, f.now
+				f.hosts[h] = p
+			}
+			lost := f.hosts["h3"]
+			lost.Liveness = Lost
+			f.hosts["h3"] = lost
+			f.revise(spec)
+			for range 600 {
+				f.step(false)
+				f.planDaemon()
+			}
+			if n := f.ready(); n != len(f.hosts)-1 || !f.app.Rollout.Done {
+				t.Errorf("%d of %d hosts have one: %+v", n, len(f.hosts), f.app.Rollout)
+			}
+			for _, r := range f.reps {
+				if r.Host != "h3" && (!r.Living() || r.Revision != f.app.Rollout.Target) {
+					t.Errorf("left: %+v", r)
+				}
+			}
+		})
+	}
+}
+
+// planDaemon is plan, where hosts are chosen as Place would.
+func (f *fleet) planDaemon() {
+	f.t.Helper()
+	has, before, away := map[string]bool{}, f.ready(), 0
+	for _, r := range f.reps {
+		has[r.Host] = true
+	}
+	var targets, free []string
+	for _, h := range slices.Sorted(mapKeys(f.hosts)) {
+		p := f.hosts[h]
+		if p.Mode == Drain {
+			before = 0 // it may go down
+		}
+		open := p.Mode == Continue && p.Liveness == Alive
+		if (open || has[h]) && p.Mode != Drain {
+			targets = append(targets, h)
+		}
+		if open && !has[h] {
+			free = append(free, h)
+		}
+	}
+	steps := Plan(Situation{App: &f.app, Replicas: f.reps, Hosts: f.hosts, Targets: targets, Fails: f.fails, Now: f.now})
+	f.carryOut(&steps)
+	for _, r := range f.reps {
+		if f.hosts[r.Host].Liveness == Lost && !r.Living() {
+			away++
+		}
+	}
+	if after := f.ready(); f.app.Started && after < before && after < len(targets)-away-1 {
+		f.t.Fatalf("%d were ready, now %d are, of %d", before, after, len(targets)-away)
+	}
+	for _, w := range steps.Launch {
+		if w.N > len(free) {
+			f.t.Fatalf("%d are to be launched on %v", w.N, free)
+		}
+		for _, h := range free[:w.N] {
+			f.n++
+			f.reps = append(f.reps, Replica{ID: fmt.Sprint("l", f.n), App: "web", Index: f.n, Revision: w.Revision, Host: h, Created: f.now, Phase: Ordered})
+		}
+		free = free[w.N:]
 	}
 }

@@ -45,7 +45,6 @@ func (e *Engine) RegisterHost(ctx context.Context, h Host, token string) (Host, 
 	if old != nil && old.Terminated.IsZero() {
 		message = "Host registered again"
 		h.Mode, h.Reason, h.Detail, h.Registered = old.Mode, old.Reason, old.Detail, old.Registered
-		h.Report, h.Seen, h.Linked = old.Report, old.Seen, old.Linked
 		if reflect.DeepEqual(h.Facts, old.Facts) {
 			h.Changed = old.Changed
 		}
@@ -56,15 +55,18 @@ func (e *Engine) RegisterHost(ctx context.Context, h Host, token string) (Host, 
 		return Host{}, err
 	}
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	e.liveness[h.ID] = Alive
-	h = *e.hosts[h.ID]
+	e.cluster.Set(e.siteOf(h.ID))
+	for r := range e.onHost[h.ID] { // from before it was forgotten
+		e.reckon(e.replicas[r])
+	}
 	e.markAll(h.ID)
-	e.mu.Unlock()
-	e.cluster.Set(e.nodeOf(h.ID))
-	return h, nil
+	return *e.hosts[h.ID], nil
 }
 
-// markAll has the loop look at whatever a host matters to. The caller holds mu.
+// markAll has the loop, and whoever waits, look at whatever a host matters to.
+// The caller holds mu.
 func (e *Engine) markAll(host string) {
 	for id := range e.onHost[host] {
 		e.mark(e.replicas[id].App)
@@ -75,16 +77,10 @@ func (e *Engine) markAll(host string) {
 		}
 	}
 	e.kick()
+	e.announce()
 }
 
-// nodeOf is a host for placement.
-func (e *Engine) nodeOf(id string) Node {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	return e.siteOf(id)
-}
-
-// siteOf is nodeOf for who holds mu.
+// siteOf is a host for placement. The caller holds mu.
 func (e *Engine) siteOf(id string) Node {
 	h := e.hosts[id]
 	attr := map[string]string{"id": h.ID, "name": h.Name, "arch": h.Facts.Arch, "os": h.Facts.OS}
@@ -192,8 +188,8 @@ func (e *Engine) SetHostMode(ctx context.Context, id string, m HostMode, reason,
 	if err := e.commit(ctx, Change{Hosts: []Host{h}, Events: []Event{ev}}); err != nil {
 		return err
 	}
-	e.cluster.Set(e.nodeOf(id))
 	e.mu.Lock()
+	e.cluster.Set(e.siteOf(id))
 	e.markAll(id)
 	e.mu.Unlock()
 	e.cfg.Nudge(id)

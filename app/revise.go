@@ -32,6 +32,9 @@ func (e *Engine) Rollback(ctx context.Context, name string, revision int) (View,
 		if revision == a.Rollout.Target {
 			return nil, nil
 		}
+		if err := e.checkRoutes(&a.Revision(revision).Spec); err != nil {
+			return nil, err
+		}
 		now := e.cfg.Now().UTC()
 		from := a.Rollout.Target
 		a.Rollout = Progress{Target: revision, Previous: from, Since: now}
@@ -96,11 +99,11 @@ func (e *Engine) Preview(spec Spec) (Diff, error) {
 	if err := spec.Validate(); err != nil {
 		return Diff{}, err
 	}
-	if err := e.cfg.Balancer.Check(spec.Name, &spec); err != nil {
-		return Diff{}, err
-	}
 	e.edit.Lock()
 	defer e.edit.Unlock()
+	if err := e.checkRoutes(&spec); err != nil {
+		return Diff{}, err
+	}
 	a := e.app(spec.Name)
 	if a == nil {
 		d := Diff{Actions: []string{"register app " + spec.Name}}
@@ -112,10 +115,13 @@ func (e *Engine) Preview(spec Spec) (Diff, error) {
 		return Diff{}, errs.E(errs.Conflict, "app %q is a %s and cannot become a %s; remove it first", a.Name, newest.Kind, spec.Kind)
 	}
 	d := Diff{Old: &newest}
-	if equal(newest, spec) {
-		return d, nil
-	}
 	next := a.Revisions[len(a.Revisions)-1].N + 1
+	if current(a, &spec) {
+		if a.Started || spec.Kind == Job {
+			return d, nil
+		}
+		next--
+	}
 	if !a.Started && spec.Kind != Job {
 		d.Actions = append(d.Actions, fmt.Sprintf("start the app at revision %d", next))
 		e.wouldLaunch(&d, &spec, clamp(max(a.Replicas, spec.Replicas, 1), spec.Scaling))

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -26,41 +27,29 @@ func (p *planner) service() {
 			old = append(old, r)
 		}
 	}
-	if p.giveUpRevision(len(old)) {
-		p.at(p.Now)
-		return
-	}
 	limit := want // of replicas at the target
 	if p.app.Rollout.Canary {
 		limit = min(want, p.spec.Rollout.Canary)
 	}
-	if len(old) == 0 {
-		p.settle(cur, standbys, limit, want)
-	} else {
-		p.roll(cur, old, standbys, limit, want)
-	}
-	p.refill(standbys)
-	p.progress(cur, len(old), limit)
-}
-
-// settle has the right number where all are of one revision.
-func (p *planner) settle(cur, standbys []*Replica, limit, want int) {
-	if limit < want && p.app.Rollout.Previous > 0 { // canaries alone: the others are launched as they were
-		p.start(want-max(len(cur), limit), nil, p.app.Rollout.Previous)
+	if p.giveUpRevision(limit) {
+		return // the next Plan goes on
 	}
 	if surplus := len(cur) - want; surplus > 0 {
 		for _, r := range p.worst(cur, surplus) {
 			p.stop(r, fmt.Sprintf("%d replicas are wanted", want))
 		}
-		return
+		cur = slices.DeleteFunc(cur, func(r *Replica) bool { return !r.Living() })
 	}
-	p.start(limit-len(cur), standbys, p.app.Rollout.Target)
+	p.roll(cur, old, standbys, limit, want)
+	p.refill(standbys)
+	p.progress(cur, len(old), limit)
 }
 
 // start has n more run: those that stand by first.
 func (p *planner) start(n int, standbys []*Replica, revision int) {
 	for _, r := range standbys {
-		if n > 0 && r.Phase == Waiting && r.Revision == revision && p.fresh(r) {
+		h := p.Hosts[r.Host]
+		if n > 0 && r.Phase == Waiting && r.Revision == revision && p.fresh(r) && h.Mode == Continue && h.Liveness != Lost {
 			r.Standby = false
 			p.changed[r.ID] = true
 			n--
@@ -69,46 +58,76 @@ func (p *planner) start(n int, standbys []*Replica, revision int) {
 	p.launch(n, revision, false)
 }
 
-// roll replaces old replicas by new ones.
+// roll launches what is missing, and replaces old replicas by new ones. As long
+// as it is held up, by a person or by canaries, so many of the former revision
+// are kept up as make the number full.
 func (p *planner) roll(cur, old, standbys []*Replica, limit, want int) {
-	roll := p.spec.Rollout
-	total := len(cur) + len(old)
-	n := max(0, min(want+roll.MaxSurge-total, limit-len(cur)))
-	if p.app.Rollout.Paused {
-		n = 0
-		if p.app.Rollout.Previous > 0 {
-			p.start(want-total, nil, p.app.Rollout.Previous)
-		}
+	g := &p.app.Rollout
+	total, most := len(cur)+len(old), want
+	if len(old) > 0 || len(cur) > limit {
+		most += p.spec.Rollout.MaxSurge
 	}
-	p.start(n, standbys, p.app.Rollout.Target)
+	n, keep := limit-len(cur), want-limit
+	if g.Paused && g.Previous > 0 {
+		n, keep = 0, want-len(cur)
+	}
+	n = max(0, min(n, most-total))
+	p.start(n, standbys, g.Target)
+	total += n
+	if keep > 0 && g.Previous > 0 {
+		n = keep
+		for _, r := range old {
+			if !p.moving(r) {
+				n--
+			}
+		}
+		n = max(0, min(n, most-total))
+		p.start(n, nil, g.Previous)
+		total += n
+	}
+	p.retire(cur, old, total, max(keep, 0), want)
+}
 
-	var ready []*Replica // old ones
-	serving := 0
+// retire stops old replicas of total as far as there are others: those that
+// cannot stay where they are, and of the rest all but keep; also canaries that
+// have come back and are too many.
+func (p *planner) retire(cur, old []*Replica, total, keep, want int) {
+	least := max(want-p.spec.Rollout.MaxUnavailable, 0)
+	serving, spare := 0, -keep
 	for _, r := range cur {
 		if p.well(r) {
 			serving++
 		}
 	}
-	surplus := total + n - want
-	keep := want - limit // old ones that canaries leave
 	for _, r := range old {
-		if p.well(r) {
-			ready = append(ready, r)
-			continue
+		if p.serves(r) {
+			serving++
 		}
-		if surplus > 0 && len(old) > keep && !p.app.Rollout.Paused {
+		if !p.moving(r) {
+			spare++
+		}
+	}
+	release := func(of []*Replica, spare int) {
+		for _, r := range p.worst(of, len(of)) {
+			serves := p.serves(r)
+			switch {
+			case !p.moving(r) && spare <= 0:
+				continue
+			case serves && serving <= least, !serves && total <= least: // the latter makes room for one that may
+				continue
+			case serves:
+				serving--
+			}
+			if !p.moving(r) {
+				spare--
+			}
+			total--
 			p.stop(r, p.why(r))
-			surplus--
-			keep++
 		}
 	}
-	if p.app.Rollout.Paused {
-		return
-	}
-	may := serving + len(ready) - max(want-roll.MaxUnavailable, 0)
-	may = min(may, len(ready)-(want-limit))
-	for _, r := range p.worst(ready, max(may, 0)) {
-		p.stop(r, p.why(r))
+	release(old, spare)
+	if p.app.Rollout.Previous > 0 {
+		release(cur, len(cur)-(want-keep))
 	}
 }
 
@@ -119,23 +138,30 @@ func (p *planner) why(r *Replica) string {
 		return r.Move
 	case p.leaving(r):
 		return "its host is to be empty"
+	case p.app.Rollout.Canary && r.Revision == p.app.Rollout.Target:
+		return fmt.Sprintf("%d canaries are wanted", p.spec.Rollout.Canary)
 	case r.Revision == p.app.Rollout.Target:
 		return "its image is not the one that the revision is pinned to"
 	}
 	return fmt.Sprintf("revision %d replaces revision %d", p.app.Rollout.Target, r.Revision)
 }
 
-// worst are n of the replicas: those that are not well first, then the newest.
+// worst are n of the replicas: those that do not serve first, then those that
+// have not done so for long, then those that cannot stay where they are, then
+// the newest.
 func (p *planner) worst(of []*Replica, n int) []*Replica {
+	worth := func(r *Replica) (n int) {
+		for _, good := range []bool{p.serves(r), p.well(r), !p.moving(r)} {
+			n *= 2
+			if good {
+				n++
+			}
+		}
+		return n
+	}
 	of = slices.Clone(of)
 	slices.SortStableFunc(of, func(a, b *Replica) int {
-		if wa, wb := p.well(a), p.well(b); wa != wb {
-			if wb {
-				return -1
-			}
-			return 1
-		}
-		return b.Created.Compare(a.Created)
+		return cmp.Or(cmp.Compare(worth(a), worth(b)), b.Created.Compare(a.Created))
 	})
 	return of[:min(max(n, 0), len(of))]
 }
@@ -158,7 +184,8 @@ func (p *planner) refill(standbys []*Replica) {
 }
 
 // giveUpRevision goes back to the former revision if the new one fails.
-func (p *planner) giveUpRevision(old int) bool {
+// limit is how many replicas should be at it.
+func (p *planner) giveUpRevision(limit int) bool {
 	g := &p.app.Rollout
 	rev := p.app.Revision(g.Target)
 	if g.Done || g.Previous == 0 || rev == nil || rev.Failed != "" || g.Paused {
@@ -168,7 +195,7 @@ func (p *planner) giveUpRevision(old int) bool {
 	if p.steps.Fails.Target >= failsRevision {
 		why = fmt.Sprintf("%d replicas failed, the last one: %s", p.steps.Fails.Target, p.steps.Fails.Last)
 	}
-	if d := p.spec.Rollout.Deadline; d > 0 && !(g.Canary && old > 0 && g.Ready >= p.spec.Rollout.Canary) {
+	if d := p.spec.Rollout.Deadline; d > 0 && limit > 0 && !(g.Canary && g.Ready >= limit) {
 		if due := g.Since.Add(d); !p.Now.Before(due) {
 			why = fmt.Sprintf("no replica of it became well within %s", d)
 		} else {
@@ -189,7 +216,6 @@ func (p *planner) giveUpRevision(old int) bool {
 	message := fmt.Sprintf("Revision %d failed and revision %d is back: %s", g.Target, g.Previous, why)
 	p.event(Trouble, nil, map[string]any{"revision": g.Target, "reverted_to": g.Previous}, "%s", message)
 	*g = Progress{Target: g.Previous, Previous: g.Target, Since: p.Now, Message: message}
-	p.steps.Fails = Fails{}
 	return true
 }
 
@@ -206,7 +232,7 @@ func (p *planner) progress(cur []*Replica, old, limit int) {
 		}
 	}
 	if ready != g.Ready {
-		if ready > g.Ready {
+		if ready > g.Ready || g.Canary && g.Ready >= limit { // canaries were as they should be until now
 			g.Since = p.Now
 		}
 		g.Ready = ready
@@ -218,8 +244,8 @@ func (p *planner) progress(cur []*Replica, old, limit int) {
 	g.Done, g.Since = true, p.Now
 	p.edited = true
 	p.steps.Fails.Target = 0
-	if rev := p.app.Revision(g.Target); rev != nil && !rev.Good {
-		rev.Good = true
+	if rev := p.app.Revision(g.Target); rev != nil {
+		rev.Good, rev.Failed = true, ""
 	}
 	if g.Previous > 0 {
 		g.Message = fmt.Sprintf("Revision %d runs", g.Target)

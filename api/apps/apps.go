@@ -125,6 +125,7 @@ type Dialect struct {
 	start    time.Time
 	limit    *limiter
 	patience time.Duration // with readers of WebSockets; tests have less
+	logTime  time.Duration // with hosts that are asked for logs; tests have less
 	sockets  chan struct{} // one for each WebSocket that is open
 	merge    sync.Mutex    // held from reading a policy or the settings until they are written with changes
 }
@@ -145,7 +146,7 @@ func New(cfg Config) (*Dialect, error) {
 		cfg.Ready = func() bool { return true }
 	}
 	return &Dialect{
-		cfg: cfg, engine: cfg.Engine, start: time.Now(), limit: newLimiter(cfg.Limits), patience: messageTime,
+		cfg: cfg, engine: cfg.Engine, start: time.Now(), limit: newLimiter(cfg.Limits), patience: messageTime, logTime: logTime,
 		sockets: make(chan struct{}, maxSockets),
 	}, nil
 }

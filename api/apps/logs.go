@@ -41,6 +41,8 @@ const (
 	logBytes = 8 << 20
 	// logReaders is how many replicas are asked at a time.
 	logReaders = 16
+	// logTime is how long a host may take to give the log of one.
+	logTime = 10 * time.Second
 )
 
 // logEntry is a line in the words of the document.
@@ -236,10 +238,15 @@ func (t *tailLines) add(l line, most int) {
 // tailOf reads so many lines of a replica and keeps those that can be wanted.
 func (d *Dialect) tailOf(ctx context.Context, r *app.Replica, p logParams, read int) (tailLines, error) {
 	var t tailLines
+	ctx, cancel := context.WithTimeout(ctx, d.logTime)
+	defer cancel()
 	err := d.cfg.Logs(ctx, *r, LogQuery{Tail: read, Since: p.since}, func(l LogLine) error {
 		t.add(line{l, r}, p.tail)
 		return nil
 	})
+	if ctx.Err() != nil { // whatever Logs makes of it
+		return t, errs.E(errs.Unavailable, "host %q has not given the log within %v", r.Host, d.logTime)
+	}
 	if err != nil && errs.KindOf(err) != errs.NotFound { // else it has written nothing
 		return t, err
 	}

@@ -188,7 +188,7 @@ func TestTerminatedForGood(t *testing.T) {
 	}
 	f.done()
 	body := `{"info":{"hostID":"node1"}}`
-	if w := ask(s, "POST", "/host/register", body, token("token1")); w.Code != 409 {
+	if w := ask(s, "POST", "/host/register", body, token("token1")); w.Code != 403 {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 	if did := f.done(); did != "" {

@@ -7,7 +7,6 @@ import (
 	"github.com/buoy-edge/buoy/api"
 	"github.com/buoy-edge/buoy/api/hosts/hostapi"
 	"github.com/buoy-edge/buoy/app"
-	"github.com/buoy-edge/buoy/internal/errs"
 )
 
 // register takes a host in and gives it a token. A known host keeps its id;
@@ -26,7 +25,7 @@ func (d *Dialect) register(w http.ResponseWriter, r *http.Request, c caller) err
 			return refuse(http.StatusForbidden, "the token is of host %s, which cannot register host %.60q", c.host.ID, req.Info.HostID)
 		}
 		if c.host.Mode == app.Terminate { // else it would undo what a person has decided
-			return errs.E(errs.Conflict, "host %s is terminated; it takes the join token to come back", c.host.ID)
+			return refuse(http.StatusForbidden, "host %s is terminated; it takes the join token to come back", c.host.ID)
 		}
 		h.ID = c.host.ID
 	}

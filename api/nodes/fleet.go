@@ -71,6 +71,14 @@ func (d *Dialect) handOn(w http.ResponseWriter, r *http.Request, id string, t ht
 			p.Out.Header.Del("Authorization") // was for us
 			p.Out.Header.Set("X-Request-Id", api.RequestID(r.Context()))
 		},
+		// A page of another node would be one of ours to a browser.
+		ModifyResponse: func(r *http.Response) error {
+			for _, ours := range []string{"Set-Cookie", "X-Request-Id", "X-Content-Type-Options"} {
+				r.Header.Del(ours)
+			}
+			r.Header.Set("Content-Security-Policy", "sandbox")
+			return nil
+		},
 		Transport: t, FlushInterval: -1,
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			if errors.Is(err, context.Canceled) && api.Gone(r) {

@@ -67,6 +67,8 @@ func mayDial(a netip.Addr, allow []netip.Prefix) error {
 			return refuse(http.StatusBadRequest, "%s is a loopback address, from where no descriptor is fetched; --osc-fetch allows it", a)
 		case b.IsLinkLocalUnicast():
 			return refuse(http.StatusBadRequest, "%s is a link-local address, from where no descriptor is fetched; --osc-fetch allows it", a)
+		case a == cloudMetadata:
+			return refuse(http.StatusBadRequest, "%s is where clouds tell machines their secrets; --osc-fetch allows it", a)
 		case b.IsUnspecified(), b.IsMulticast(), b.Is4() && (b.As4()[0] == 0 || b == netip.AddrFrom4([4]byte{255, 255, 255, 255})):
 			return refuse(http.StatusBadRequest, "%s is not the address of a server", a)
 		}
@@ -74,8 +76,12 @@ func mayDial(a netip.Addr, allow []netip.Prefix) error {
 	return nil
 }
 
-// Networks of IPv6 whose addresses lead to one of IPv4 (RFC 4291, 6052, 3056).
+// cloudMetadata is 169.254.169.254's IPv6 address at AWS; it is not link-local.
+var cloudMetadata = netip.MustParseAddr("fd00:ec2::254")
+
+// Networks of IPv6 whose addresses lead to one of IPv4 (RFC 4291, 6052, 8215, 3056).
 var (
+	localUse   = netip.MustParsePrefix("64:ff9b:1::/96")
 	compatible = netip.MustParsePrefix("::/96")
 	translated = netip.MustParsePrefix("64:ff9b::/96")
 	tunnelled  = netip.MustParsePrefix("2002::/16")
@@ -87,7 +93,7 @@ func embedded(a netip.Addr) netip.Addr {
 	switch {
 	case a.Is4():
 		return netip.Addr{}
-	case translated.Contains(a), compatible.Contains(a) && !a.IsLoopback() && !a.IsUnspecified():
+	case translated.Contains(a), localUse.Contains(a), compatible.Contains(a) && !a.IsLoopback() && !a.IsUnspecified():
 		return netip.AddrFrom4([4]byte(b[12:16]))
 	case tunnelled.Contains(a):
 		return netip.AddrFrom4([4]byte(b[2:6]))

@@ -52,6 +52,8 @@ func TestMayDial(t *testing.T) {
 		{"::7f00:1", "", false},
 		{"64:ff9b::127.0.0.1", "", false},
 		{"64:ff9b::a9fe:a9fe", "", false},
+		{"64:ff9b:1::a9fe:a9fe", "", false},
+		{"fd00:ec2::254", "", false},
 		{"64:ff9b::93.184.215.14", "", true},
 		{"2002:7f00:1::", "", false},
 		{"2002:a9fe:a9fe::1", "", false},

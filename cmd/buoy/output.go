@@ -9,6 +9,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 )
 
 // json writes a value, or an answer of the API as it came, indented.
@@ -32,12 +33,24 @@ func (c *cli) table(head []string, rows [][]string) error {
 	for _, row := range append([][]string{head}, rows...) {
 		for i, cell := range row {
 			if cell == "" {
-				row[i] = "-"
+				cell = "-"
 			}
+			row[i] = shown(cell)
 		}
 		fmt.Fprintln(w, strings.Join(row, "\t"))
 	}
 	return w.Flush()
+}
+
+// shown is a cell in one line, without what terminals take for orders: some of
+// it is the word of hosts and containers.
+func shown(cell string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, cell)
 }
 
 // lines writes one value a line.

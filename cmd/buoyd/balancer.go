@@ -12,7 +12,8 @@ import (
 // balancer is the proxy as the app engine sees it.
 type balancer struct {
 	proxy  *proxy.Proxy
-	listen netip.Addr // of streams
+	listen netip.Addr       // of streams
+	own    []netip.AddrPort // where this daemon listens itself: no replica's
 
 	mu   sync.Mutex // guards last
 	last []app.Route
@@ -86,9 +87,22 @@ func (b *balancer) route(r app.Route) proxy.App {
 		a.Balance = proxy.Sticky
 	}
 	for _, be := range r.Backends {
+		// Else a host that comes by loopback could have the balancer ask our API.
+		if slices.ContainsFunc(b.own, func(own netip.AddrPort) bool { return hasPort(be.Ports, own) }) {
+			continue
+		}
 		a.Backends = append(a.Backends, proxy.Backend{ID: be.ID, Ports: be.Ports, Draining: be.Draining})
 	}
 	return a
+}
+
+func hasPort(ports map[uint16]netip.AddrPort, at netip.AddrPort) bool {
+	for _, p := range ports {
+		if p == at || p.Port() == at.Port() && p.Addr().IsLoopback() {
+			return true
+		}
+	}
+	return false
 }
 
 // Traffic implements app.Balancer.

@@ -85,6 +85,11 @@ func newController(ctx context.Context, cfg config, id string, log *slog.Logger)
 	c.hub = tunnel.NewHub(tunnel.HubConfig{Changed: func(host string, up bool) { c.engine.Linked(host, up) }, Log: log})
 	c.nudges = &nudges{poke: c.poke, pending: map[string]bool{}}
 	c.lb = &balancer{proxy: c.proxy, listen: cfg.publish}
+	for _, addr := range cfg.listen {
+		if at, err := netip.ParseAddrPort(addr); err == nil {
+			c.lb.own = append(c.lb.own, at)
+		}
+	}
 	c.engine, err = app.New(app.Config{
 		Store: c.store, Balancer: c.lb, Log: log,
 		Nudge: c.nudges.nudge, Secret: c.secret, CheckHealth: c.checkHealth, DropVolumes: c.dropVolumes, Interval: cfg.fleet.interval,
@@ -232,8 +237,39 @@ func (c *controller) on(host string) (*buoy.Client, error) {
 	return buoy.New("http://localhost", buoy.WithNode(host), buoy.WithHTTPClient(&http.Client{Transport: t}))
 }
 
+// Bounds of what a host answers the controller itself, which reads it whole.
+const (
+	maxHostAnswer  = 16 << 20
+	hostAnswerTime = 30 * time.Second
+)
+
+// briefly is on for answers that have an end.
+func (c *controller) briefly(host string) (*buoy.Client, error) {
+	t, err := c.Transport(host)
+	if err != nil {
+		return nil, err
+	}
+	return buoy.New("http://localhost", buoy.WithNode(host),
+		buoy.WithHTTPClient(&http.Client{Transport: bounded{t, maxHostAnswer}, Timeout: hostAnswerTime}))
+}
+
+// bounded cuts answers that are too long.
+type bounded struct {
+	http.RoundTripper
+	most int64
+}
+
+// RoundTrip implements http.RoundTripper.
+func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := b.RoundTripper.RoundTrip(r)
+	if err == nil {
+		resp.Body = http.MaxBytesReader(nil, resp.Body, b.most)
+	}
+	return resp, err
+}
+
 func (c *controller) checkHealth(ctx context.Context, r app.Replica) error {
-	b, err := c.on(r.Host)
+	b, err := c.briefly(r.Host)
 	if err != nil {
 		return err
 	}
@@ -243,7 +279,7 @@ func (c *controller) checkHealth(ctx context.Context, r app.Replica) error {
 
 // dropVolumes removes volumes that nobody names from a host.
 func (c *controller) dropVolumes(ctx context.Context, host string, names []string) (n int, err error) {
-	b, err := c.on(host)
+	b, err := c.briefly(host)
 	if err != nil {
 		return 0, err
 	}
