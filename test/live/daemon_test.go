@@ -54,6 +54,7 @@ type daemon struct {
 	ns     string // network namespace that it takes for the machine's, "" for the machine's
 	addr   string
 	args   []string
+	guest  bool // another instance was there before, and outlives it: what they share is that one's to clean up
 	client *buoy.Client
 
 	ports int   // given out by killDuring
@@ -269,7 +270,8 @@ func added(before, after []string) []string {
 func (d *daemon) mine(lines []string) []string {
 	return slices.DeleteFunc(lines, func(line string) bool {
 		nameless := strings.HasPrefix(line, "link bv") && !strings.Contains(line, "buoy:")
-		return !nameless && !strings.HasPrefix(line, "ip_forward") && !strings.Contains(line, d.instance()) && !strings.Contains(line, d.dir)
+		shared := strings.HasPrefix(line, "ip_forward") && !d.guest
+		return !nameless && !shared && !strings.Contains(line, d.instance()) && !strings.Contains(line, d.dir)
 	})
 }
 

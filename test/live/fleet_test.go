@@ -35,6 +35,7 @@ func newFleet(t *testing.T, nodes int, args ...string) *fleet {
 		f.nodes = append(f.nodes, newDaemon(t, "--node-id", fmt.Sprint("n", i), "--report-interval", "1s",
 			"--controller", "http://"+f.addr, "--join-token", "@"+filepath.Join(f.data(), "join-token"),
 			"--label", fmt.Sprint("zone=z", i), "--port-range", fmt.Sprintf("%d000-%d999", 19+i+1, 19+i+1)))
+		f.nodes[i-1].guest = true
 	}
 	t.Cleanup(func() {
 		var events json.RawMessage
@@ -59,6 +60,7 @@ type host struct {
 	HostID     string `json:"hostID"`
 	Liveness   string `json:"liveness"`
 	NumEngines int    `json:"numEngines"`
+	Mode       string `json:"mode"`
 	Linked     bool   `json:"linked"`
 }
 
@@ -349,7 +351,9 @@ func TestFleetScales(t *testing.T) {
 	if err := f.client.Do(t.Context(), http.MethodPut, "/api/v1/config", often, nil); err != nil {
 		t.Fatal(err)
 	}
-	f.apply(manifest(t, "web", map[string]any{"standby": 1, "scaling": map[string]any{
+	// A replica that is busy is not to be taken for one that is stuck.
+	patient := map[string]any{"path": "/", "periodSeconds": 1, "timeoutSeconds": 20, "failureThreshold": 10}
+	f.apply(manifest(t, "web", map[string]any{"standby": 1, "healthCheck": patient, "scaling": map[string]any{
 		"mode": "auto", "minReplicas": 1, "maxReplicas": 3, "targetRPSPerReplica": 20, "windowSeconds": 5, "cooldownSeconds": 1, "stabilizationWindowSeconds": 5,
 		"maxP95LatencyMs": 30000, "maxCPUPercent": 100, "maxMemoryPercent": 100,
 	}}))
@@ -359,6 +363,11 @@ func TestFleetScales(t *testing.T) {
 	if n, failures := stop(); len(failures) > 0 {
 		t.Errorf("%d of %d requests failed: %s", len(failures), n, failures[:min(3, len(failures))])
 	}
+	f.await("it is quiet, in the steps that the autoscaler looks at", func() bool {
+		var m struct{ History []struct{ RPS float64 } }
+		err := f.client.Do(t.Context(), http.MethodGet, "/api/v1/apps/web/metrics?history=2&interval=10s", nil, &m)
+		return err == nil && len(m.History) == 2 && m.History[0].RPS+m.History[1].RPS == 0
+	})
 	f.await("it is scaled in", func() bool { return f.state("web").Replicas.Current < 3 })
 	f.await("it is scaled in to the least", func() bool { return f.state("web").Replicas.Current == 1 })
 }
