@@ -566,7 +566,7 @@ func TestLocal(t *testing.T) {
 	<-ended
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	for range c.Pull(ctx, "x") { //nolint:revive // it ends
+	for range c.Pull(ctx, "x") { //nolint:errcheck // it ends
 	}
 	<-ended
 }
