@@ -223,7 +223,7 @@ func (c *controller) Transport(id string) (http.RoundTripper, error) {
 		return t, nil
 	}
 	if _, err := c.engine.Host(id); err != nil {
-		return nil, errs.E(errs.NotFound, "node %q is not known here", id)
+		return nil, errs.E(errs.NotFound, "node %q is not known here: this is node %q, and no host of its is called so", id, c.id)
 	}
 	return nil, errs.E(errs.Unavailable, "node %q is not connected", id)
 }
