@@ -19,15 +19,24 @@ func (e *Engine) App(name string) (View, error) {
 	return e.view(rec), nil
 }
 
-// Apps are all of them, by name.
+// Apps are all of them, by name. Each is as it was at a time; reports come in
+// between them.
 func (e *Engine) Apps() []View {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	out := make([]View, 0, len(e.apps))
-	for _, name := range slices.Sorted(maps.Keys(e.apps)) {
-		out = append(out, e.view(e.apps[name]))
+	names := e.names()
+	out := make([]View, 0, len(names))
+	for _, name := range names {
+		if v, err := e.App(name); err == nil { // else it is gone by now
+			out = append(out, v)
+		}
 	}
 	return out
+}
+
+// names are those of all apps, in order.
+func (e *Engine) names() []string {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return slices.Sorted(maps.Keys(e.apps))
 }
 
 // view is an app as others may see it. The caller holds mu.

@@ -34,6 +34,7 @@ func (e *Engine) Run(ctx context.Context) error {
 			e.measure(ctx)
 		case <-e.wake:
 		}
+		began := time.Now()
 		if err := e.work(ctx); err != nil && ctx.Err() == nil {
 			e.cfg.Log.Error("decisions cannot be kept, so nothing new is done; what runs runs on", "error", err)
 			if !pause(ctx, storeRetry) {
@@ -42,8 +43,9 @@ func (e *Engine) Run(ctx context.Context) error {
 			e.kick()
 			continue
 		}
-		// A storm of reports is answered in bunches; a single one at once.
-		if len(e.wake) > 0 && !pause(ctx, batch) {
+		// A storm of reports is answered in bunches, the larger the longer one
+		// takes; a single one at once.
+		if len(e.wake) > 0 && !pause(ctx, min(max(batch, time.Since(began)), lookPace)) {
 			return nil
 		}
 	}

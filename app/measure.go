@@ -9,42 +9,56 @@ import (
 	"github.com/buoy-edge/buoy/internal/errs"
 )
 
+// scaleWish is what the autoscaler wants of an app.
+type scaleWish struct {
+	app  string
+	d    Decision
+	mean Sample
+}
+
 // measure samples every app, and asks the autoscaler about those it is time for.
 func (e *Engine) measure(ctx context.Context) {
 	traffic := e.count()
-	now := e.cfg.Now()
-	type change struct {
-		app  string
-		d    Decision
-		mean Sample
+	now, most := e.cfg.Now(), e.Config().MaxScales
+	var scale []scaleWish
+	for _, name := range e.names() {
+		if w := e.measureOne(name, traffic[name], now); w != nil && len(scale) < most {
+			scale = append(scale, *w)
+		}
 	}
-	var scale []change
+	for _, w := range scale {
+		if err := e.autoscale(ctx, w.app, w.d, w.mean); err != nil && !errors.Is(err, ErrScaling) {
+			e.cfg.Log.Warn("app is not scaled", "app", w.app, "replicas", w.d.Replicas, "error", err)
+		}
+	}
+}
+
+// measureOne is measure for one app: reports would have to wait for all of them.
+func (e *Engine) measureOne(name string, t Traffic, now time.Time) *scaleWish {
 	e.mu.Lock()
-	for name, rec := range e.apps {
-		if !rec.app.Started {
-			rec.sample, rec.sampled = Sample{At: now}, time.Time{}
-			continue
-		}
-		s := e.sample(rec, traffic[name], now)
-		rec.window.Add(s)
-		rec.sample = s
-		spec := rec.app.Spec()
-		if rec.app.Scaling.Mode != Auto || spec.Kind != Service || now.Sub(rec.decided) < e.config.ScaleInterval-samplePace/2 { // a tick may come early
-			continue
-		}
-		rec.decided = now
-		var d Decision
-		d, rec.memory = Decide(rec.app.Scaling, rec.window, rec.app.Replicas, rec.memory, now)
-		if d.Changed && len(scale) < e.config.MaxScales {
-			scale = append(scale, change{name, d, rec.window.Mean(now.Add(-rec.app.Scaling.Window))})
-		}
+	defer e.mu.Unlock()
+	rec := e.apps[name]
+	if rec == nil {
+		return nil
 	}
-	e.mu.Unlock()
-	for _, c := range scale {
-		if err := e.autoscale(ctx, c.app, c.d, c.mean); err != nil && !errors.Is(err, ErrScaling) {
-			e.cfg.Log.Warn("app is not scaled", "app", c.app, "replicas", c.d.Replicas, "error", err)
-		}
+	if !rec.app.Started {
+		rec.sample, rec.sampled = Sample{At: now}, time.Time{}
+		return nil
 	}
+	s := e.sample(rec, t, now)
+	rec.window.Add(s)
+	rec.sample = s
+	spec := rec.app.Spec()
+	if rec.app.Scaling.Mode != Auto || spec.Kind != Service || now.Sub(rec.decided) < e.config.ScaleInterval-samplePace/2 { // a tick may come early
+		return nil
+	}
+	rec.decided = now
+	var d Decision
+	d, rec.memory = Decide(rec.app.Scaling, rec.window, rec.app.Replicas, rec.memory, now)
+	if !d.Changed {
+		return nil
+	}
+	return &scaleWish{name, d, rec.window.Mean(now.Add(-rec.app.Scaling.Window))}
 }
 
 // autoscale does what the autoscaler says.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -326,10 +327,15 @@ func TestPlanReverts(t *testing.T) {
 	f.revise(testSpec(3))
 	for range 500 {
 		f.now = f.now.Add(time.Second)
+		for i := range f.reps {
+			if r := &f.reps[i]; r.Revision == 3 {
+				r.Message = "exited with code 3"
+			}
+		}
 		f.plan()
 	}
 	f.settle()
-	if g := f.app.Rollout; g.Target != 1 || f.app.Revision(3).Failed == "" {
+	if g := f.app.Rollout; g.Target != 1 || !strings.HasSuffix(f.app.Revision(3).Failed, ": exited with code 3") {
 		t.Errorf("rollout is %+v, revision 3 failed: %q", g, f.app.Revision(3).Failed)
 	}
 }

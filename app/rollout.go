@@ -197,7 +197,7 @@ func (p *planner) giveUpRevision(limit int) bool {
 	}
 	if d := p.spec.Rollout.Deadline; d > 0 && limit > 0 && !(g.Canary && g.Ready >= limit) {
 		if due := g.Since.Add(d); !p.Now.Before(due) {
-			why = fmt.Sprintf("no replica of it became well within %s", d)
+			why = fmt.Sprintf("no replica of it became well within %s", d) + p.complaint(g.Target)
 		} else {
 			p.at(due)
 		}
@@ -217,6 +217,19 @@ func (p *planner) giveUpRevision(limit int) bool {
 	p.event(Trouble, nil, map[string]any{"revision": g.Target, "reverted_to": g.Previous}, "%s", message)
 	*g = Progress{Target: g.Previous, Previous: g.Target, Since: p.Now, Message: message}
 	return true
+}
+
+// complaint is what the first replica of a revision that says something has to
+// say, after a colon.
+func (p *planner) complaint(revision int) string {
+	for i := range p.reps {
+		if r := &p.reps[i]; r.Revision == revision && r.Living() && !p.well(r) {
+			if text := cmp.Or(r.Message, r.Seen.CheckErr); text != "" {
+				return fmt.Sprintf(": replica %s: %s", r.Name(), text)
+			}
+		}
+	}
+	return ""
 }
 
 // progress notes how far the target has come.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -102,7 +103,8 @@ func (c *cli) appStatusCommand() *cobra.Command {
 	}
 }
 
-// hostNames are those of hosts, by id. Who may not ask for them sees ids.
+// hostNames are those of hosts, by id, as far as they tell hosts apart. Who may
+// not ask for them sees ids.
 func (c *cli) hostNames(ctx context.Context, b *buoy.Client) map[string]string {
 	names := map[string]string{}
 	hosts, err := b.Hosts(ctx)
@@ -112,10 +114,20 @@ func (c *cli) hostNames(ctx context.Context, b *buoy.Client) map[string]string {
 	for _, h := range hosts {
 		names[h.ID] = h.Name
 	}
+	return telling(names)
+}
+
+// telling leaves out the names that several hosts have.
+func telling(names map[string]string) map[string]string {
+	have := map[string]int{}
+	for _, name := range names {
+		have[name]++
+	}
+	maps.DeleteFunc(names, func(_, name string) bool { return have[name] > 1 })
 	return names
 }
 
-// named is a host's name, or its id if it has none.
+// named is a host's name, or its id if it has none of its own.
 func named(names map[string]string, id string) string {
 	if name := names[id]; name != "" {
 		return name
@@ -198,9 +210,14 @@ func rolloutText(r buoy.Rollout) string {
 
 // whyNots are the reasons of hosts, one a line.
 func whyNots(hosts []buoy.WhyNot) []string {
+	names := map[string]string{}
+	for _, h := range hosts {
+		names[h.Host] = h.Name
+	}
+	names = telling(names)
 	lines := make([]string, len(hosts))
 	for i, h := range hosts {
-		lines[i] = "  " + named(map[string]string{h.Host: h.Name}, h.Host) + ": " + h.Reason
+		lines[i] = "  " + named(names, h.Host) + ": " + h.Reason
 	}
 	slices.Sort(lines)
 	return lines

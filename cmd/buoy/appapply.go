@@ -300,7 +300,7 @@ func (c *cli) await(ctx context.Context, b *buoy.Client, name string, revision i
 		case revision > 0 && a.Rollout.Revision != revision:
 			line.clear()
 			return fmt.Errorf("revision %d of app %q was given up: %s", revision, name, orElse(a.Rollout.Message, "another has taken its place"))
-		case a.Settled() && (a.Status != "running" || a.Replicas.Healthy >= a.Replicas.Desired):
+		case a.Settled() && canariesWell(&a) && (a.Status != "running" || a.Replicas.Healthy >= a.Replicas.Desired):
 			line.clear()
 			if a.Rollout.Canary {
 				c.notes(name, []string{fmt.Sprintf("revision %d runs on canaries only, until \"buoy app rollout promote %s\"", a.Rollout.Revision, name)})
@@ -318,6 +318,24 @@ func (c *cli) await(ctx context.Context, b *buoy.Client, name string, revision i
 		case <-time.After(pause):
 		}
 	}
+}
+
+// canariesWell says whether those canaries that there are serve, and that there
+// are some.
+func canariesWell(a *buoy.App) bool {
+	if a.Status != "running" || !a.Rollout.Canary || a.Rollout.Paused {
+		return true
+	}
+	some := false
+	for i := range a.Containers {
+		if r := &a.Containers[i]; r.Revision == a.Rollout.Revision {
+			if r.Status != "running" || r.Health != "healthy" {
+				return false
+			}
+			some = true
+		}
+	}
+	return some
 }
 
 func orElse(text, other string) string {

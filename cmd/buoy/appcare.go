@@ -25,13 +25,18 @@ func (c *cli) appExplainCommand() *cobra.Command {
 			if c.output == "json" {
 				return c.json(raw)
 			}
+			names := map[string]string{}
+			for _, h := range e.Hosts {
+				names[h.Host] = h.Name
+			}
+			names = telling(names)
 			rows := [][]string{}
 			for _, h := range e.Hosts {
 				score := ""
 				if h.Fits {
 					score = strconv.FormatFloat(h.Score, 'f', 2, 64)
 				}
-				rows = append(rows, []string{named(map[string]string{h.Host: h.Name}, h.Host), yesNo(h.Fits), score, h.Reason})
+				rows = append(rows, []string{named(names, h.Host), yesNo(h.Fits), score, h.Reason})
 			}
 			if err := c.table([]string{"HOST", "FITS", "SCORE", "WHY NOT"}, rows); err != nil || e.Missing == 0 {
 				return err

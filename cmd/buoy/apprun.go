@@ -138,6 +138,25 @@ func (c *cli) appRolloutCommand() *cobra.Command {
 	return cmd
 }
 
+// replicaNames are those of the replicas that move, by id.
+func replicaNames(ctx context.Context, b *buoy.Client, moves []buoy.AppMove) map[string]string {
+	names, asked := map[string]string{}, map[string]bool{}
+	for _, m := range moves {
+		if asked[m.App] {
+			continue
+		}
+		asked[m.App] = true
+		a, err := b.App(ctx, m.App)
+		if err != nil {
+			continue // its id will do
+		}
+		for i := range a.Containers {
+			names[a.Containers[i].ID] = a.Containers[i].Name
+		}
+	}
+	return names
+}
+
 func (c *cli) appRebalanceCommand() *cobra.Command {
 	var preview bool
 	cmd := &cobra.Command{
@@ -160,9 +179,9 @@ func (c *cli) appRebalanceCommand() *cobra.Command {
 				fmt.Fprintln(c.stdout, "nothing to move")
 				return nil
 			}
-			hosts, rows := c.hostNames(ctx, b), [][]string{}
+			hosts, replicas, rows := c.hostNames(ctx, b), replicaNames(ctx, b, moves), [][]string{}
 			for _, m := range moves {
-				rows = append(rows, []string{m.Replica, named(hosts, m.From), named(hosts, m.To), m.Reason})
+				rows = append(rows, []string{named(replicas, m.Replica), named(hosts, m.From), named(hosts, m.To), m.Reason})
 			}
 			return c.table([]string{"REPLICA", "FROM", "TO", "WHY"}, rows)
 		}),

@@ -190,8 +190,12 @@ func (c *cli) hint(err error) string {
 		return "use sudo"
 	case connect:
 		return `start it, or name another with --addr or BUOY_ADDR`
+	case errors.Is(err, buoy.ErrUnauthorized) && c.getenv("BUOY_TOKEN") != "":
+		return "that is the token in BUOY_TOKEN"
 	case errors.Is(err, buoy.ErrUnauthorized):
 		return "put a token into BUOY_TOKEN"
+	case errors.Is(err, buoy.ErrNotFound) && strings.HasPrefix(err.Error(), nothingAt):
+		return "apps and hosts are known to a controller, and this buoyd is none"
 	case errors.Is(err, errNoContainer):
 		return `see "buoy ps -a"`
 	case errors.Is(err, errNoImage):
@@ -207,6 +211,8 @@ var (
 	errNoImage     = errors.New("no such image")
 )
 
+const nothingAt = "there is nothing at " // what buoyd says of a path that it does not serve
+
 // about marks what the API says was not found as a container or an image, and
 // makes a sentence of an answer that only names it.
 func about(kind, err error) error {
@@ -214,8 +220,8 @@ func about(kind, err error) error {
 		return err
 	}
 	text := err.Error()
-	if strings.HasPrefix(text, `node "`) {
-		return err // of another node nothing is known
+	if strings.HasPrefix(text, `node "`) || strings.HasPrefix(text, nothingAt) {
+		return err // of another node nothing is known, and not all serve all
 	}
 	said := func(words string) bool { return strings.Contains(strings.ToLower(text), words) }
 	if !said("not found") && !said("no such") && !said("no container") && !said("no image") && !said("not exist") && !said("not on this node") {

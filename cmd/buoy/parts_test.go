@@ -133,3 +133,29 @@ func TestAboutNodes(t *testing.T) {
 		t.Errorf("about = %v", err)
 	}
 }
+
+func TestTelling(t *testing.T) {
+	names := telling(map[string]string{"a": "vm", "b": "vm", "c": "edge"})
+	if got := named(names, "a") + named(names, "b") + named(names, "c"); got != "abedge" {
+		t.Errorf("named %q", got)
+	}
+}
+
+func TestCanariesWell(t *testing.T) {
+	canary := func(status, health string) buoy.AppReplica {
+		return buoy.AppReplica{Revision: 2, Status: status, Health: health}
+	}
+	for name, tt := range map[string]struct {
+		replicas []buoy.AppReplica
+		want     bool
+	}{
+		"none yet": {[]buoy.AppReplica{{Revision: 1, Status: "running", Health: "healthy"}}, false},
+		"starting": {[]buoy.AppReplica{canary("running", "healthy"), canary("starting", "unknown")}, false},
+		"well":     {[]buoy.AppReplica{{Revision: 1, Status: "stopping"}, canary("running", "healthy")}, true},
+	} {
+		a := buoy.App{AppSummary: buoy.AppSummary{Status: "running"}, Containers: tt.replicas, Rollout: buoy.Rollout{Revision: 2, Canary: true}}
+		if got := canariesWell(&a); got != tt.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}

@@ -531,22 +531,28 @@ func testLog(l *logs) *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)
 // unreached is a controller that nobody is to ask.
 func unreached() *httptest.Server { return &httptest.Server{URL: "http://127.0.0.1:1"} }
 
+// listenTCP takes a port that nobody else gets by chance, as from the kernel: it
+// is to be free again afterwards.
 func listenTCP(t *testing.T) func() (int, func() error) {
 	return func() (int, func() error) {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
+		for n := 28000; n < 29000; n++ {
+			if l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", n)); err == nil {
+				return n, l.Close
+			}
 		}
-		return l.Addr().(*net.TCPAddr).Port, l.Close
+		t.Fatal("no port is free")
+		return 0, nil
 	}
 }
 
 func listenUDP(t *testing.T) func() (int, func() error) {
 	return func() (int, func() error) {
-		l, err := net.ListenPacket("udp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
+		for n := 28000; n < 29000; n++ {
+			if l, err := net.ListenPacket("udp", fmt.Sprint("127.0.0.1:", n)); err == nil {
+				return n, l.Close
+			}
 		}
-		return l.LocalAddr().(*net.UDPAddr).Port, l.Close
+		t.Fatal("no port is free")
+		return 0, nil
 	}
 }

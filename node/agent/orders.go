@@ -328,7 +328,9 @@ func (a *Agent) settle(ctx context.Context, o outcome) {
 // decides what becomes of them.
 func (a *Agent) missed(before lookout) {
 	for id, name := range before.ours {
-		if _, there := a.lookout.ours[id]; there || a.gone.has(id) || a.jobs[id] != nil {
+		_, there := a.lookout.ours[id]
+		_, known := a.absent[id] // it was there for as long as its start was tried, and why that failed is known
+		if there || known || a.gone.has(id) || a.jobs[id] != nil {
 			continue
 		}
 		a.absent[id] = absent(id, before.all[name].one.Labels[labelApp], name, "Deleted",

@@ -410,3 +410,17 @@ func TestCalm(t *testing.T) {
 		t.Errorf("the first measurement is noise: %+v", got)
 	}
 }
+
+// A container that was seen while its start was tried, and is gone because that
+// failed, has been deleted by nobody.
+func TestMissedAfterFailure(t *testing.T) {
+	before := newLookout()
+	for _, id := range []string{"L1", "L2"} {
+		before.ours[id], before.all["web-"+id] = "web-"+id, seen{}
+	}
+	a := &Agent{lookout: newLookout(), gone: &tombstones{}, absent: map[string]hostapi.ContainerStatus{"L1": {LaunchID: "L1", Reason: "NotMade"}}}
+	a.missed(before)
+	if got := a.absent["L1"].Reason + " " + a.absent["L2"].Reason; got != "NotMade Deleted" {
+		t.Errorf("absent for %q", got)
+	}
+}
