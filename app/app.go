@@ -26,12 +26,24 @@ type App struct {
 	Rollout   Progress   `json:"rollout"`
 
 	Scaled ScaleEvent `json:"scaled,omitzero"` // the last one
+	// Removing is set while the app is on its way out: it goes when nothing of it
+	// is left on any host, however long that takes.
+	Removing Removing `json:"removing,omitempty"`
 	// VolumeHosts may have volumes of the app: replicas with some were placed there.
 	VolumeHosts []string  `json:"volumeHosts,omitempty"`
 	Run         int       `json:"run,omitempty"`  // of a job: how many runs there were; cron counts on
 	RunAt       time.Time `json:"runAt,omitzero"` // of a job: when the present run began
 	Tally       Tally     `json:"tally,omitzero"` // of a job: what its replicas do not tell of the present run
 }
+
+// Removing says what goes with an app.
+type Removing string
+
+// The ways to remove an app.
+const (
+	WithVolumes    Removing = "with volumes"
+	WithoutVolumes Removing = "without volumes"
+)
 
 // maxRevisions is how many revisions an app keeps to go back to.
 const maxRevisions = 10

@@ -53,6 +53,8 @@ type Engine struct {
 	cluster *Cluster
 	counts  map[string]struct{} // replicas that cluster has taken
 
+	burying sync.Mutex // held while an app's last traces are removed
+
 	mu       sync.RWMutex // guards all below; nothing slow under it
 	apps     map[string]*record
 	replicas map[string]*Replica            // by launch id; a value is replaced, not changed
@@ -305,7 +307,7 @@ func (e *Engine) mergeReplica(r *Replica) {
 // has said meanwhile stays, unless it is a new one. The caller holds mu.
 func (e *Engine) mergeHost(h *Host) {
 	if now := e.hosts[h.ID]; now != nil {
-		h.Linked = now.Linked
+		h.Linked, h.Closed = now.Linked, now.Closed
 		if now.Terminated.IsZero() {
 			h.Report = now.Report
 		}

@@ -521,3 +521,82 @@ func TestEngineApplyKeeps(t *testing.T) {
 		}
 	})
 }
+
+// TestEngineRemoveLasts: an app that cannot be removed yet is removed when it can
+// be, also by another engine, and not if somebody wants it after all.
+func TestEngineRemoveLasts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, &memory{st: map[string]any{}}, "h1", "h2")
+		defer func() { r.stop() }()
+		h1 := r.hosts["h1"]
+		gone := func() bool {
+			_, err := r.App("web")
+			return errs.KindOf(err) == errs.NotFound
+		}
+		remove := func() {
+			t.Helper()
+			h1.set(func() { h1.off = true })
+			time.Sleep(2 * time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			if _, err := r.Remove(ctx, "web", false); errs.KindOf(err) != errs.Unavailable {
+				t.Fatalf("removed although h1 is away: %v", err)
+			}
+			if v, err := r.App("web"); err != nil || v.Reason != "Removing" {
+				t.Errorf("%s %s, %v", v.Reason, v.Message, err)
+			}
+		}
+		r.apply(webSpec(4))
+		r.until("four run", ready(4))
+		remove()
+		r.stop()
+		h1.set(func() { h1.off = false })
+		r.run("h1", "h2")
+		time.Sleep(time.Minute)
+		if !gone() || len(r.allIDs()) > 0 {
+			t.Fatalf("gone: %v, left: %v", gone(), r.allIDs())
+		}
+		r.apply(webSpec(4))
+		r.until("four run", ready(4))
+		remove()
+		h1.set(func() { h1.off = false })
+		r.apply(webSpec(4))
+		r.until("wanted after all", ready(4))
+	})
+}
+
+// TestEngineLinkLost: a host whose tunnel closes, and that says nothing, gets
+// nothing new within seconds.
+func TestEngineLinkLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, &memory{st: map[string]any{}}, "h1")
+		defer r.stop()
+		h1 := r.hosts["h1"]
+		liveness := func() Liveness {
+			h, err := r.Host("h1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return h.Liveness
+		}
+		r.Linked("h1", true)
+		r.Linked("h1", false)
+		r.Linked("h1", true)
+		time.Sleep(10 * time.Second)
+		if l := liveness(); l != Alive {
+			t.Errorf("with another tunnel it is %s", l)
+		}
+		h1.set(func() { h1.off = true })
+		r.Linked("h1", false)
+		time.Sleep(6 * time.Second)
+		if l := liveness(); l != Silent {
+			t.Errorf("without a tunnel it is %s", l)
+		}
+		h1.set(func() { h1.off = false })
+		h1.poke <- struct{}{}
+		time.Sleep(time.Second)
+		if l := liveness(); l != Alive {
+			t.Errorf("it reports and is %s", l)
+		}
+	})
+}

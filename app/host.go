@@ -23,6 +23,7 @@ type Host struct {
 	Report Report    `json:"-"`
 	Seen   time.Time `json:"-"` // when the last report came, by the controller's clock
 	Linked bool      `json:"-"` // its tunnel is open
+	Closed time.Time `json:"-"` // when its tunnel was, if it is not open
 }
 
 // HostMode is what a host is told to do.

@@ -92,6 +92,7 @@ func noApp(name string) error { return errs.E(errs.NotFound, "there is no app %q
 
 // revise gives an app a new revision, if spec differs from its newest.
 func (e *Engine) revise(a *App, spec Spec, source json.RawMessage) error {
+	a.Removing = "" // somebody wants it after all
 	newest := &a.Revisions[len(a.Revisions)-1]
 	if current(a, &spec) {
 		if len(source) > 0 {
@@ -243,6 +244,7 @@ func (e *Engine) Start(ctx context.Context, name string, replicas int) (View, er
 func (e *Engine) start(a *App, replicas int) (*App, []Event, error) {
 	spec := a.Spec()
 	now := e.cfg.Now().UTC()
+	a.Removing = "" // somebody wants it after all
 	if spec.Kind == Job {
 		if a.Started && !a.RunAt.IsZero() {
 			if st := e.runOf(a); !st.Over {

@@ -122,6 +122,9 @@ func judge(rec *record, v *View, spec *Spec, now time.Time) (s Status, reason, m
 		return judgeJob(a, v, spec, now)
 	}
 	if !a.Started {
+		if a.Removing != "" {
+			return Down, "Removing", fmt.Sprintf("it is being removed; %d replicas are on hosts yet", len(v.Replicas))
+		}
 		if v.Current > 0 {
 			return Down, "Stopping", fmt.Sprintf("%d replicas are being stopped", v.Current)
 		}

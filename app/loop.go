@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -16,6 +17,7 @@ const (
 	samplePace = 5 * time.Second       // at traffic and use
 	batch      = 20 * time.Millisecond // reports of so long are answered by one look
 	storeRetry = 2 * time.Second       // after the store has failed
+	buryPace   = 2 * time.Second       // at apps that are to be removed
 )
 
 // Run keeps apps as they are wanted until ctx ends.
@@ -24,6 +26,13 @@ func (e *Engine) Run(ctx context.Context) error {
 	defer look.Stop()
 	sample := time.NewTicker(samplePace)
 	defer sample.Stop()
+	var burials sync.WaitGroup
+	defer burials.Wait()
+	burials.Go(func() {
+		for pause(ctx, buryPace) {
+			e.buryAll(ctx)
+		}
+	})
 	for {
 		select {
 		case <-ctx.Done():
@@ -107,13 +116,19 @@ func (e *Engine) lookAtHosts() (forget []string) {
 	return forget
 }
 
+// linkLost is how long a host whose tunnel has closed may take to report or to
+// open another one.
+const linkLost = 3 * time.Second
+
 // livenessOf is how well a host is in touch: one missed report may be late, and
-// three are no accident.
+// three are no accident. A tunnel that closed and stays so says more, sooner.
 func (e *Engine) livenessOf(h *Host, now time.Time) Liveness {
 	switch away := now.Sub(h.Seen); {
 	case away > 3*e.cfg.Interval:
 		return Lost
 	case away > 2*e.cfg.Interval:
+		return Silent
+	case !h.Closed.IsZero() && !h.Seen.After(h.Closed) && now.Sub(h.Closed) > linkLost:
 		return Silent
 	}
 	return Alive

@@ -221,7 +221,10 @@ func (e *Engine) Linked(id string, up bool) {
 	defer e.mu.Unlock()
 	if old := e.hosts[id]; old != nil && old.Linked != up {
 		h := *old
-		h.Linked = up
+		h.Linked, h.Closed = up, time.Time{}
+		if !up {
+			h.Closed = e.cfg.Now()
+		}
 		e.hosts[id] = &h
 		e.announce()
 	}

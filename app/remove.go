@@ -6,38 +6,86 @@ import (
 	"github.com/buoy-edge/buoy/internal/errs"
 )
 
-// Remove stops an app and forgets it, once nothing of it is left on any host or
-// ctx ends. Its volumes go too unless keepData.
+// Remove stops an app and forgets it, once nothing of it is left on any host. Its
+// volumes go too unless keepData. If ctx ends first, Unavailable, the app goes
+// all the same when it can, unless somebody starts or changes it before.
 func (e *Engine) Remove(ctx context.Context, name string, keepData bool) (Removed, error) {
-	a := e.app(name)
-	if a == nil {
+	if e.app(name) == nil {
 		return Removed{}, noApp(name)
 	}
 	removed := Removed{Containers: len(e.replicasOf(name))}
-	if _, err := e.Stop(ctx, name, true); err != nil {
+	_, err := e.edited(ctx, name, func(a *App) ([]Event, error) {
+		a.Started, a.Updated, a.Removing = false, e.cfg.Now().UTC(), WithVolumes
+		if keepData {
+			a.Removing = WithoutVolumes
+		}
+		return []Event{{Type: Life, App: name, Message: "App is being removed"}}, nil
+	})
+	if err != nil {
 		return Removed{}, err
 	}
-	v, err := e.Await(ctx, name, func(v View) bool { return v.App.Started || len(v.Replicas) == 0 })
-	if err != nil {
+	if err := e.killAll(ctx, name, "the app is removed"); err != nil {
+		return Removed{}, err
+	}
+	v, err := e.Await(ctx, name, func(v View) bool { return v.App.Removing == "" || len(v.Replicas) == 0 })
+	switch {
+	case errs.KindOf(err) == errs.NotFound: // the loop was faster
+		return removed, nil
+	case err != nil:
 		if stuck := e.unreachable(v); stuck != "" {
-			return Removed{}, errs.E(errs.Unavailable, "app %q is stopped, but cannot be removed before host %s reports again or is forgotten: %w", name, stuck, err)
+			return Removed{}, errs.E(errs.Unavailable, "app %q is stopped, and is removed when host %s reports again or is terminated: %w", name, stuck, err)
 		}
 		return Removed{}, err
 	}
+	removed.Volumes, err = e.bury(ctx, name)
+	if errs.KindOf(err) == errs.NotFound {
+		err = nil
+	}
+	return removed, err
+}
+
+// bury forgets an app that is to be removed and of which nothing is left, with
+// its volumes. NotFound: that has been done. Conflict: it is wanted again.
+func (e *Engine) bury(ctx context.Context, name string) (volumes int, err error) {
+	e.burying.Lock() // else two would count the same volumes
+	defer e.burying.Unlock()
+	a := e.app(name)
+	if a == nil {
+		return 0, noApp(name)
+	}
 	left := ""
-	if !keepData && !v.App.Started {
-		removed.Volumes, left = e.dropVolumes(ctx, &v.App)
+	if a.Removing == WithVolumes && len(e.replicasOf(name)) == 0 {
+		volumes, left = e.dropVolumes(ctx, a)
 	}
 	e.edit.Lock()
 	defer e.edit.Unlock()
-	if a := e.app(name); a == nil || a.Started || len(e.replicasOf(name)) > 0 {
-		return Removed{}, errs.E(errs.Conflict, "app %q has been started again while it was removed", name)
+	if a := e.app(name); a == nil || a.Removing == "" || len(e.replicasOf(name)) > 0 {
+		return 0, errs.E(errs.Conflict, "app %q has been started again while it was removed", name)
 	}
-	ev := Event{
-		Time: e.cfg.Now().UTC(), Type: Life, App: name, Message: "App removed" + left,
-		Details: map[string]any{"containers": removed.Containers, "volumes": removed.Volumes},
+	ev := Event{Time: e.cfg.Now().UTC(), Type: Life, App: name, Message: "App removed" + left, Details: map[string]any{"volumes": volumes}}
+	return volumes, e.commit(ctx, Change{DropApps: []string{name}, Events: []Event{ev}})
+}
+
+// removable are the apps that are to be removed and of which nothing is left.
+func (e *Engine) removable() (names []string) {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	for name, rec := range e.apps {
+		if rec.app.Removing != "" && len(rec.reps) == 0 {
+			names = append(names, name)
+		}
 	}
-	return removed, e.commit(ctx, Change{DropApps: []string{name}, Events: []Event{ev}})
+	return names
+}
+
+// buryAll forgets what is to be removed and can be, for whom nobody waits any
+// more. Volumes are asked for over the network, so the loop does not wait for it.
+func (e *Engine) buryAll(ctx context.Context) {
+	for _, name := range e.removable() {
+		if _, err := e.bury(ctx, name); err != nil && ctx.Err() == nil && errs.KindOf(err) == errs.Unavailable {
+			e.cfg.Log.Warn("app is not removed yet", "app", name, "error", err)
+		}
+	}
 }
 
 // dropVolumes removes the volumes of an app from the hosts that may have some,
