@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,8 +14,10 @@ import (
 )
 
 // bareRig is an engine with hosts that the test plays itself.
-func bareRig(t *testing.T, hosts ...string) *rig {
-	r := newRig(t, &memory{st: map[string]any{}}, hosts...)
+func bareRig(t *testing.T, hosts ...string) *rig { return bareRigWith(t, Config{}, hosts...) }
+
+func bareRigWith(t *testing.T, cfg Config, hosts ...string) *rig {
+	r := newRigWith(t, cfg, &memory{st: map[string]any{}}, hosts...)
 	for _, h := range r.hosts {
 		h.set(func() { h.off = true })
 	}
@@ -355,15 +358,17 @@ func TestBadDayFullDisk(t *testing.T) {
 // TestBadDaySecret: a replica whose secret is not there waits for it, and says so.
 func TestBadDaySecret(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := bareRig(t, "h1")
-		defer r.stop()
+		var mu sync.Mutex // guards secrets
 		secrets := map[string]string{}
-		r.cfg.Secret = func(name, _ string) (string, error) {
+		r := bareRigWith(t, Config{Secret: func(name, _ string) (string, error) {
+			mu.Lock()
+			defer mu.Unlock()
 			if v, ok := secrets[name]; ok {
 				return v, nil
 			}
 			return "", errs.E(errs.NotFound, "there is no secret %q", name)
-		}
+		}}, "h1")
+		defer r.stop()
 		s := webSpec(1)
 		s.Env = []EnvVar{{Name: "PASSWORD", Secret: "db"}}
 		r.apply(s)
@@ -375,7 +380,9 @@ func TestBadDaySecret(t *testing.T) {
 		if v.Reason != "NotLaunched" || v.Message != `replica web-1 is not launched: environment variable PASSWORD: there is no secret "db"` {
 			t.Errorf("%s %s: %s", v.Status, v.Reason, v.Message)
 		}
+		mu.Lock()
 		secrets["db"] = "hush"
+		mu.Unlock()
 		o := r.say("h1", Report{Boot: "1", Seq: 2})
 		if len(o.Launch) != 1 || !slices.Equal(o.Launch[0].Env, []string{"PASSWORD=hush"}) {
 			t.Fatalf("%+v", o)

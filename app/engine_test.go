@@ -140,6 +140,7 @@ type rig struct {
 	t     *testing.T
 	store *memory
 	lb    *idleBalancer
+	cfg   Config // what is not the rig's to say
 	hosts map[string]*fakeHost
 	stop  func()
 }
@@ -158,21 +159,31 @@ type fakeHost struct {
 }
 
 func newRig(t *testing.T, store *memory, hosts ...string) *rig {
-	r := &rig{t: t, store: store, lb: &idleBalancer{}, hosts: map[string]*fakeHost{}}
+	return newRigWith(t, Config{}, store, hosts...)
+}
+
+func newRigWith(t *testing.T, cfg Config, store *memory, hosts ...string) *rig {
+	r := &rig{t: t, store: store, lb: &idleBalancer{}, cfg: cfg, hosts: map[string]*fakeHost{}}
 	r.run(hosts...)
 	return r
 }
 
 // run starts an engine on the store, and the hosts.
 func (r *rig) run(hosts ...string) {
-	e, err := New(Config{Store: r.store, Balancer: r.lb, Nudge: func(id string) {
+	cfg := r.cfg
+	cfg.Store = r.store
+	if cfg.Balancer == nil {
+		cfg.Balancer = r.lb
+	}
+	cfg.Nudge = func(id string) {
 		if h := r.hosts[id]; h != nil {
 			select {
 			case h.poke <- struct{}{}:
 			default:
 			}
 		}
-	}})
+	}
+	e, err := New(cfg)
 	if err != nil {
 		r.t.Fatal(err)
 	}

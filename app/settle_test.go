@@ -349,10 +349,9 @@ func (b *strictBalancer) Check(app string, spec *Spec) error {
 // no way back leads to that.
 func TestRoutesClash(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, &memory{st: map[string]any{}}, "h1")
-		defer r.stop()
 		lb := &strictBalancer{}
-		r.cfg.Balancer = lb
+		r := newRigWith(t, Config{Balancer: lb}, &memory{st: map[string]any{}}, "h1")
+		defer r.stop()
 		ctx := t.Context()
 		at := func(name, host string) Spec {
 			s := named(name, webSpec(1))
