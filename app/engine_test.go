@@ -145,6 +145,9 @@ type rig struct {
 	stop  func()
 }
 
+// rigBoot is the boot of the rig's own hosts; tests that play a host have others.
+const rigBoot = "rig"
+
 type fakeHost struct {
 	rig   *rig
 	id    string
@@ -236,7 +239,7 @@ func (h *fakeHost) report(ctx context.Context) bool {
 		return false
 	}
 	h.seq++
-	rep := Report{Boot: "b", Seq: h.seq}
+	rep := Report{Boot: rigBoot, Seq: h.seq}
 	for _, id := range slices.Sorted(maps.Keys(h.have)) {
 		rep.Containers = append(rep.Containers, *h.have[id])
 	}
@@ -495,10 +498,10 @@ func TestEngineStale(t *testing.T) {
 		defer r.stop()
 		r.apply(webSpec(2))
 		r.until("two run", ready(2))
-		if _, err := r.Report(t.Context(), "h1", Report{Boot: "b", Seq: 1}); err != nil {
+		if _, err := r.Report(t.Context(), "h1", Report{Boot: rigBoot, Seq: 1}); err != nil {
 			t.Fatal(err)
 		}
-		o, err := r.Report(t.Context(), "h1", Report{Boot: "b", Seq: 1 << 40, Same: 12345})
+		o, err := r.Report(t.Context(), "h1", Report{Boot: rigBoot, Seq: 1 << 40, Same: 12345})
 		if err != nil || !o.Full {
 			t.Errorf("%+v, %v", o, err)
 		}

@@ -410,9 +410,12 @@ func TestRemoveStarted(t *testing.T) {
 		defer r.stop()
 		r.apply(webSpec(2))
 		r.until("two run", ready(2))
+		h1 := r.hosts["h1"]
+		h1.set(func() { h1.off = true }) // so that it cannot be removed at once
 		r.bg(func() {
-			time.Sleep(time.Millisecond)
+			time.Sleep(time.Second)
 			r.apply(webSpec(2))
+			h1.set(func() { h1.off = false })
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
