@@ -122,7 +122,8 @@ func openOne(ctx context.Context, addr string) (net.Listener, error) {
 	if err := CheckAddr(addr); err != nil {
 		return nil, err
 	}
-	var lc net.ListenConfig
+	// Hosts that have nothing to say keep their connections; probes would cost as much as their reports.
+	lc := net.ListenConfig{KeepAlive: 5 * time.Minute}
 	l, err := lc.Listen(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen at %s: %w", addr, err)

@@ -34,9 +34,9 @@ func (i *instance) run() string  { return filepath.Join(i.dir, "run") }
 
 func program(name string) string { return filepath.Join(os.Getenv("BUOY_BIN"), name) }
 
-// startInstance starts buoyd and waits until it is ready. When it fails
-// nothing is left.
-func startInstance(ctx context.Context, dir string) (i *instance, err error) {
+// startInstance starts buoyd, with more arguments, and waits until it is ready.
+// When it fails nothing is left.
+func startInstance(ctx context.Context, dir string, args ...string) (i *instance, err error) {
 	i = &instance{dir: dir, ended: make(chan struct{})}
 	i.shim = shimapi.NewClient(filepath.Join(i.run(), "shim.sock"))
 	if i.client, err = buoy.New("unix://" + filepath.Join(i.run(), "buoy.sock")); err != nil {
@@ -48,7 +48,8 @@ func startInstance(ctx context.Context, dir string) (i *instance, err error) {
 	}
 	defer log.Close()
 	// Not CommandContext: Ctrl-C must leave it to end, which resets.
-	i.cmd = exec.Command(program("buoyd"), "--dev", "--data", i.data(), "--run", i.run(), "--node-id", "525400123456") //nolint:noctx // see above
+	args = append([]string{"--dev", "--data", i.data(), "--run", i.run(), "--node-id", "525400123456"}, args...)
+	i.cmd = exec.Command(program("buoyd"), args...) //nolint:noctx // see above
 	i.cmd.Stdout, i.cmd.Stderr = log, log
 	i.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // the terminal's Ctrl-C is for us
 	if err := i.cmd.Start(); err != nil {

@@ -34,6 +34,8 @@ type options struct {
 	samples int
 	count   int
 	idle    time.Duration
+	hosts   int
+	watch   time.Duration
 	output  string
 	only    []string
 }
@@ -49,6 +51,10 @@ type section struct {
 var sections = []section{
 	{"network", network, true},
 	{"flist", flists, true},
+	{"place", place, true},
+	{"fleet", fleet, true},
+	{"fleet100", fleet100, true},
+	{"proxy", balancers, true},
 	{"idle", idleEmpty, false},
 	{"start", startLatency, false},
 	{"standby", standby, false},
@@ -78,8 +84,10 @@ func parse(args []string, usage io.Writer) (options, error) {
 	f.IntVar(&o.samples, "n", 40, "samples of each latency")
 	f.IntVar(&o.count, "count", 200, "containers at once")
 	f.DurationVar(&o.idle, "idle", 20*time.Second, "how long to watch an idle buoyd")
+	f.IntVar(&o.hosts, "hosts", 10_000, "simulated hosts of a fleet")
+	f.DurationVar(&o.watch, "watch", time.Minute, "how long to watch a fleet")
 	f.StringVar(&o.output, "o", "table", "table, markdown or json")
-	f.StringVar(&only, "only", "", "measure these sections only, with commas: network flist idle start standby many memory")
+	f.StringVar(&only, "only", "", "measure these sections only, with commas: network flist place fleet fleet100 proxy idle start standby many memory")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
@@ -91,7 +99,7 @@ func parse(args []string, usage io.Writer) (options, error) {
 			return o, fmt.Errorf("there is no section %q", name)
 		}
 	}
-	if f.NArg() > 0 || o.samples < 1 || o.count < 1 || !slices.Contains([]string{"table", "markdown", "json"}, o.output) {
+	if f.NArg() > 0 || o.samples < 1 || o.count < 1 || o.hosts < 1 || !slices.Contains([]string{"table", "markdown", "json"}, o.output) {
 		return o, fmt.Errorf("wrong arguments %q; see -h", args)
 	}
 	return o, nil
@@ -99,6 +107,13 @@ func parse(args []string, usage io.Writer) (options, error) {
 
 // run is the program; its value is the exit code: 2 for a wrong command line.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 && args[0] == proxyServer {
+		if err := serveProxy(ctx, args[1:], stdout); err != nil {
+			fmt.Fprintln(stderr, "bench:", err)
+			return 1
+		}
+		return 0
+	}
 	o, err := parse(args, stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return 0
