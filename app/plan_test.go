@@ -622,3 +622,24 @@ func TestPlanCronLeavesOut(t *testing.T) {
 		t.Errorf("runs began at %v, not %v", began, want)
 	}
 }
+
+// TestPlanCrashLoop: a revision whose replicas end again and again is given up
+// before its deadline; one that only takes its time is not.
+func TestPlanCrashLoop(t *testing.T) {
+	for restarts, want := range map[int]int{crashLoop - 1: 2, crashLoop: 1} {
+		f := newFleet(t, 11, testSpec(2))
+		f.settle()
+		f.revise(testSpec(2))
+		f.plan()
+		for i := range f.reps {
+			if r := &f.reps[i]; r.Revision == 2 {
+				r.Phase, r.Restarts, r.Message = Starting, restarts, "exited with code 3"
+			}
+		}
+		f.now = f.now.Add(time.Minute)
+		f.plan()
+		if g := f.app.Rollout; g.Target != want {
+			t.Errorf("after %d restarts the target is revision %d: %s", restarts, g.Target, g.Message)
+		}
+	}
+}

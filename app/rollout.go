@@ -195,7 +195,10 @@ func (p *planner) giveUpRevision(limit int) bool {
 	if p.steps.Fails.Target >= failsRevision {
 		why = fmt.Sprintf("%d replicas failed, the last one: %s", p.steps.Fails.Target, p.steps.Fails.Last)
 	}
-	if d := p.spec.Rollout.Deadline; d > 0 && limit > 0 && !(g.Canary && g.Ready >= limit) {
+	if why == "" {
+		why = p.crashLoop(g.Target)
+	}
+	if d := p.spec.Rollout.Deadline; why == "" && d > 0 && limit > 0 && !(g.Canary && g.Ready >= limit) {
 		if due := g.Since.Add(d); !p.Now.Before(due) {
 			why = fmt.Sprintf("no replica of it became well within %s", d) + p.complaint(g.Target)
 		} else {
@@ -217,6 +220,21 @@ func (p *planner) giveUpRevision(limit int) bool {
 	p.event(Trouble, nil, map[string]any{"revision": g.Target, "reverted_to": g.Previous}, "%s", message)
 	*g = Progress{Target: g.Previous, Previous: g.Target, Since: p.Now, Message: message}
 	return true
+}
+
+// crashLoop is how often a host starts a replica again during a rollout before
+// that is no accident: by the hosts' back-off (100 ms, doubled each time) half a
+// minute has passed by then.
+const crashLoop = 8
+
+// crashLoop says which replica of a revision is started again and again.
+func (p *planner) crashLoop(revision int) string {
+	for i := range p.reps {
+		if r := &p.reps[i]; r.Revision == revision && r.Living() && r.Well.IsZero() && r.Restarts >= crashLoop {
+			return fmt.Sprintf("replica %s was started again %d times: %s", r.Name(), r.Restarts, cmp.Or(r.Message, r.Reason, "it ends"))
+		}
+	}
+	return ""
 }
 
 // complaint is what the first replica of a revision that says something has to
