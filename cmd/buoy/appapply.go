@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -168,11 +169,11 @@ func (c *cli) showPlan(p buoy.AppPlan) {
 	for _, ch := range p.Changes {
 		switch {
 		case empty(ch.Old):
-			fmt.Fprintf(c.stdout, "  + %s: %s\n", ch.Path, ch.New)
+			fmt.Fprintf(c.stdout, "  + %s: %s\n", ch.Path, plain(ch.New))
 		case empty(ch.New):
-			fmt.Fprintf(c.stdout, "  - %s: %s\n", ch.Path, ch.Old)
+			fmt.Fprintf(c.stdout, "  - %s: %s\n", ch.Path, plain(ch.Old))
 		default:
-			fmt.Fprintf(c.stdout, "  ~ %s: %s → %s\n", ch.Path, ch.Old, ch.New)
+			fmt.Fprintf(c.stdout, "  ~ %s: %s → %s\n", ch.Path, plain(ch.Old), plain(ch.New))
 		}
 	}
 	for _, action := range p.Actions {
@@ -376,4 +377,9 @@ func (l *statusLine) clear() {
 		fmt.Fprint(l.w, "\r\x1b[K")
 		l.shown = ""
 	}
+}
+
+// plain is JSON as people write it: encoding/json escapes <, > and & for web pages.
+func plain(raw json.RawMessage) string {
+	return strings.NewReplacer(`\u003c`, "<", `\u003e`, ">", `\u0026`, "&").Replace(string(raw))
 }
