@@ -320,7 +320,7 @@ func TestPlanReverts(t *testing.T) {
 	f.bad[2] = true
 	f.revise(testSpec(3))
 	f.settle()
-	if g := f.app.Rollout; g.Target != 1 || f.app.Revision(2).Failed == "" || g.Message == "" {
+	if g := f.app.Rollout; g.Target != 1 || f.app.Revision(2).Failed == "" || !strings.Contains(g.Message, "Revision 2 failed and revision 1 is back: ") {
 		t.Errorf("rollout is %+v, revision 2 failed: %q", g, f.app.Revision(2).Failed)
 	}
 	// One that never gets well fails by its deadline.

@@ -279,7 +279,9 @@ func (p *planner) progress(cur []*Replica, old, limit int) {
 		rev.Good, rev.Failed = true, ""
 	}
 	if g.Previous > 0 {
-		g.Message = fmt.Sprintf("Revision %d runs", g.Target)
+		if g.Message == "" { // else it says why the one before was given up
+			g.Message = fmt.Sprintf("Revision %d runs", g.Target)
+		}
 		p.event(Configured, nil, map[string]any{"revision": g.Target}, "All %d replicas are at revision %d", ready, g.Target)
 	}
 }
