@@ -179,12 +179,13 @@ func judgeJob(a *App, v *View, spec *Spec, now time.Time) (s Status, reason, mes
 		return Up, "Scheduled", "it waits for its time"
 	}
 	st := runState(a, spec, v.Replicas, now)
+	over := !a.Tally.Over.IsZero() // and noted: what hears of it finds its event
 	switch {
-	case st.Why != "":
+	case over && st.Why != "":
 		return Failing, "Failed", fmt.Sprintf("run %d failed: %s", a.Run, st.Why)
-	case st.Over && spec.Kind == Cron:
+	case over && spec.Kind == Cron:
 		return Up, "Scheduled", fmt.Sprintf("run %d succeeded; it waits for its time", a.Run)
-	case st.Over:
+	case over:
 		return Completed, "", fmt.Sprintf("run %d succeeded", a.Run)
 	case v.Missing > 0:
 		return Failing, "Unplaced", noRoom(v.Missing, v.Unplaced)
