@@ -129,10 +129,10 @@ func (r Restart) Next(h History, exit ExitInfo, now time.Time) Decision {
 			return Decision{Reason: how + ", which is no failure"}
 		}
 		if r.MaxRetries > 0 && h.Retries >= r.MaxRetries {
-			return Decision{Reason: fmt.Sprintf("%s; gave up after %d retries", how, h.Retries)}
+			return Decision{Reason: fmt.Sprintf("%s; gave up after %d of %d retries", how, h.Retries, r.MaxRetries)}
 		}
 	case RestartNo:
-		return Decision{Reason: how + "; restart policy is no"}
+		return Decision{Reason: how + `; by its restart policy, "no", it is not started again`}
 	default:
 		return Decision{Reason: how + "; there is no restart policy"}
 	}

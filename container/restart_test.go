@@ -65,7 +65,7 @@ func TestNext(t *testing.T) {
 		reason  string
 	}{
 		{"zero policy", no, History{}, fail, false, 0, "exited with code 1; there is no restart policy"},
-		{"no", Restart{Policy: RestartNo}, History{}, oom, false, 0, "ran out of memory; restart policy is no"},
+		{"no", Restart{Policy: RestartNo}, History{}, oom, false, 0, `ran out of memory; by its restart policy, "no", it is not started again`},
 		{"unknown policy", Restart{Policy: "x"}, History{}, fail, false, 0, "exited with code 1; there is no restart policy"},
 		{"always, ends well", always, History{}, well, true, 100 * time.Millisecond, "exited with code 0; restart 1 after 100ms"},
 		{"always, fails", always, History{}, fail, true, 100 * time.Millisecond, "exited with code 1; restart 1 after 100ms"},
@@ -79,8 +79,8 @@ func TestNext(t *testing.T) {
 		{"on-failure, unseen", onFailure, History{}, lost, true, 100 * time.Millisecond, "ended unseen; restart 1 after 100ms"},
 		{"on-failure, stopped", onFailure, History{Stopped: true}, fail, false, 0, "exited with code 1, stopped by request"},
 		{"on-failure:2, second retry", twice, History{Retries: 1, Quick: 1}, fail, true, 200 * time.Millisecond, "exited with code 1; restart 2 after 200ms"},
-		{"on-failure:2, spent", twice, History{Retries: 2, Quick: 2}, fail, false, 0, "exited with code 1; gave up after 2 retries"},
-		{"on-failure:2, spent, though the last run was long", twice, ran(time.Hour, History{Retries: 2}), fail, false, 0, "exited with code 1; gave up after 2 retries"},
+		{"on-failure:2, spent", twice, History{Retries: 2, Quick: 2}, fail, false, 0, "exited with code 1; gave up after 2 of 2 retries"},
+		{"on-failure:2, spent, though the last run was long", twice, ran(time.Hour, History{Retries: 2}), fail, false, 0, "exited with code 1; gave up after 2 of 2 retries"},
 		{"back-off grows", always, ran(9*time.Second, History{Retries: 4, Quick: 4}), fail, true, 1600 * time.Millisecond, "exited with code 1; restart 5 after 1.6s"},
 		{"back-off is bounded", always, ran(time.Second, History{Retries: 500, Quick: 500}), fail, true, time.Minute, "exited with code 1; restart 501 after 1m0s"},
 		{"ten seconds reset it", always, ran(10*time.Second, History{Retries: 7, Quick: 7}), fail, true, 100 * time.Millisecond, "exited with code 1; restart 8 after 100ms"},

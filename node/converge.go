@@ -199,7 +199,7 @@ func (n *Node) boot(ctx context.Context, b *box) {
 		n.record(ctx, b, func() {
 			b.rec.Wanted, b.rec.Person = state.Halt, false
 			b.rec.Finished, b.rec.Reason = time.Now(), reasonRebooted
-			b.rec.Message = "the machine or its runtime went down; restart policy is no"
+			b.rec.Message = `the machine or its runtime went down; by its restart policy, "no", it is not started again`
 		})
 	}
 }
