@@ -112,6 +112,7 @@ type Agent struct {
 	sequence uint64
 	sent     sentReport // the last list of containers that was answered
 	interval time.Duration
+	pace     pace
 	joined   bool // the controller knows us, as far as we know
 	leaving  bool // it has told us to terminate
 	told     bool // and knows that nothing is left
@@ -126,7 +127,8 @@ type Agent struct {
 const (
 	defaultInterval = 20 * time.Second
 	coalesce        = 20 * time.Millisecond // what happens within it is one report
-	minGap          = 50 * time.Millisecond // between two reports
+	minGap          = 50 * time.Millisecond // between two reports, of many
+	burst           = 4                     // so many at once: an order's and its outcome's, twice
 	launchesAtOnce  = 8
 	deletesAtOnce   = 64 // most of them wait for a grace to pass
 	pullsAtOnce     = 2

@@ -739,3 +739,22 @@ func TestNew(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkStandby is from the poke that brings the order to start a container
+// until the controller hears that it runs, after a while of quiet.
+func BenchmarkStandby(b *testing.B) {
+	r := newRig(b)
+	r.node.put(buoy.Container{Name: "c", State: "standby", Labels: map[string]string{labelLaunch: "L"}})
+	r.start(nil)
+	for b.Loop() {
+		b.StopTimer()
+		r.ctl.order(hostapi.HostAction{})
+		r.node.change(func() { r.node.all["c"].State = "standby" })
+		r.ctl.has(b, "L", "standby")
+		r.ctl.order(hostapi.HostAction{Mode: hostapi.Continue, StartContainer: []hostapi.StartContainer{{LaunchID: "L"}}})
+		time.Sleep(burst * minGap)
+		b.StartTimer()
+		r.Poke()
+		r.ctl.has(b, "L", "running")
+	}
+}

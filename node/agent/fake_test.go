@@ -272,7 +272,7 @@ type fakeController struct {
 
 const joinToken = "join-me"
 
-func newFakeController(t *testing.T) *fakeController {
+func newFakeController(t testing.TB) *fakeController {
 	c := &fakeController{seen: make(chan struct{}), interval: 3600, action: hostapi.HostAction{Mode: hostapi.Continue}}
 	c.Server = httptest.NewServer(c)
 	t.Cleanup(c.Close)
@@ -371,7 +371,7 @@ func (c *fakeController) do(f func()) {
 }
 
 // until waits for a report after which ok is true; it is asked with mu held.
-func (c *fakeController) until(t *testing.T, what string, ok func() bool) {
+func (c *fakeController) until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	timeout := time.After(20 * time.Second)
 	for {
@@ -403,7 +403,7 @@ func (c *fakeController) state(launch string) string {
 }
 
 // has waits until a launch is reported in a state, "" for not at all.
-func (c *fakeController) has(t *testing.T, launch, state string) hostapi.ContainerStatus {
+func (c *fakeController) has(t testing.TB, launch, state string) hostapi.ContainerStatus {
 	t.Helper()
 	var s hostapi.ContainerStatus
 	c.until(t, launch+" "+state, func() bool {
@@ -418,7 +418,7 @@ func (c *fakeController) has(t *testing.T, launch, state string) hostapi.Contain
 
 // rig is an agent between a fake node and a fake controller.
 type rig struct {
-	t    *testing.T
+	t    testing.TB
 	node *fakeNode
 	ctl  *fakeController
 	data string
@@ -446,7 +446,7 @@ func (l *logs) count(text string) int {
 }
 
 // newRig makes all but the agent.
-func newRig(t *testing.T) *rig {
+func newRig(t testing.TB) *rig {
 	t.Helper()
 	testleak.Check(t)
 	return &rig{t: t, node: newFakeNode(), ctl: newFakeController(t), data: t.TempDir(), log: &logs{}}

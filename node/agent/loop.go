@@ -15,6 +15,7 @@ func (a *Agent) loop(ctx context.Context) {
 	periodic, tries := true, 0
 	for {
 		started = time.Now()
+		a.pace.made(started)
 		f, again := a.exchange(ctx, periodic)
 		if ctx.Err() != nil {
 			return
@@ -38,6 +39,23 @@ func (a *Agent) loop(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// pace spaces reports: a few may follow one another at once, more only as one
+// each minGap.
+type pace struct{ next time.Time } // when one more would be due if all kept their distance
+
+// made notes a report.
+func (p *pace) made(now time.Time) {
+	if p.next.Before(now) {
+		p.next = now
+	}
+	p.next = p.next.Add(minGap)
+}
+
+// wait is how long the next one has to.
+func (p *pace) wait(now time.Time) time.Duration {
+	return max(p.next.Sub(now)-(burst-1)*minGap, 0)
 }
 
 // backoff is how long to wait after a number of failures in a row: between 1
@@ -79,10 +97,11 @@ func (a *Agent) rest(ctx context.Context, last time.Time, wait time.Duration, li
 		changed = a.lookout.changed
 	}
 	var due <-chan time.Time // in a moment, so that more can come together
+	var when time.Time       // that is
 	poked := false
-	soon := func(least time.Duration) {
-		if due == nil {
-			due = time.After(max(least, minGap-time.Since(last)))
+	soon := func(wait time.Duration) {
+		if at := time.Now().Add(wait); due == nil || at.Before(when) {
+			due, when = time.After(wait), at
 		}
 	}
 	for {
@@ -92,16 +111,16 @@ func (a *Agent) rest(ctx context.Context, last time.Time, wait time.Duration, li
 		case <-timer.C:
 			return true
 		case <-a.poked:
-			poked, due = true, nil
-			soon(0)
+			poked = true
+			soon(a.pace.wait(time.Now()))
 		case o := <-a.outcomes:
 			a.settle(ctx, o)
-			if listen && o.job != nil {
-				soon(coalesce)
+			if listen && o.job != nil { // the controller waits for it
+				soon(a.pace.wait(time.Now()))
 			}
 		case <-changed:
 			changed = nil
-			soon(coalesce)
+			soon(max(coalesce, minGap-time.Since(last)))
 		case <-due:
 			now := time.Now()
 			if poked || a.see(ctx, now, false) != nil || a.news(now) || a.leaving {

@@ -397,6 +397,62 @@ func TestCoalesce(t *testing.T) {
 	})
 }
 
+// What a standby was ordered to do is reported as soon as it is done; but who
+// pokes without end gets no more than twenty reports a second.
+func TestBurst(t *testing.T) {
+	var mu sync.Mutex
+	var times []time.Time
+	var ran time.Time // when a report said so
+	data := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{t: t, node: newFakeNode(), ctl: &fakeController{Server: &httptest.Server{URL: "http://c:1"}}, data: data, log: &logs{}}
+		r.node.put(buoy.Container{Name: "c", State: "standby", Labels: map[string]string{labelLaunch: "L"}})
+		a := r.make(nil)
+		a.ctl.http.Transport = roundTrip(func(req *http.Request) (*http.Response, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if req.URL.Path == "/host/register" {
+				return registered(), nil
+			}
+			times = append(times, time.Now())
+			if text, _ := io.ReadAll(req.Body); strings.Contains(string(text), `"running"`) && ran.IsZero() {
+				ran = time.Now()
+			}
+			return answer(200, hostapi.HostAction{Mode: hostapi.Continue, StartContainer: []hostapi.StartContainer{{LaunchID: "L"}}}), nil
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { _ = a.Run(ctx) })
+		defer wg.Wait()
+		defer cancel()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		began := time.Now()
+		a.Poke()
+		synctest.Wait()
+		mu.Lock()
+		if !ran.Equal(began) {
+			t.Errorf("that it runs was said after %s", ran.Sub(began))
+		}
+		times = nil
+		mu.Unlock()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		began = time.Now()
+		for range 2000 { // for two seconds
+			a.Poke()
+			synctest.Wait()
+			time.Sleep(time.Millisecond)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		at := func(i int) time.Duration { return times[i].Sub(began) }
+		if n := len(times); n < 35 || n > 40+burst || at(burst-1) > 10*time.Millisecond || at(burst) < minGap-10*time.Millisecond {
+			t.Errorf("%d reports in two seconds, the first at %v", n, times[:min(n, burst+1)])
+		}
+	})
+}
+
 // The time of day of this host may be anything.
 func TestSkew(t *testing.T) {
 	r := newRig(t)
