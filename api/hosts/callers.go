@@ -18,7 +18,6 @@ type role string
 const (
 	nobody     role = "nobody"             // no token, or none that is known
 	aPerson    role = "a person"           // may operate all hosts
-	newHost    role = "a joining host"     // has the join token
 	aHost      role = "a host"             // has its own token
 	anInstance role = "an engine instance" // has its own token
 )
@@ -41,9 +40,6 @@ func (d *Dialect) caller(r *http.Request) caller {
 		}
 		if i, ok := d.instances.byToken(token); ok {
 			return caller{role: anInstance, instance: i, token: true}
-		}
-		if d.cfg.Join(token) {
-			return caller{role: newHost, token: true}
 		}
 	}
 	if d.cfg.Person(r) {
@@ -80,12 +76,8 @@ func atLocalDoor(r *http.Request) bool {
 // access says why a caller may not make a request, nil if he may.
 type access func(c caller, r *http.Request) error
 
-// anybody: who registers with a launch id, which is its proof.
+// anybody: of whom the handler asks a proof that is no token of ours.
 func anybody(caller, *http.Request) error { return nil }
-
-func joiner(c caller, _ *http.Request) error {
-	return permit(c, c.role == newHost || c.role == aHost, "the join token, or the host's own")
-}
 
 func anyHost(c caller, _ *http.Request) error {
 	return permit(c, c.role == aHost || c.role == aPerson, "the token of a host")

@@ -52,7 +52,7 @@ func refuse(status int, format string, args ...any) error {
 func (d *Dialect) do(may access, h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := d.caller(r)
-		err := d.tooMany(w, r, c)
+		err := d.tooMany(w, c)
 		if err == nil {
 			err = may(c, r)
 		}

@@ -12,8 +12,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/go-chi/httprate"
-
 	"github.com/buoy-edge/buoy/app"
 )
 
@@ -73,20 +71,18 @@ type Config struct {
 	// that is told to launch them has found it.
 	URL         string
 	ReportEvery time.Duration // how often hosts are to report; default 10 s
-	// RateLimit is how many requests one host, one container, or one address
-	// that has no token may make in RateWindow (default: a second); 0: any
-	// number. The unix socket and loopback have no limit unless RateLoopback.
-	RateLimit    int
-	RateWindow   time.Duration
-	RateLoopback bool
-	Log          *slog.Logger // gets what clients are not told; default: none
+	// RateLimit is how many requests a second one host, or one engine instance,
+	// may make, on average over ten; 0: any number.
+	RateLimit int
+	Log       *slog.Logger // gets what clients are not told; default: none
 }
 
 // Dialect answers the aiWARE Edge API.
 type Dialect struct {
 	cfg       Config
 	log       *slog.Logger
-	limit     *httprate.RateLimiter // nil: none
+	requests  counts // by who makes them
+	guesses   counts // wrong tokens, by where they come from
 	instances instances
 }
 
@@ -101,15 +97,11 @@ func New(cfg Config) (*Dialect, error) {
 	if cfg.ReportEvery == 0 {
 		cfg.ReportEvery = 10 * time.Second
 	}
-	if cfg.RateWindow == 0 {
-		cfg.RateWindow = time.Second
-	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	d := &Dialect{cfg: cfg, log: cfg.Log, instances: newInstances()}
-	if cfg.RateLimit > 0 {
-		d.limit = newLimit(cfg.RateLimit, cfg.RateWindow)
-	}
-	return d, nil
+	return &Dialect{
+		cfg: cfg, log: cfg.Log, instances: newInstances(),
+		requests: counts{most: cfg.RateLimit * int(rateWindow/time.Second)}, guesses: counts{most: maxGuesses},
+	}, nil
 }

@@ -12,6 +12,9 @@ import (
 // register takes a host in and gives it a token. A known host keeps its id;
 // its former token is good for nothing then.
 func (d *Dialect) register(w http.ResponseWriter, r *http.Request, c caller) error {
+	if err := d.admit(w, r, c); err != nil {
+		return err
+	}
 	var req hostapi.RegisterRequest
 	if err := body(w, r, maxReport, &req); err != nil {
 		return err

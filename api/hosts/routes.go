@@ -29,7 +29,7 @@ func (d *Dialect) Routes(r chi.Router) {
 }
 
 func (d *Dialect) hostRoutes(on route) {
-	on("POST", "/host/register", joiner, d.register)
+	on("POST", "/host/register", anybody, d.register)
 	on("POST", "/host/alert", anyHost, d.alert)
 	on("POST", "/host/{hostid}/updatestatus", thatHost, d.updateStatus)
 	on("GET", "/host/{hostid}/tunnel", thatHost, d.tunnel)

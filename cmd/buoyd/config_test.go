@@ -77,6 +77,7 @@ func TestParseAll(t *testing.T) {
 func TestParseRefuses(t *testing.T) {
 	for want, args := range map[string]string{
 		"flag provided but not defined: -x":                                "--x",
+		"--host-rate-limit -1 is negative":                                 "--host-rate-limit -1",
 		"flag needs an argument: -data":                                    "--data",
 		`"reset" is out of place`:                                          "--yes reset",
 		`invalid value "a" for flag -mirror: it is not REGISTRY=HOST`:      "--mirror a",

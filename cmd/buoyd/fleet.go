@@ -106,7 +106,8 @@ func newController(ctx context.Context, cfg config, id string, log *slog.Logger)
 // speak makes the dialects.
 func (c *controller) speak(cfg config) error {
 	h, err := hosts.New(hosts.Config{
-		Engine: c.engine, Tunnels: c.hub, Join: c.join, Logs: c.containerLog, ReportEvery: cfg.fleet.interval, Log: c.log,
+		Engine: c.engine, Tunnels: c.hub, Join: c.join, Logs: c.containerLog, ReportEvery: cfg.fleet.interval,
+		RateLimit: cfg.fleet.hostRate, Log: c.log,
 	})
 	if err != nil {
 		return err

@@ -32,6 +32,7 @@ type fleetConfig struct {
 	oscPath  string
 	oscAllow []netip.Prefix
 	rate     int
+	hostRate int
 }
 
 // self is the controller that is in the same process.
@@ -58,6 +59,7 @@ func (c *fleetConfig) register(f *flag.FlagSet) *fleetFlags {
 	f.StringVar(&c.oscPath, "osc-path", "/osc", "`path` of the OSC API")
 	f.Var(&in.oscAllow, "osc-fetch", "`prefix` of addresses on loopback or link-local that OSC descriptors may be fetched from; may be repeated")
 	f.IntVar(&c.rate, "rate-limit", 1000, "requests an hour that the apps API answers to an address other than loopback; 0: any number")
+	f.IntVar(&c.hostRate, "host-rate-limit", 50, "requests a second that are answered to a host, or an engine instance, on average over ten; 0: any number")
 	return &in
 }
 
@@ -81,6 +83,9 @@ func (c *fleetConfig) complete(in *fleetFlags, dev bool) error {
 	}
 	if c.rate < 0 {
 		return fmt.Errorf("--rate-limit %d is negative", c.rate)
+	}
+	if c.hostRate < 0 {
+		return fmt.Errorf("--host-rate-limit %d is negative", c.hostRate)
 	}
 	if c.interval < time.Second {
 		return fmt.Errorf("--report-interval %s is less than a second", c.interval)

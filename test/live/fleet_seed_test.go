@@ -168,8 +168,7 @@ func (d *daemon) socket(path string) <-chan map[string]any {
 	return messages
 }
 
-// TestSeedHosts plays every request of the aiWARE document but for the flood:
-// on loopback, where this test is, there is no limit.
+// TestSeedHosts plays every request of the aiWARE document.
 func TestSeedHosts(t *testing.T) {
 	f := newFleet(t, 1)
 	token, err := os.ReadFile(f.data() + "/join-token")
@@ -194,15 +193,15 @@ func TestSeedHosts(t *testing.T) {
 		if strings.HasPrefix(s.Name, "8 ") {
 			words["LAUNCH-ID"] = f.launchOnSeedHost(words["HOST-TOKEN"])
 		}
-		switch {
-		case s.Header.Get("Note-Flood") != "":
-			continue
-		case s.Header.Get("Note-Slow") != "":
+		if s.Header.Get("Note-Slow") != "" {
 			slow, late = f.playSlowly(s, replacer()), s
 			continue
 		}
 		t.Run(s.Name, func(t *testing.T) {
 			status, header, body := f.play(s, replacer())
+			for n := 0; s.Header.Get("Note-Flood") != "" && status != http.StatusTooManyRequests && n < 2000; n++ { // a window ends in between, maybe
+				status, header, body = f.play(s, replacer())
+			}
 			if err := s.Check(status, header, body); err != nil {
 				t.Error(err)
 			}
