@@ -22,10 +22,11 @@ const (
 	defaultRun  = "/run/buoy"
 )
 
-// config is the command line.
+// config is what the command line and the configuration file say.
 type config struct {
 	data, run   string
-	listen      []string
+	tcp         []string // to listen at, besides the socket
+	listen      []string // the socket, and these
 	nodeID      string
 	bridge      string
 	prefix      netip.Prefix
@@ -36,133 +37,182 @@ type config struct {
 	publish     netip.Addr
 	dev         bool
 	allowReboot bool
-	yes         bool
+	logLevel    string
 	images      imageConfig
 	flist       flistConfig
 	fleet       fleetConfig
-	level       slog.Level
+
+	file string // the configuration file that the command line names
+	yes  bool
+
+	flags *flag.FlagSet
+	from  map[string]string // where in a file the value of a flag comes from
+	files []string          // that were read
 }
 
-// list is a flag that may be given several times.
-type list []string
+// section is flags that belong together.
+type section struct {
+	title    string
+	register func(*flag.FlagSet)
+}
 
-func (l *list) String() string     { return strings.Join(*l, ",") }
-func (l *list) Set(s string) error { *l = append(*l, s); return nil }
+// sections are all flags that are keys of the configuration file, too.
+func (c *config) sections() []section {
+	return []section{
+		{"The daemon", c.registerDaemon},
+		{"Network", c.registerNetwork},
+		{"Images", c.images.register},
+		{"Flists", c.flist.register},
+		{"Fleet", c.fleet.register},
+		{"Balancer and APIs of a controller", c.fleet.registerController},
+	}
+}
 
 // maxSocket is the longest path of a unix socket, sun_path without its NUL.
 const maxSocket = 107
 
 var idPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`)
 
-// parse reads the command line and fills in what it leaves open.
-func parse(args []string, usage io.Writer) (config, error) {
-	var c config
-	var listen, plugins list
-	var cidr, cidr6, publish, level string
-	f := flag.NewFlagSet("buoyd", flag.ContinueOnError)
-	f.SetOutput(io.Discard) // the caller says what is wrong
+func (c *config) registerDaemon(f *flag.FlagSet) {
 	f.StringVar(&c.data, "data", defaultData, "`directory` of what lasts: images, writable layers, logs, desired state")
 	f.StringVar(&c.run, "run", defaultRun, "`directory` of what lasts until reboot; best on a tmpfs")
-	f.Var(&listen, "listen", "`HOST:PORT` on loopback to answer at as well (with --dev); may be repeated")
-	f.StringVar(&c.nodeID, "node-id", "", "`id` of this node (default: the MAC of the NIC with the default route)")
-	f.StringVar(&c.bridge, "bridge", "", "`name` of the bridge of containers' default NICs (default: buoy0)")
-	f.StringVar(&cidr, "cidr", "", "IPv4 `prefix` of that bridge (default: 172.18.0.0/16)")
-	f.StringVar(&cidr6, "cidr6", "", "IPv6 `prefix` of that bridge, /64 to /120 (default: none)")
-	f.StringVar(&c.uplink, "uplink", "", "`link` of the machine that VLANs, VXLANs and macvlans are made on (default: the one with the default route)")
-	f.StringVar(&c.cniConf, "cni-conf", "/etc/cni/net.d", "`directory` of the CNI networks")
-	f.Var(&plugins, "cni-plugins", "`directory` of CNI plugins; may be repeated (default: /opt/cni/bin, /usr/lib/cni, /usr/libexec/cni)")
-	f.StringVar(&publish, "publish", "", "`address` that ports are published at unless they name one (default: all; with --dev 127.0.0.1)")
+	f.Var(several(&c.tcp, readListen), "listen", "`HOST:PORT` on loopback to answer at as well (with --dev); may be repeated")
+	f.Var(one(&c.nodeID, readID), "node-id", "`id` of this node (default: the MAC of the NIC with the default route)")
 	f.BoolVar(&c.dev, "dev", false, "a developer's machine: answer on loopback without token, refuse to reboot")
 	f.BoolVar(&c.allowReboot, "allow-reboot", false, "reboot this machine through the API in spite of --dev")
-	f.BoolVar(&c.yes, "yes", false, "for reset: really do it")
-	c.images.register(f)
-	c.flist.register(f)
-	fleet := c.fleet.register(f)
-	f.StringVar(&level, "log-level", "info", "`level`: debug, info, warn or error")
-	err := f.Parse(args)
+	c.logLevel = "info"
+	f.Var(one(&c.logLevel, choice("debug", "info", "warn", "error")), "log-level", "`level`: debug, info, warn or error")
+}
+
+func (c *config) registerNetwork(f *flag.FlagSet) {
+	f.StringVar(&c.bridge, "bridge", "", "`name` of the bridge of containers' default NICs (default: buoy0)")
+	f.Var(one(&c.prefix, parsed(netip.ParsePrefix, "a prefix like 172.18.0.0/16")), "cidr", "IPv4 `prefix` of that bridge (default: 172.18.0.0/16)")
+	f.Var(one(&c.prefix6, parsed(netip.ParsePrefix, "a prefix like fd12:3456:789a::/64")), "cidr6", "IPv6 `prefix` of that bridge, /64 to /120 (default: none)")
+	f.StringVar(&c.uplink, "uplink", "", "`link` of the machine that VLANs, VXLANs and macvlans are made on (default: the one with the default route)")
+	f.StringVar(&c.cniConf, "cni-conf", "/etc/cni/net.d", "`directory` of the CNI networks")
+	f.Var(several(&c.cniPlugins, text), "cni-plugins", "`directory` of CNI plugins; may be repeated (default: /opt/cni/bin, /usr/lib/cni, /usr/libexec/cni)")
+	f.Var(one(&c.publish, parsed(netip.ParseAddr, "an IP address")), "publish", "`address` that ports are published at unless they name one (default: all; with --dev 127.0.0.1)")
+}
+
+func readListen(s string) (string, error) { return s, api.CheckAddr(s) }
+
+func readID(s string) (string, error) {
+	if s != "" && !idPattern.MatchString(s) {
+		return "", errors.New("it is not of 1 to 63 letters, digits, '.', '_' and '-'")
+	}
+	return s, nil
+}
+
+// newConfig has the flags and their defaults.
+func newConfig() *config {
+	c := &config{flags: flag.NewFlagSet("buoyd", flag.ContinueOnError), from: map[string]string{}}
+	c.flags.SetOutput(io.Discard) // the caller says what is wrong
+	for _, s := range c.sections() {
+		s.register(c.flags)
+	}
+	c.flags.StringVar(&c.file, "config", "", "`file` to read what the command line leaves open from (default: "+defaultFile+" if it is there, unless --data or --run is given)")
+	c.flags.BoolVar(&c.yes, "yes", false, "for reset: really do it")
+	return c
+}
+
+// parse reads the command line, then the configuration file for what that
+// leaves open, and completes both.
+func parse(args []string, usage io.Writer) (config, error) {
+	c := newConfig()
+	err := c.flags.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(usage, "Usage: buoyd [reset | version] [flags]")
-		f.SetOutput(usage)
-		f.PrintDefaults()
+		fmt.Fprintln(usage, "Usage: buoyd ["+strings.Join(verbs, " | ")+"] [flags]")
+		c.flags.SetOutput(usage)
+		c.flags.PrintDefaults()
 	}
 	if err != nil {
-		return c, err
+		return *c, err
 	}
-	if f.NArg() > 0 {
-		return c, fmt.Errorf("%q is out of place; the commands are reset and version, and they come before the flags", f.Arg(0))
+	if c.flags.NArg() > 0 {
+		return *c, fmt.Errorf("%q is out of place; the commands are %s, and they come before the flags", c.flags.Arg(0), strings.Join(verbs, ", "))
 	}
-	given := map[string]bool{}
-	f.Visit(func(f *flag.Flag) { given[f.Name] = true })
-	if given["data"] != given["run"] {
-		return c, errors.New("--data and --run belong together: give both, or neither for " + defaultData + " and " + defaultRun)
+	given := c.given()
+	settings, files, err := c.settings()
+	if err != nil {
+		return *c, err
 	}
-	c.cniPlugins = plugins
-	if c.level, err = levelOf(level); err != nil {
-		return c, err
-	}
-	if err := c.flist.check(); err != nil {
-		return c, err
-	}
-	if err := c.complete(listen, cidr, cidr6, publish); err != nil {
-		return c, err
-	}
-	return c, c.fleet.complete(fleet, c.dev)
-}
-
-func levelOf(text string) (slog.Level, error) {
-	for _, l := range []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError} {
-		if strings.EqualFold(text, l.String()) {
-			return l, nil
+	// Again, since what is given on the command line replaces what is in a
+	// file, also where it may be repeated.
+	c = newConfig()
+	c.files = files
+	for _, s := range settings {
+		if given[s.key] {
+			continue
+		}
+		if err := c.set(s); err != nil {
+			return *c, err
 		}
 	}
-	return 0, fmt.Errorf("--log-level %q is not debug, info, warn or error", text)
+	if err := c.flags.Parse(args); err != nil {
+		return *c, err
+	}
+	return *c, c.located(c.complete())
 }
 
-func (c *config) complete(listen []string, cidr, cidr6, publish string) (err error) {
+// given are the flags that have been set.
+func (c *config) given() map[string]bool {
+	given := map[string]bool{}
+	c.flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	return given
+}
+
+// level is that of the log.
+func (c *config) level() (l slog.Level) {
+	_ = l.UnmarshalText([]byte(c.logLevel)) // it is one of four
+	return l
+}
+
+func (c *config) complete() (err error) {
+	if given := c.given(); given["data"] != given["run"] {
+		return errors.New("--data and --run belong together: give both, or neither for " + defaultData + " and " + defaultRun)
+	}
 	for _, dir := range []*string{&c.data, &c.run} {
 		if *dir, err = filepath.Abs(*dir); err != nil {
 			return err
 		}
 	}
-	if len(listen) > 0 && !c.dev {
-		return errors.New("--listen needs --dev in this version: a TCP port without TLS and tokens is for a developer's machine; use the unix socket")
+	if len(c.tcp) > 0 && !c.dev {
+		return misfit("listen", "needs --dev in this version: a TCP port without TLS and tokens is for a developer's machine; use the unix socket")
 	}
 	if socket := filepath.Join(c.run, "buoy.sock"); len(socket) > maxSocket {
-		return fmt.Errorf("--run %s is too long: the path of a socket in it has more than %d bytes", c.run, maxSocket)
+		return misfit("run", "%s is too long: the path of a socket in it has more than %d bytes", c.run, maxSocket)
 	}
-	c.listen = append([]string{filepath.Join(c.run, "buoy.sock")}, listen...)
-	for _, addr := range listen {
-		if err := api.CheckAddr(addr); err != nil {
-			return err
-		}
-	}
-	if c.nodeID != "" && !idPattern.MatchString(c.nodeID) {
-		return fmt.Errorf("--node-id %q is not of 1 to 63 letters, digits, '.', '_' and '-'", c.nodeID)
-	}
+	c.listen = append([]string{filepath.Join(c.run, "buoy.sock")}, c.tcp...)
 	if c.bridge == "" {
 		c.bridge = c.defaultBridge()
 	}
-	c.prefix = c.defaultPrefix()
-	if cidr != "" {
-		if c.prefix, err = netip.ParsePrefix(cidr); err != nil {
-			return fmt.Errorf("--cidr %q is not a prefix like 172.18.0.0/16", cidr)
+	if !c.prefix.IsValid() {
+		c.prefix = c.defaultPrefix()
+	}
+	if !c.publish.IsValid() {
+		c.publish = netip.IPv4Unspecified()
+		if c.dev {
+			c.publish = netip.MustParseAddr("127.0.0.1")
 		}
 	}
-	if cidr6 != "" {
-		if c.prefix6, err = netip.ParsePrefix(cidr6); err != nil {
-			return fmt.Errorf("--cidr6 %q is not a prefix like fd12:3456:789a::/64", cidr6)
-		}
+	return c.fleet.complete(c.dev)
+}
+
+// misfitError is about a value that does not go with others.
+type misfitError struct{ flag, text string }
+
+func (e *misfitError) Error() string { return "--" + e.flag + " " + e.text }
+
+func misfit(name, format string, args ...any) error {
+	return &misfitError{name, fmt.Sprintf(format, args...)}
+}
+
+// located says of an error where in a file the value is.
+func (c *config) located(err error) error {
+	if m, ok := errors.AsType[*misfitError](err); ok && c.from[m.flag] != "" {
+		return fmt.Errorf("%s: %s %s", c.from[m.flag], m.flag, m.text)
 	}
-	c.publish = netip.IPv4Unspecified()
-	if c.dev {
-		c.publish = netip.MustParseAddr("127.0.0.1")
-	}
-	if publish != "" {
-		if c.publish, err = netip.ParseAddr(publish); err != nil {
-			return fmt.Errorf("--publish %q is not an IP address", publish)
-		}
-	}
-	return nil
+	return err
 }
 
 // instance names everything of ours that is not in a directory of ours: cgroups,

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -23,7 +24,7 @@ func TestParseDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c.data != "/var/lib/buoy" || c.run != "/run/buoy" || c.bridge != "buoy0" || c.prefix.String() != "172.18.0.0/16" ||
-		c.publish.String() != "0.0.0.0" || c.instance() != "buoy" || c.level != slog.LevelInfo || !cmp.Equal(c.listen, []string{"/run/buoy/buoy.sock"}) {
+		c.publish.String() != "0.0.0.0" || c.instance() != "buoy" || c.level() != slog.LevelInfo || !cmp.Equal(c.listen, []string{"/run/buoy/buoy.sock"}) {
 		t.Errorf("%+v", c)
 	}
 	// Instances beside one another have nothing in common.
@@ -60,8 +61,8 @@ func TestParseAll(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c.nodeID != "n.1" || c.bridge != "br9" || c.prefix.String() != "10.1.0.0/24" || c.publish.String() != "192.0.2.1" || c.images.authFile != "/a" ||
-		c.level != slog.LevelDebug || !c.yes || !c.allowReboot || c.dev || !cmp.Equal([]string(c.images.plainHTTP), []string{"a:1", "b"}) ||
-		!cmp.Equal(c.images.mirrors, map[string][]string{"docker.io": {"m1", "m2/x=y"}}) ||
+		c.level() != slog.LevelDebug || !c.yes || !c.allowReboot || c.dev || !slices.Equal(c.images.plainHTTP, []string{"a:1", "b"}) ||
+		!slices.Equal(c.images.mirrors, []mirror{{"docker.io", "m1"}, {"docker.io", "m2/x=y"}}) ||
 		c.images.hub != "http://hub.example/x" || c.images.gc != (thresholds{70, 60}) || c.images.reserve != 1<<30 || c.images.policy != "/p.json" {
 		t.Errorf("%+v", c)
 	}
@@ -76,34 +77,48 @@ func TestParseAll(t *testing.T) {
 
 func TestParseRefuses(t *testing.T) {
 	for want, args := range map[string]string{
-		"flag provided but not defined: -x":                                "--x",
-		"--host-rate-limit -1 is negative":                                 "--host-rate-limit -1",
-		"flag needs an argument: -data":                                    "--data",
-		`"reset" is out of place`:                                          "--yes reset",
-		`invalid value "a" for flag -mirror: it is not REGISTRY=HOST`:      "--mirror a",
-		`invalid value "=a" for flag -mirror: it is not REGISTRY=HOST`:     "--mirror =a",
-		`invalid value "a=" for flag -mirror: it is not REGISTRY=HOST`:     "--mirror a=",
-		`invalid value "x" for flag -hub: it is not a URL like`:            "--hub x",
-		`invalid value "ftp://h" for flag -hub`:                            "--hub ftp://h",
-		`invalid value "http://u:p@h" for flag -hub`:                       "--hub http://u:p@h",
-		`invalid value "80" for flag -image-gc: it is not two percentages`: "--image-gc 80",
-		`invalid value "80:85" for flag -image-gc`:                         "--image-gc 80:85",
-		`invalid value "101:5" for flag -image-gc`:                         "--image-gc 101:5",
-		`invalid value "80:0" for flag -image-gc`:                          "--image-gc 80:0",
-		`--flist-store: store /tmp/x`:                                      "--flist-store /tmp/x",
-		`--flist-mirror "http://h:1/nodes/x" is not a node like`:           "--flist-mirror http://h:1/nodes/x",
-		`--flist-mirror "buoy+http://h:1" is not a node like`:              "--flist-mirror buoy+http://h:1",
-		`--flist-timeout 0s is not a time`:                                 "--flist-timeout 0s",
-		`--flist-cache 0`:                                                  "--flist-cache 0",
-		`invalid value "x" for flag -lazy`:                                 "--lazy x",
-		`invalid value "x" for flag -flist-suid`:                           "--flist-suid x",
-		`invalid value "lots" for flag -reserve`:                           "--reserve lots",
-		"--listen needs --dev":                                             "--listen 127.0.0.1:1",
-		`--node-id "a/b" is not of 1 to 63`:                                "--node-id a/b",
-		`--cidr "10.1.0.0" is not a prefix like`:                           "--cidr 10.1.0.0",
-		`--cidr6 "fd00::1" is not a prefix like`:                           "--cidr6 fd00::1",
-		`--publish "host" is not an IP address`:                            "--publish host",
-		`--log-level "loud" is not debug, info`:                            "--log-level loud",
+		"flag provided but not defined: -x":                                      "--x",
+		"--host-rate-limit -1 is negative":                                       "--host-rate-limit -1",
+		"flag needs an argument: -data":                                          "--data",
+		`"reset" is out of place`:                                                "--yes reset",
+		`invalid value "a" for flag -mirror: it is not REGISTRY=HOST`:            "--mirror a",
+		`invalid value "=a" for flag -mirror: it is not REGISTRY=HOST`:           "--mirror =a",
+		`invalid value "a=" for flag -mirror: it is not REGISTRY=HOST`:           "--mirror a=",
+		`invalid value "x" for flag -hub: it is not a URL like`:                  "--hub x",
+		`invalid value "ftp://h" for flag -hub`:                                  "--hub ftp://h",
+		`invalid value "http://u:p@h" for flag -hub`:                             "--hub http://u:p@h",
+		`invalid value "80" for flag -image-gc: it is not two percentages`:       "--image-gc 80",
+		`invalid value "80:85" for flag -image-gc`:                               "--image-gc 80:85",
+		`invalid value "101:5" for flag -image-gc`:                               "--image-gc 101:5",
+		`invalid value "80:0" for flag -image-gc`:                                "--image-gc 80:0",
+		`invalid value "/tmp/x" for flag -flist-store: store /tmp/x`:             "--flist-store /tmp/x",
+		`invalid value "http://h:1/nodes/x" for flag -flist-mirror: it is not a`: "--flist-mirror http://h:1/nodes/x",
+		`invalid value "buoy+http://h:1" for flag -flist-mirror: it is not a no`: "--flist-mirror buoy+http://h:1",
+		`invalid value "0s" for flag -flist-timeout: it is not a time`:           "--flist-timeout 0s",
+		`invalid value "0" for flag -flist-cache: chunks that are read must`:     "--flist-cache 0",
+		`invalid value "x" for flag -lazy: it is not auto, always or never`:      "--lazy x",
+		`invalid value "x" for flag -flist-suid: it is not keep or drop`:         "--flist-suid x",
+		`invalid value "lots" for flag -reserve`:                                 "--reserve lots",
+		`invalid value "0.0.0.0:1" for flag -listen: listen at "0.0.0.0:1"`:      "--dev --listen 0.0.0.0:1",
+		"--listen needs --dev":                                                   "--listen 127.0.0.1:1",
+		`--data and --run belong together`:                                       "--data /tmp/x",
+		`--run /tmp/` + strings.Repeat("x", 100):                                 "--data /tmp/d --run /tmp/" + strings.Repeat("x", 100),
+		`invalid value "a/b" for flag -node-id: it is not of 1 to 63`:            "--node-id a/b",
+		`invalid value "10.1.0.0" for flag -cidr: it is not a prefix`:            "--cidr 10.1.0.0",
+		`invalid value "fd00::1" for flag -cidr6: it is not a prefix`:            "--cidr6 fd00::1",
+		`invalid value "host" for flag -publish: it is not an IP addr`:           "--publish host",
+		`invalid value "loud" for flag -log-level: it is not debug, `:            "--log-level loud",
+		`invalid value "x" for flag -controller: it is not http://`:              "--controller x",
+		`invalid value "x" for flag -address: it is not an IP address`:           "--address x",
+		`invalid value "x" for flag -label: it is not KEY=VALUE`:                 "--label x",
+		`invalid value "9-8" for flag -port-range: it is not FIRST-`:             "--port-range 9-8",
+		`invalid value "x" for flag -tls: it is not CERT,KEY`:                    "--tls x",
+		`invalid value "x" for flag -trust-proxy: it is not a prefix`:            "--trust-proxy x",
+		`invalid value "/" for flag -osc-path: it is not a path like`:            "--osc-path /",
+		`invalid value "9ms" for flag -report-interval: it is not a ti`:          "--report-interval 9ms",
+		`--rate-limit -1 is negative`:                                            "--rate-limit -1",
+		`--https needs --tls`:                                                    "--https :1",
+		`--tls needs --https`:                                                    "--tls a,b",
 	} {
 		if _, err := parse(strings.Fields(args), io.Discard); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", args, err, want)
@@ -122,7 +137,7 @@ func TestRunExitCodes(t *testing.T) {
 		out, err string
 	}{
 		{"version", 0, "buoyd ", ""},
-		{"--help", 0, "", "Usage: buoyd [reset | version] [flags]"},
+		{"--help", 0, "", "Usage: buoyd [config | reset | version] [flags]"},
 		{"reset -h", 0, "", "for reset: really do it"},
 		{"--no-such", 2, "", "buoyd: flag provided but not defined: -no-such"},
 		{"serve", 2, "", `buoyd: "serve" is out of place`},

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"flag"
-	"fmt"
 	"log/slog"
 	"net/url"
 	"path/filepath"
@@ -19,12 +18,12 @@ import (
 	"github.com/buoy-edge/buoy/node/lazy"
 )
 
-// flistConfig is what the command line says about flists.
+// flistConfig is what the configuration says about flists.
 type flistConfig struct {
 	lazy            node.Lazy
-	stores, mirrors list
-	dropSuid        bool
-	budget          size.Flag
+	stores, mirrors []string
+	suid            string
+	budget          size.Bytes
 	timeout         time.Duration
 }
 
@@ -33,61 +32,39 @@ type flistConfig struct {
 const defaultBudget = 10 << 30
 
 func (c *flistConfig) register(f *flag.FlagSet) {
-	f.Func("lazy", "`when` the content of flists comes if the container does not say: auto, always or never (default: auto)", func(s string) error {
-		switch c.lazy = node.Lazy(s); c.lazy {
-		case node.LazyAuto, node.LazyAlways, node.LazyNever:
-			return nil
-		}
-		return errors.New("it is not auto, always or never")
-	})
-	f.Var(&c.stores, "flist-store", "`URL` of a chunk store to ask before those that flists name; may be repeated")
-	f.Var(&c.mirrors, "flist-mirror", "`URL` of another node, buoy+http://HOST:PORT/nodes/ID, to ask before all stores; may be repeated")
-	f.Func("flist-suid", "`what` happens to set-id bits of flists: keep or drop (default: keep)", func(s string) error {
-		if s != "keep" && s != "drop" {
-			return errors.New("it is not keep or drop")
-		}
-		c.dropSuid = s == "drop"
-		return nil
-	})
-	c.budget = defaultBudget
-	f.Var(&c.budget, "flist-cache", "`size` of the chunk cache, like 2GiB")
-	f.DurationVar(&c.timeout, "flist-timeout", 30*time.Second, "how `long` a read waits for chunk stores before it fails")
+	c.lazy, c.suid, c.budget, c.timeout = node.LazyAuto, "keep", defaultBudget, 30*time.Second
+	f.Var(one(&c.lazy, choice(node.LazyAuto, node.LazyAlways, node.LazyNever)), "lazy", "`when` the content of flists comes if the container does not say: auto, always or never")
+	f.Var(several(&c.stores, readStore), "flist-store", "`URL` of a chunk store to ask before those that flists name; may be repeated")
+	f.Var(several(&c.mirrors, readMirror), "flist-mirror", "`URL` of another node, buoy+http://HOST:PORT/nodes/ID, to ask before all stores; may be repeated")
+	f.Var(one(&c.suid, choice("keep", "drop")), "flist-suid", "`what` happens to set-id bits of flists: keep or drop")
+	f.Var(one(&c.budget, readBudget), "flist-cache", "`size` of the chunk cache, like 2GiB")
+	f.Var(one(&c.timeout, atLeast(time.Millisecond)), "flist-timeout", "how `long` a read waits for chunk stores before it fails")
 }
 
-func (c *flistConfig) check() error {
-	if c.budget <= 0 {
-		return errors.New("--flist-cache 0: chunks that are read must be kept somewhere; say a size like 2GiB")
+func readBudget(s string) (size.Bytes, error) {
+	n, err := size.Parse(s)
+	if err == nil && n == 0 {
+		err = errors.New("chunks that are read must be kept somewhere; say a size like 2GiB")
 	}
-	for _, u := range c.stores {
-		if err := checkStore("--flist-store", u, false); err != nil {
-			return err
-		}
-	}
-	for _, u := range c.mirrors {
-		if err := checkStore("--flist-mirror", u, true); err != nil {
-			return err
-		}
-	}
-	if c.timeout <= 0 {
-		return fmt.Errorf("--flist-timeout %s is not a time like 30s", c.timeout)
-	}
-	return nil
+	return size.Bytes(n), err
 }
 
 var mirrorPath = regexp.MustCompile(`^/nodes/[^/]+/?$`)
 
-// checkStore judges the URL of a chunk store, or of a mirror.
-func checkStore(flag, text string, mirror bool) error {
-	u, err := url.Parse(text)
-	isMirror := err == nil && strings.HasPrefix(u.Scheme, "buoy+http")
-	if mirror && (!isMirror || u.Host == "" || !mirrorPath.MatchString(u.Path)) {
-		return fmt.Errorf("%s %q is not a node like buoy+http://HOST:PORT/nodes/ID", flag, text)
+func readMirror(s string) (string, error) {
+	u, err := url.Parse(s)
+	if err != nil || !strings.HasPrefix(u.Scheme, "buoy+http") || u.Host == "" || !mirrorPath.MatchString(u.Path) {
+		return "", errors.New("it is not a node like buoy+http://HOST:PORT/nodes/ID")
 	}
-	s, err := store.Open(text, store.Options{})
+	return readStore(s)
+}
+
+func readStore(s string) (string, error) {
+	st, err := store.Open(s, store.Options{})
 	if err != nil {
-		return fmt.Errorf("%s: %w", flag, err)
+		return "", err
 	}
-	return s.Close()
+	return s, st.Close()
 }
 
 // flists is the part that mounts them.
@@ -98,7 +75,7 @@ func flists(cfg config, rt *container.Runtime, log *slog.Logger) (*lazy.Flists, 
 	}
 	return lazy.New(lazy.Config{
 		Run: cfg.run, Data: filepath.Join(cfg.data, "flist"), Program: program, Shim: rt.Shim(), Beside: rt.Beside,
-		Stores: cfg.flist.stores, Mirrors: cfg.flist.mirrors, DropSuid: cfg.flist.dropSuid,
+		Stores: cfg.flist.stores, Mirrors: cfg.flist.mirrors, DropSuid: cfg.flist.suid == "drop",
 		Budget: int64(cfg.flist.budget), Reserve: int64(cfg.images.reserve), Timeout: cfg.flist.timeout, Log: log,
 	})
 }

@@ -16,14 +16,14 @@ import (
 	"github.com/buoy-edge/buoy/node/lazy"
 )
 
-// imageConfig is what the command line says about images.
+// imageConfig is what the configuration says about images.
 type imageConfig struct {
 	authFile  string
-	plainHTTP list
-	mirrors   map[string][]string
+	plainHTTP []string
+	mirrors   []mirror
 	hub       string
 	gc        thresholds
-	reserve   size.Flag
+	reserve   size.Bytes
 	policy    string
 }
 
@@ -31,61 +31,72 @@ type imageConfig struct {
 const defaultReserve = 256 << 20
 
 func (c *imageConfig) register(f *flag.FlagSet) {
-	c.mirrors, c.hub, c.gc, c.reserve = map[string][]string{}, images.DefaultHub, thresholds{85, 80}, defaultReserve
-	f.StringVar(&c.authFile, "auth-file", "", "registry credentials, a docker config.json (default: the usual places)")
-	f.Var(&c.plainHTTP, "plain-http", "registry `host` to talk to without TLS; may be repeated (loopback always is)")
-	f.Func("mirror", "`REGISTRY=HOST` to pull from first; may be repeated", func(s string) error {
-		registry, host, ok := strings.Cut(s, "=")
-		if !ok || registry == "" || host == "" {
-			return errors.New("it is not REGISTRY=HOST")
-		}
-		c.mirrors[registry] = append(c.mirrors[registry], host)
-		return nil
-	})
-	f.Func("hub", "`URL` that hub:USER/NAME.flist is fetched below (default: "+images.DefaultHub+")", func(s string) error {
-		u, err := url.Parse(s)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" {
-			return errors.New("it is not a URL like " + images.DefaultHub)
-		}
-		c.hub = s
-		return nil
-	})
-	f.Var(&c.gc, "image-gc", "`HIGH:LOW` percent of the disk in use: unused images are removed above and down to it; off: never")
-	f.Func("reserve", "`size` of the disk that images leave free (default: 256MiB)", func(s string) error { return c.reserve.Set(s) })
+	c.hub, c.gc, c.reserve = images.DefaultHub, thresholds{85, 80}, defaultReserve
+	f.StringVar(&c.authFile, "auth-file", "", "`file` of registry credentials, a docker config.json (default: the usual places)")
+	f.Var(several(&c.plainHTTP, text), "plain-http", "registry `host` to talk to without TLS; may be repeated (loopback always is)")
+	f.Var(several(&c.mirrors, readMirrorOf), "mirror", "`REGISTRY=HOST` to pull from first; may be repeated")
+	f.Var(one(&c.hub, readHub), "hub", "`URL` that hub:USER/NAME.flist is fetched below")
+	f.Var(one(&c.gc, readThresholds), "image-gc", "`HIGH:LOW` percent of the disk in use: unused images are removed above and down to it; off: never")
+	f.Var(one(&c.reserve, readSize), "reserve", "`size` of the disk that images leave free")
 	f.StringVar(&c.policy, "image-policy", "", "`file` that says which images may run, and whose signature they need (default: all may)")
+}
+
+// mirror is a host that is asked before a registry.
+type mirror struct{ registry, host string }
+
+func readMirrorOf(s string) (m mirror, err error) {
+	registry, host, ok := strings.Cut(s, "=")
+	if !ok || registry == "" || host == "" {
+		return m, errors.New("it is not REGISTRY=HOST")
+	}
+	return mirror{registry, host}, nil
+}
+
+func readHub(s string) (string, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" {
+		return "", errors.New("it is not a URL like " + images.DefaultHub)
+	}
+	return s, nil
+}
+
+func readSize(s string) (size.Bytes, error) {
+	n, err := size.Parse(s)
+	return size.Bytes(n), err
 }
 
 // thresholds are percentages, or zero.
 type thresholds struct{ high, low int }
 
-func (t *thresholds) String() string {
+func (t thresholds) String() string {
 	if t.high == 0 {
 		return "off"
 	}
 	return fmt.Sprintf("%d:%d", t.high, t.low)
 }
 
-// Set implements flag.Value.
-func (t *thresholds) Set(s string) error {
+func readThresholds(s string) (t thresholds, err error) {
 	if s == "off" {
-		*t = thresholds{}
-		return nil
+		return t, nil
 	}
 	high, low, _ := strings.Cut(s, ":")
 	h, err1 := strconv.Atoi(high)
 	l, err2 := strconv.Atoi(low)
 	if errors.Join(err1, err2) != nil || l < 1 || l > h || h > 100 {
-		return errors.New("it is not two percentages like 85:80, the greater first, or off")
+		return t, errors.New("it is not two percentages like 85:80, the greater first, or off")
 	}
-	*t = thresholds{h, l}
-	return nil
+	return thresholds{h, l}, nil
 }
 
 // imageStore is the part that keeps images.
 func imageStore(cfg config, f *lazy.Flists, log *slog.Logger) (*images.Store, error) {
 	c := cfg.images
+	mirrors := map[string][]string{}
+	for _, m := range c.mirrors {
+		mirrors[m.registry] = append(mirrors[m.registry], m.host)
+	}
 	return images.Open(images.Config{
-		Dir: filepath.Join(cfg.data, "images"), AuthFile: c.authFile, Mirrors: c.mirrors, PlainHTTP: c.plainHTTP,
+		Dir: filepath.Join(cfg.data, "images"), AuthFile: c.authFile, Mirrors: mirrors, PlainHTTP: c.plainHTTP,
 		Hub: c.hub, GCHigh: c.gc.high, GCLow: c.gc.low, Reserve: int64(c.reserve), Policy: c.policy,
 		Inspect: node.Inspector(f), Spare: f.Trim, Log: log,
 	})

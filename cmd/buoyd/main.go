@@ -22,6 +22,9 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
+// verbs are the commands beside serving.
+var verbs = []string{"config", "reset", "version"}
+
 // run is the program; its value is the exit code: 2 for a wrong command line.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	verb := serve
@@ -29,6 +32,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		switch args[0] {
 		case "reset":
 			verb, args = func(ctx context.Context, cfg config, log *slog.Logger) error { return reset(ctx, cfg, log, stdout) }, args[1:]
+		case "config":
+			if err := configure(args[1:], stdout, stderr); err != nil && !errors.Is(err, flag.ErrHelp) {
+				fmt.Fprintln(stderr, "buoyd:", err)
+				return 2
+			}
+			return 0
 		case "version":
 			fmt.Fprintln(stdout, "buoyd", version.Version)
 			return 0
@@ -42,7 +51,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "buoyd:", err)
 		return 2
 	}
-	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: cfg.level}))
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: cfg.level()}))
 	if err := verb(ctx, cfg, log); err != nil {
 		fmt.Fprintln(stderr, "buoyd:", err)
 		return 1

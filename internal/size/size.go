@@ -61,16 +61,18 @@ func Text(n int64) string {
 	return fmt.Sprintf("%.1f %ciB", value, "KMGTP"[unit-1])
 }
 
-// Flag is a size on a command line, for flag.Var.
-type Flag int64
+// Bytes is a size as a setting has it.
+type Bytes int64
 
-func (f *Flag) String() string { return Text(int64(*f)) }
-
-// Set implements flag.Value.
-func (f *Flag) Set(text string) error {
-	n, err := Parse(text)
-	if err == nil {
-		*f = Flag(n)
+// String is the size in the greatest unit that leaves no fraction, as Parse
+// reads it.
+func (b Bytes) String() string {
+	unit := -1
+	for ; b != 0 && b%1024 == 0 && unit < 4; unit++ {
+		b /= 1024
 	}
-	return err
+	if unit < 0 {
+		return fmt.Sprint(int64(b))
+	}
+	return fmt.Sprintf("%d%ciB", int64(b), "KMGTP"[unit])
 }

@@ -25,3 +25,12 @@ func TestText(t *testing.T) {
 		}
 	}
 }
+
+func TestBytes(t *testing.T) {
+	for n, want := range map[Bytes]string{0: "0", 1023: "1023", 1536: "1536", 256 << 20: "256MiB", 10 << 30: "10GiB", 3 << 50: "3PiB", 1 << 60: "1024PiB"} {
+		got := n.String()
+		if back, err := Parse(got); got != want || back != int64(n) || err != nil {
+			t.Errorf("%d is %s, want %s, and is read as %d, %v", int64(n), got, want, back, err)
+		}
+	}
+}
