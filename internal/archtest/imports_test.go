@@ -30,6 +30,7 @@ var allowed = []struct {
 	{"container", []string{"container/shimapi", "internal/..."}},
 
 	{"node/state", []string{"internal/..."}},
+	{"node/events", []string{"internal/..."}},
 	{"node/inventory", []string{"internal/..."}},
 	{"node/probe", []string{"internal/..."}},
 	{"node/lazy", []string{"container/shimapi", "flist/flistapi", "internal/..."}},
