@@ -1,7 +1,6 @@
 package app
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"maps"
@@ -337,7 +336,7 @@ func (e *Engine) planOne(name string, c *Change) (planned, bool) {
 			r := &made[i]
 			s.Replicas = append(s.Replicas, *r)
 			c.Events = append(c.Events, Event{
-				Time: s.Now.UTC(), Type: Life, App: name, Host: r.Host, Replica: r.ID, Message: "Replica " + r.Name() + " is placed on host " + r.Host,
+				Time: s.Now.UTC(), Type: Life, App: name, Host: r.Host, Replica: r.ID, Message: "Replica " + r.Name() + " is placed on host " + e.cluster.called(r.Host),
 				Details: map[string]any{"revision": r.Revision, "standby": r.Standby},
 			})
 		}
@@ -414,12 +413,9 @@ func noteVolumes(s *Situation, steps *Steps) {
 }
 
 func noRoom(n int, why []WhyNot) string {
-	s := "No host takes a replica"
-	if n > 1 {
-		s = "No host takes the last replicas"
-	}
+	s := "No host takes " + several(n, "replica")
 	if len(why) > 0 {
-		s += ": " + cmp.Or(why[0].Name, why[0].Host, "the fleet") + ": " + why[0].Reason
+		s += ": " + why[0].String()
 	}
 	return s
 }
@@ -439,8 +435,12 @@ func (e *Engine) situation(name string) (s Situation, missing int, ok bool) {
 	for id := range rec.reps {
 		r := *e.replicas[id]
 		s.Replicas = append(s.Replicas, r)
-		if h := e.hosts[r.Host]; h != nil && h.Terminated.IsZero() {
-			s.Hosts[r.Host] = Place{Mode: h.Mode, Liveness: e.liveness[r.Host], Seen: h.Seen}
+		switch h := e.hosts[r.Host]; {
+		case h == nil:
+		case !h.Terminated.IsZero():
+			s.Hosts[r.Host] = Place{Name: h.Name, Gone: true}
+		default:
+			s.Hosts[r.Host] = Place{Name: h.Name, Mode: h.Mode, Liveness: e.liveness[r.Host], Seen: h.Seen}
 		}
 	}
 	e.mu.RUnlock()

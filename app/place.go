@@ -84,6 +84,14 @@ func (c *Cluster) fill(s *site, n Node) *site {
 	return s
 }
 
+// called is how sentences name a host.
+func (c *Cluster) called(id string) string {
+	if s := c.byID[id]; s != nil {
+		return title(s)
+	}
+	return id
+}
+
 func bySite(a, b *site) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) }
 
 // Set adds a host, or changes what is known of it; what was taken on it stays.

@@ -2,7 +2,6 @@ package app
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 )
 
@@ -143,11 +142,7 @@ func (c *Cluster) whyNot(d *demand) (all []WhyNot) {
 	}
 	for _, o := range kinds {
 		sites := groups[o]
-		name := fmt.Sprintf("%d more hosts", len(sites))
-		if len(sites) == 1 {
-			name = "1 more host"
-		}
-		all = append(all, WhyNot{Name: name, Reason: d.summary(sites, o)})
+		all = append(all, WhyNot{Name: several(len(sites), "more host"), Reason: d.summary(sites, o)})
 	}
 	return all
 }

@@ -19,6 +19,8 @@ type Situation struct {
 
 // Place is how a host is doing that replicas are on.
 type Place struct {
+	Name     string
+	Gone     bool // it is terminated: nothing is there any more, and all below is empty
 	Mode     HostMode
 	Liveness Liveness
 	Seen     time.Time
@@ -151,6 +153,9 @@ func (p *planner) event(typ EventType, r *Replica, details map[string]any, forma
 	p.steps.Events = append(p.steps.Events, e)
 }
 
+// host is how sentences name the host of a replica.
+func (p *planner) host(r *Replica) string { return hostName(p.Hosts[r.Host].Name, r.Host) }
+
 // stop wants a replica gone.
 func (p *planner) stop(r *Replica, why string) {
 	r.Stopped, r.Why = p.Now, why
@@ -161,15 +166,15 @@ func (p *planner) stop(r *Replica, why string) {
 func (p *planner) forget() {
 	kept := p.reps[:0]
 	for _, r := range p.reps {
-		_, known := p.Hosts[r.Host]
-		if r.Phase != Gone && known {
+		h, known := p.Hosts[r.Host]
+		if r.Phase != Gone && known && !h.Gone {
 			kept = append(kept, r)
 			continue
 		}
 		p.steps.Drop = append(p.steps.Drop, r.ID)
 		p.tally(&r)
 		if r.Living() || r.Phase == Gone && r.Stopped.IsZero() && r.Away.IsZero() {
-			p.event(Life, &r, nil, "Replica %s is gone from host %s", r.Name(), r.Host)
+			p.event(Life, &r, nil, "Replica %s is gone from host %s", r.Name(), p.host(&r))
 		}
 	}
 	p.reps = kept
@@ -202,7 +207,7 @@ func (p *planner) watchHosts() {
 			if !r.Away.IsZero() {
 				r.Away = time.Time{}
 				p.changed[r.ID] = true
-				p.event(Life, r, nil, "Replica %s is back: its host %s reports again", r.Name(), r.Host)
+				p.event(Life, r, nil, "Replica %s is back: its host %s reports again", r.Name(), p.host(r))
 			}
 			continue
 		}
@@ -216,7 +221,7 @@ func (p *planner) watchHosts() {
 		r.Away = p.Now
 		p.changed[r.ID] = true
 		p.event(Trouble, r, nil, "Replica %s is given up: nothing has been heard of its host %s for %s",
-			r.Name(), r.Host, p.Now.Sub(h.Seen).Round(time.Second))
+			r.Name(), p.host(r), p.Now.Sub(h.Seen).Round(time.Second))
 	}
 }
 
@@ -242,7 +247,8 @@ func (p *planner) replaceFailed() {
 		why := cmp.Or(r.Message, r.Reason, "it has ended")
 		p.steps.Fails = p.steps.Fails.after(r, why, r.Revision == p.app.Rollout.Target && !p.app.Rollout.Done, p.Now)
 		p.stop(r, why)
-		p.event(Trouble, r, map[string]any{"exit_code": r.ExitCode, "reason": r.Reason}, "Replica %s on host %s failed: %s", r.Name(), r.Host, why)
+		p.event(Trouble, r, map[string]any{"exit_code": r.ExitCode, "reason": r.Reason, "restarts": r.Restarts},
+			"Replica %s on host %s failed: %s", r.Name(), p.host(r), why)
 	}
 	if f := p.steps.Fails; f.InRow > 0 && p.Now.Sub(f.Until) > failsForget {
 		p.steps.Fails = Fails{Of: f.Of}

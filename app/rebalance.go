@@ -354,7 +354,7 @@ func (m *mover) why(here rating, on *site, to target, shares map[string]int) str
 	}
 }
 
-func title(s *site) string { return cmp.Or(s.Name, s.ID) }
+func title(s *site) string { return hostName(s.Name, s.ID) }
 
 // level makes a move from a full host to an emptier one.
 func (b *balancing) level() bool {

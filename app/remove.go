@@ -33,7 +33,7 @@ func (e *Engine) Remove(ctx context.Context, name string, keepData bool) (Remove
 		return removed, nil
 	case err != nil:
 		if stuck := e.unreachable(v); stuck != "" {
-			return Removed{}, errs.E(errs.Unavailable, "app %q is stopped, and is removed when host %s reports again or is terminated: %w", name, stuck, err)
+			return Removed{}, errs.E(errs.Unavailable, "app %q is stopped, and is removed when host %s reports again or is terminated: %w", name, e.called(stuck), err)
 		}
 		return Removed{}, err
 	}
@@ -100,10 +100,20 @@ func (e *Engine) dropVolumes(ctx context.Context, a *App) (removed int, left str
 		removed += n
 		if err != nil {
 			e.cfg.Log.Warn("volumes of a removed app stay on a host", "app", a.Name, "host", host, "error", err)
-			left += ", and its volumes stay on host " + host
+			left += ", and its volumes stay on host " + e.called(host)
 		}
 	}
 	return removed, left
+}
+
+// called is how sentences name a host.
+func (e *Engine) called(id string) string {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if h := e.hosts[id]; h != nil {
+		return h.Called()
+	}
+	return id
 }
 
 // unreachable is a host that keeps an app from going.

@@ -27,7 +27,7 @@ func (e *Engine) Rollback(ctx context.Context, name string, revision int) (View,
 			}
 		}
 		if a.Revision(revision) == nil {
-			return nil, errs.E(errs.NotFound, "app %q has no revision %d any more", name, revision)
+			return nil, errs.E(errs.NotFound, "app %q has no revision %d; \"buoy app revisions %s\" lists those that are kept", name, revision, name)
 		}
 		if revision == a.Rollout.Target {
 			return nil, nil
@@ -128,8 +128,8 @@ func (e *Engine) Preview(spec Spec) (Diff, error) {
 		return d, nil
 	}
 	n := clamp(max(a.Replicas, spec.Replicas), spec.Scaling)
-	d.Actions = append(d.Actions, fmt.Sprintf("replace %d replicas of revision %d by revision %d, at most %d more and %d fewer at a time",
-		n, a.Rollout.Target, next, spec.Rollout.MaxSurge, spec.Rollout.MaxUnavailable))
+	d.Actions = append(d.Actions, fmt.Sprintf("replace %s of revision %d by revision %d, at most %d more and %d fewer at a time",
+		several(n, "replica"), a.Rollout.Target, next, spec.Rollout.MaxSurge, spec.Rollout.MaxUnavailable))
 	e.wouldLaunch(&d, &spec, spec.Rollout.MaxSurge)
 	return d, nil
 }
@@ -147,7 +147,7 @@ func (e *Engine) wouldLaunch(d *Diff, spec *Spec, n int) {
 		e.cluster.Give(h, spec)
 	}
 	for _, h := range slices.Sorted(maps.Keys(count)) {
-		d.Actions = append(d.Actions, fmt.Sprintf("launch %d on host %s", count[h], h))
+		d.Actions = append(d.Actions, fmt.Sprintf("launch %d on host %s", count[h], e.cluster.called(h)))
 	}
 	if missing := n - len(hosts); missing > 0 && spec.Kind != Daemon {
 		d.Actions = append(d.Actions, fmt.Sprintf("leave %d unplaced: %s", missing, noRoom(missing, why)))

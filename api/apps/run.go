@@ -133,14 +133,7 @@ func crowded(v app.View) error {
 	if !full(v) {
 		return nil
 	}
-	why := make([]string, 0, len(v.Unplaced))
-	for _, h := range v.Unplaced {
-		why = append(why, fmt.Sprintf("host %s: %s", orElse(h.Name, h.Host), h.Reason))
-	}
-	if len(why) == 0 {
-		why = append(why, "there is no host")
-	}
-	err := errs.E(errs.Unavailable, "%d of %d replicas of %q fit nowhere and wait for room: %s", v.Missing, v.Desired, v.App.Name, strings.Join(why, "; "))
+	err := errs.E(errs.Unavailable, "%d of %d replicas of %q fit nowhere and wait for room: %s", v.Missing, v.Desired, v.App.Name, app.Reasons(v.Unplaced))
 	return &failure{code: noRoom, err: err, hosts: v.Unplaced}
 }
 
@@ -241,7 +234,7 @@ func (d *Dialect) stop(ctx context.Context, name string, force bool, grace time.
 	defer cancel()
 	v, err := d.engine.Await(wait, name, ended)
 	if err != nil && ctx.Err() == nil && wait.Err() != nil {
-		return as(timeout, errs.E(errs.Unavailable, "%s", still(v)))
+		return as(timeout, errs.E(errs.Unavailable, "%s", d.still(v)))
 	}
 	return err
 }
@@ -264,10 +257,14 @@ func present(v app.View) (list []*app.Replica) {
 	return list
 }
 
-func still(v app.View) string {
+func (d *Dialect) still(v app.View) string {
+	hosts := map[string]string{}
+	for _, h := range d.engine.Hosts() {
+		hosts[h.ID] = h.Called()
+	}
 	var left []string
 	for _, r := range present(v) {
-		left = append(left, fmt.Sprintf("%s on host %s", r.Name(), r.Host))
+		left = append(left, fmt.Sprintf("%s on host %s", r.Name(), orElse(hosts[r.Host], r.Host)))
 	}
 	return "the app is to stop, but its hosts have not said that these have: " + strings.Join(left, ", ")
 }

@@ -1,12 +1,9 @@
 package osc
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/buoy-edge/buoy/api"
@@ -111,7 +108,7 @@ func running(v *app.View, waited time.Duration) error {
 	case !v.App.Started:
 		return errs.E(errs.Conflict, "somebody else has stopped %q meanwhile", v.App.Name)
 	case v.Missing > 0:
-		return errs.E(errs.Unavailable, "%d of %d replicas of %q fit nowhere and wait for room: %s: %w", v.Missing, v.Desired, v.App.Name, reasons(v.Unplaced), app.ErrUnplaced)
+		return errs.E(errs.Unavailable, "%d of %d replicas of %q fit nowhere and wait for room: %s: %w", v.Missing, v.Desired, v.App.Name, app.Reasons(v.Unplaced), app.ErrUnplaced)
 	case v.Status == app.Up || v.Status == app.Completed:
 		return nil
 	}
@@ -131,23 +128,6 @@ func ended(v *app.View, waited time.Duration) error {
 
 // crowded says that all replicas are ready but those that fit nowhere.
 func crowded(v *app.View) bool { return v.Missing > 0 && v.Ready == v.Desired-v.Missing }
-
-// maxReasons is how many hosts are told of.
-const maxReasons = 20
-
-func reasons(hosts []app.WhyNot) string {
-	if len(hosts) == 0 {
-		return "there is no host"
-	}
-	var all []string
-	for _, h := range hosts[:min(len(hosts), maxReasons)] {
-		all = append(all, fmt.Sprintf("host %s: %s", cmp.Or(h.Name, h.Host), h.Reason))
-	}
-	if more := len(hosts) - len(all); more > 0 {
-		all = append(all, fmt.Sprintf("and %d more hosts", more))
-	}
-	return strings.Join(all, "; ")
-}
 
 // stateObject is how a service is doing, as one plugin of OSC Runtime says it.
 type stateObject struct {

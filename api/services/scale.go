@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"math"
 	"net/http"
 	"strconv"
@@ -158,7 +157,7 @@ func (d *Dialect) await(ctx context.Context, name string, n int) error {
 		return errs.E(errs.Conflict, "somebody else has stopped, started or scaled %q meanwhile", name)
 	case v.Missing > 0:
 		return errs.E(errs.Unavailable, "%d of %d containers of %q run, the others fit nowhere and wait for room: %s: %w",
-			staying, n, name, reasons(v.Unplaced), app.ErrUnplaced)
+			staying, n, name, app.Reasons(v.Unplaced), app.ErrUnplaced)
 	case n == 0:
 		return errs.E(errs.Unavailable, "%d containers of %q still run after %s; they are told to stop", all, name, d.patience)
 	}
@@ -180,21 +179,4 @@ func other(v *app.View, n int) bool {
 func crowded(v *app.View) bool {
 	_, staying := running(v)
 	return v.Missing > 0 && staying == v.Desired-v.Missing
-}
-
-// maxReasons is how many hosts are told of.
-const maxReasons = 20
-
-func reasons(hosts []app.WhyNot) string {
-	if len(hosts) == 0 {
-		return "there is no host"
-	}
-	var all []string
-	for _, h := range hosts[:min(len(hosts), maxReasons)] {
-		all = append(all, fmt.Sprintf("host %s: %s", cmp.Or(h.Name, h.Host), h.Reason))
-	}
-	if more := len(hosts) - len(all); more > 0 {
-		all = append(all, fmt.Sprintf("and %d more hosts", more))
-	}
-	return strings.Join(all, "; ")
 }
