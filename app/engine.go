@@ -160,7 +160,7 @@ func (e *Engine) Load(ctx context.Context) error {
 		e.putApp(&a)
 	}
 	for _, r := range st.Replicas {
-		r.Created, r.Stopped, r.Away = atMost(r.Created, now), atMost(r.Stopped, now), atMost(r.Away, now)
+		r.Created, r.Stopped, r.Away, r.ToldAt = atMost(r.Created, now), atMost(r.Stopped, now), atMost(r.Away, now), atMost(r.ToldAt, now)
 		if r.Phase == Running && r.Stopped.IsZero() {
 			r.Well = now // as far as we know; its host soon says
 		}
@@ -297,6 +297,7 @@ func (e *Engine) mergeReplica(r *Replica) {
 	if now := e.replicas[r.ID]; now != nil {
 		merged := *now
 		merged.Standby, merged.Move, merged.Stopped, merged.Kill, merged.Why, merged.Away = r.Standby, r.Move, r.Stopped, r.Kill, r.Why, r.Away
+		merged.Told, merged.ToldAt = r.Told, r.ToldAt
 		r = &merged
 	}
 	e.putReplica(r)

@@ -98,6 +98,7 @@ func Plan(s Situation) Steps {
 	})
 	p.forget()
 	p.watchHosts()
+	p.tellRestarts()
 	p.pin()
 	if p.steps.Fails.Of != p.app.Rollout.Target {
 		p.steps.Fails = Fails{Of: p.app.Rollout.Target}
@@ -222,6 +223,41 @@ func (p *planner) watchHosts() {
 		p.changed[r.ID] = true
 		p.event(Trouble, r, nil, "Replica %s is given up: nothing has been heard of its host %s for %s",
 			r.Name(), p.host(r), p.Now.Sub(h.Seen).Round(time.Second))
+	}
+}
+
+// tellPace is how far apart events of a replica's restarts are: one that
+// crash-loops must not push all others out of the store.
+const tellPace = time.Minute
+
+// tellRestarts makes events of what hosts have started again by themselves.
+func (p *planner) tellRestarts() {
+	for i := range p.reps {
+		r := &p.reps[i]
+		n := r.Restarts - r.Told
+		if n == 0 || !r.Stopped.IsZero() || r.Phase == Failed || r.Phase == Ended { // that is an event of its own
+			continue
+		}
+		if due := r.ToldAt.Add(tellPace); n > 0 && p.Now.Before(due) {
+			p.at(due)
+			continue
+		}
+		r.Told = r.Restarts
+		p.changed[r.ID] = true
+		if n < 0 { // its host counts anew: a person has started it there
+			continue
+		}
+		r.ToldAt = p.Now
+		why := r.Message
+		switch {
+		case why != "":
+		case r.Seen.OOM:
+			why = "it ran out of memory"
+		default:
+			why = fmt.Sprintf("it exited with code %d", r.ExitCode)
+		}
+		p.event(Trouble, r, map[string]any{"count": n, "restarts": r.Restarts, "exit_code": r.ExitCode, "reason": r.Reason},
+			"Replica %s on host %s was restarted %s: %s", r.Name(), p.host(r), several(n, "time"), why)
 	}
 }
 

@@ -22,6 +22,8 @@ type Replica struct {
 	Stopped time.Time `json:"stopped,omitzero"`  // wanted gone since then: it leaves the balancer and is stopped Drain later
 	Kill    bool      `json:"kill,omitempty"`    // without waiting for Drain
 	Why     string    `json:"why,omitempty"`     // it is stopped, a sentence
+	Told    int       `json:"told,omitempty"`    // of Restarts, events say so many
+	ToldAt  time.Time `json:"toldAt,omitzero"`   // when the last of those events was
 
 	// What its host has said, kept so that a controller that starts anew knows
 	// it before the host reports again.
