@@ -355,41 +355,67 @@ func TestBadDayFullDisk(t *testing.T) {
 	})
 }
 
-// TestBadDaySecret: a replica whose secret is not there waits for it, and says so.
+// TestBadDaySecret: replicas whose secret is not there wait for it; the status
+// says so, and one event for each thing that is wrong.
 func TestBadDaySecret(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var mu sync.Mutex // guards secrets
-		secrets := map[string]string{}
-		r := bareRigWith(t, Config{Secret: func(name, _ string) (string, error) {
-			mu.Lock()
-			defer mu.Unlock()
-			if v, ok := secrets[name]; ok {
-				return v, nil
-			}
-			return "", errs.E(errs.NotFound, "there is no secret %q", name)
-		}}, "h1")
-		defer r.stop()
-		s := webSpec(1)
-		s.Env = []EnvVar{{Name: "PASSWORD", Secret: "db"}}
-		r.apply(s)
-		think()
-		if o := r.say("h1", Report{Boot: "1", Seq: 1}); len(o.Launch) > 0 {
-			t.Errorf("%+v", o)
-		}
-		v, _ := r.App("web")
-		if v.Reason != "NotLaunched" || v.Message != `replica web-1 is not launched: environment variable PASSWORD: there is no secret "db"` {
-			t.Errorf("%s %s: %s", v.Status, v.Reason, v.Message)
-		}
+	for _, kind := range []Kind{Service, Job} {
+		t.Run(string(kind), func(t *testing.T) { synctest.Test(t, func(t *testing.T) { secretMissing(t, kind) }) })
+	}
+}
+
+func secretMissing(t *testing.T, kind Kind) {
+	var mu sync.Mutex // guards secret and broken
+	secret, broken := "", errs.E(errs.NotFound, `there is no secret "db"`)
+	r := bareRigWith(t, Config{Secret: func(string, string) (string, error) {
 		mu.Lock()
-		secrets["db"] = "hush"
-		mu.Unlock()
-		o := r.say("h1", Report{Boot: "1", Seq: 2})
-		if len(o.Launch) != 1 || !slices.Equal(o.Launch[0].Env, []string{"PASSWORD=hush"}) {
-			t.Fatalf("%+v", o)
+		defer mu.Unlock()
+		return secret, broken
+	}}, "h1")
+	defer r.stop()
+	s := webSpec(2)
+	if kind == Job {
+		s = jobSpec(2, 2, 0)
+	}
+	s.Env = []EnvVar{{Name: "PASSWORD", Secret: "db"}}
+	r.apply(s)
+	think()
+	seq := uint64(0)
+	say := func(c ...Container) Orders {
+		t.Helper()
+		seq++
+		o := r.say("h1", Report{Boot: "1", Seq: seq, Containers: c})
+		think()
+		return o
+	}
+	held := func(events int, why string) {
+		t.Helper()
+		for range 3 { // passes
+			if o := say(); len(o.Launch) > 0 {
+				t.Errorf("%+v", o)
+			}
 		}
-		r.say("h1", Report{Boot: "1", Seq: 3, Containers: runs(launched(o)...)})
-		if v, _ := r.App("web"); !ready(1)(v) || v.Reason != "" {
-			t.Errorf("%s %s: %s", v.Status, v.Reason, v.Message)
+		if v, err := r.App("web"); err != nil || v.Status != Failing || v.Reason != "NotLaunched" || v.Message != "replicas are not launched: environment variable PASSWORD: "+why {
+			t.Errorf("%s %s: %s; %v", v.Status, v.Reason, v.Message, err)
 		}
-	})
+		all, n, err := r.Events(t.Context(), EventQuery{App: "web", Type: Trouble})
+		if err != nil || n != events || all[0].Message != "Replicas are not launched: environment variable PASSWORD: "+why || all[0].Replica == "" || all[0].Host != "h1" {
+			t.Errorf("%+v, want %d; %v", all, events, err)
+		}
+	}
+	held(1, `there is no secret "db"`)
+	mu.Lock()
+	broken = errs.E(errs.Internal, "permission denied")
+	mu.Unlock()
+	held(2, "permission denied")
+	mu.Lock()
+	secret, broken = "hush", nil
+	mu.Unlock()
+	o := say()
+	if len(o.Launch) != 2 || !slices.Equal(o.Launch[0].Env, []string{"PASSWORD=hush"}) {
+		t.Fatalf("%+v", o)
+	}
+	say(runs(launched(o)...)...)
+	if v, err := r.App("web"); err != nil || v.Ready != 2 || v.Status != Up || v.Reason != "" {
+		t.Errorf("%s %s: %s; %v", v.Status, v.Reason, v.Message, err)
+	}
 }

@@ -83,7 +83,8 @@ type record struct {
 	app     *App // a value is replaced, not changed
 	reps    map[string]struct{}
 	fails   Fails
-	missing int // replicas that no host takes
+	held    string // why replicas are not launched
+	missing int    // replicas that no host takes
 	why     []WhyNot
 	next    time.Time // when to plan again
 	route   *Route    // as the balancer was told last; nil: it may be another one

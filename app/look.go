@@ -69,7 +69,7 @@ func (e *Engine) status(rec *record) Status {
 
 // brief is a view with replicas counted and not listed. The caller holds mu.
 func (e *Engine) brief(rec *record) View {
-	v := View{App: *rec.app, Sample: rec.sample, Unplaced: rec.why, Missing: rec.missing}
+	v := View{App: *rec.app, Sample: rec.sample, Unplaced: rec.why, Missing: rec.missing, Held: rec.held}
 	for id := range rec.reps {
 		r := e.replicas[id]
 		switch {
@@ -136,7 +136,7 @@ func judge(rec *record, v *View, spec *Spec, now time.Time) (s Status, reason, m
 		return Up, reason, message
 	case v.Ready > 0:
 		return Degraded, cmp.Or(reason, "NotReady"), cmp.Or(message, fmt.Sprintf("%d of %d replicas are ready", v.Ready, v.Desired))
-	case rec.missing > 0 || rec.fails.InRow > 0 || a.Rollout.Done:
+	case rec.missing > 0 || rec.held != "" || rec.fails.InRow > 0 || a.Rollout.Done:
 		return Failing, cmp.Or(reason, "NotReady"), cmp.Or(message, "no replica is ready")
 	}
 	return Pending, cmp.Or(reason, "Starting"), cmp.Or(message, "no replica is ready yet")
@@ -147,6 +147,8 @@ func trouble(rec *record, v *View, spec *Spec) (reason, message string) {
 	switch {
 	case rec.missing > 0:
 		return "Unplaced", noRoom(rec.missing, rec.why)
+	case rec.held != "":
+		return notLaunched, "replicas are not launched: " + rec.held
 	case rec.fails.InRow > 0 && v.Ready < v.Desired:
 		return "Failed", "the last replica that failed: " + rec.fails.Last
 	case !rec.app.Rollout.Done && rec.app.Rollout.Previous > 0:
@@ -162,8 +164,6 @@ func trouble(rec *record, v *View, spec *Spec) (reason, message string) {
 	for i := range v.Replicas {
 		switch r := &v.Replicas[i]; {
 		case !r.Living():
-		case r.Phase == Ordered && r.Message != "":
-			return r.Reason, fmt.Sprintf("replica %s is not launched: %s", r.Name(), r.Message)
 		case r.Seen.CheckErr != "" && r.Well.IsZero():
 			return "Unhealthy", fmt.Sprintf("replica %s: %s", r.Name(), r.Seen.CheckErr)
 		}
@@ -189,6 +189,8 @@ func judgeJob(a *App, v *View, spec *Spec, now time.Time) (s Status, reason, mes
 		return Completed, "", fmt.Sprintf("run %d succeeded", a.Run)
 	case v.Missing > 0:
 		return Failing, "Unplaced", noRoom(v.Missing, v.Unplaced)
+	case v.Held != "":
+		return Failing, notLaunched, "replicas are not launched: " + v.Held
 	}
 	return Up, "", fmt.Sprintf("run %d: %d of %d have succeeded", a.Run, st.Succeeded, spec.Job.Completions)
 }

@@ -310,6 +310,7 @@ type planned struct {
 	name    string
 	at      time.Time
 	fails   Fails
+	held    string
 	next    time.Time
 	missing int
 	why     []WhyNot
@@ -323,7 +324,7 @@ func (e *Engine) planOne(name string, c *Change) (planned, bool) {
 		return planned{}, false
 	}
 	steps := Plan(s)
-	p := planned{name: name, at: s.Now, fails: steps.Fails, next: steps.Next}
+	p := planned{name: name, at: s.Now, fails: steps.Fails, held: steps.Held, next: steps.Next}
 	for _, w := range steps.Launch {
 		made, why := e.grant(&s, &steps, w)
 		c.Replicas = append(c.Replicas, made...)
@@ -386,11 +387,11 @@ func (e *Engine) note(ps []planned) {
 				e.cfg.Nudge(r.Host)
 			}
 		}
-		if rec.missing != p.missing || rec.fails.InRow != p.fails.InRow {
+		if rec.missing != p.missing || rec.fails.InRow != p.fails.InRow || rec.held != p.held {
 			e.announce()
 		}
 		e.room = e.room || p.made
-		rec.fails, rec.next, rec.missing, rec.why = p.fails, p.next, p.missing, p.why
+		rec.fails, rec.held, rec.next, rec.missing, rec.why = p.fails, p.held, p.next, p.missing, p.why
 	}
 }
 
@@ -431,7 +432,7 @@ func (e *Engine) situation(name string) (s Situation, missing int, ok bool) {
 		return Situation{}, 0, false
 	}
 	missing = rec.missing
-	s = Situation{App: rec.app, Hosts: map[string]Place{}, Fails: rec.fails, Now: now}
+	s = Situation{App: rec.app, Hosts: map[string]Place{}, Fails: rec.fails, Held: rec.held, Now: now}
 	for id := range rec.reps {
 		r := *e.replicas[id]
 		s.Replicas = append(s.Replicas, r)

@@ -14,6 +14,7 @@ type Situation struct {
 	Hosts    map[string]Place // of the hosts that the replicas are on; absent: it is not known any more
 	Targets  []string         // of a daemon: hosts that take one or have one
 	Fails    Fails
+	Held     string // what Steps.Held was the last time
 	Now      time.Time
 }
 
@@ -71,6 +72,7 @@ type Steps struct {
 	Drop   []string  // replicas that are no more
 	Launch []Wish
 	Fails  Fails
+	Held   string // why replicas are not launched
 	Events []Event
 	Next   time.Time // when to plan again even if nothing happens; zero: never
 }
@@ -99,6 +101,7 @@ func Plan(s Situation) Steps {
 	p.forget()
 	p.watchHosts()
 	p.tellRestarts()
+	p.tellHeld()
 	p.pin()
 	if p.steps.Fails.Of != p.app.Rollout.Target {
 		p.steps.Fails = Fails{Of: p.app.Rollout.Target}
@@ -258,6 +261,21 @@ func (p *planner) tellRestarts() {
 		}
 		p.event(Trouble, r, map[string]any{"count": n, "restarts": r.Restarts, "exit_code": r.ExitCode, "reason": r.Reason},
 			"Replica %s on host %s was restarted %s: %s", r.Name(), p.host(r), several(n, "time"), why)
+	}
+}
+
+// tellHeld makes an event of why replicas are not launched, when that is new.
+func (p *planner) tellHeld() {
+	for i := range p.reps {
+		r := &p.reps[i]
+		if !r.Living() || r.Phase != Ordered || r.Reason != notLaunched {
+			continue
+		}
+		p.steps.Held = r.Message
+		if r.Message != p.Held {
+			p.event(Trouble, r, map[string]any{"reason": notLaunched}, "Replicas are not launched: %s", r.Message)
+		}
+		return
 	}
 }
 

@@ -57,6 +57,9 @@ const (
 	Gone     Phase = "gone"   // no longer on its host; the record goes too
 )
 
+// notLaunched is the Reason of a replica that its host is not told to launch.
+const notLaunched = "NotLaunched"
+
 // Name is what people call the replica: "web-3".
 func (r *Replica) Name() string { return r.App + "-" + strconv.Itoa(r.Index) }
 

@@ -263,8 +263,9 @@ func (e *Engine) held(r *Replica, err error) {
 	}
 	e.cfg.Log.Warn("replica is not launched", "app", r.App, "launch", r.ID, "error", err)
 	next := *r
-	next.Reason, next.Message = "NotLaunched", err.Error()
+	next.Reason, next.Message = notLaunched, err.Error()
 	e.replicas[r.ID] = &next
+	e.mark(r.App)
 	e.announce()
 }
 

@@ -31,6 +31,7 @@ type View struct {
 	Sample   Sample    // of the last few seconds
 	Unplaced []WhyNot  // for the replicas that no host takes, each host's reason
 	Missing  int       // how many no host takes
+	Held     string    // why those that a host takes are not launched
 }
 
 // Sample is what was measured of an app over a moment.

@@ -195,13 +195,16 @@ func (c *controller) join(token string) bool {
 // secret reads DATA/secrets/NAME, or NAME/KEY.
 func (c *controller) secret(name, key string) (string, error) {
 	root, err := os.OpenRoot(filepath.Join(c.data, "secrets"))
-	if err != nil {
-		return "", errs.E(errs.NotFound, "there is no secret %q: %w", name, err)
+	var text []byte
+	if err == nil {
+		defer root.Close()
+		text, err = root.ReadFile(filepath.Join(name, key))
 	}
-	defer root.Close()
-	text, err := root.ReadFile(filepath.Join(name, key))
-	if err != nil {
-		return "", errs.E(errs.NotFound, "there is no secret %q with the key %q: %w", name, key, err)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", errs.E(errs.NotFound, "there is no secret %q", filepath.Join(name, key))
+	case err != nil:
+		return "", fmt.Errorf("read the secret %q: %w", filepath.Join(name, key), err)
 	}
 	return strings.TrimSuffix(string(text), "\n"), nil
 }
