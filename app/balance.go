@@ -26,6 +26,9 @@ type Traffic struct {
 	Requests, Errors uint64
 	Active           int64
 	Latency          Latencies
+	Answers          [5]uint64 // by HTTP, from 1xx to 5xx
+	Retries          uint64    // tries at another replica
+	Ejections        uint64    // how often a replica was left out for a while
 	Replicas         map[string]ReplicaTraffic // by launch id
 }
 
@@ -33,6 +36,7 @@ type Traffic struct {
 type ReplicaTraffic struct {
 	Requests, Errors uint64
 	Active           int64
+	Latency          Latencies
 	Ejected          bool // it answers badly and is left out for a while
 }
 
@@ -41,6 +45,8 @@ type Latencies interface {
 	Since(older Latencies) Latencies // what came after a former value of the same; nil: all
 	Quantile(q float64) time.Duration
 	Mean() time.Duration
+	Sum() time.Duration // of all; never falls
+	Count() uint64
 	Below(d time.Duration) uint64 // how many took no longer
 }
 

@@ -15,10 +15,13 @@ type app struct {
 	name   string
 	cookie string // its name, for Sticky
 	tally
-	budget   budget
-	turn     atomic.Uint32
-	replicas atomic.Pointer[[]*replica] // those of the newest table
-	ejecting sync.Mutex                 // guards the ejections of all replicas
+	answers   [5]atomic.Uint64
+	retries   atomic.Uint64
+	ejections atomic.Uint64
+	budget    budget
+	turn      atomic.Uint32
+	replicas  atomic.Pointer[[]*replica] // those of the newest table
+	ejecting  sync.Mutex                 // guards the ejections of all replicas
 }
 
 // replica is what lasts of a backend.
@@ -72,6 +75,9 @@ func (s *service) enter(newest func() *service, by choice, now int64, tried []*e
 		e.active.Add(1)
 		if !e.shut.Load() {
 			e.requests.Add(1)
+			if len(tried) > 0 {
+				s.retries.Add(1)
+			}
 			return e
 		}
 		e.active.Add(-1)

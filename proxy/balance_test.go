@@ -66,6 +66,9 @@ func TestEjection(t *testing.T) {
 			t.Errorf("step %d at %gs: usable %t", i, step.at, usable)
 		}
 	}
+	if n := e.app.ejections.Load(); n != 7 {
+		t.Errorf("it was left out 7 times, and %d were counted", n)
+	}
 }
 
 func TestHalfRemain(t *testing.T) {

@@ -84,6 +84,7 @@ func (r *replica) failed(now int64) (time.Duration, bool) {
 	}
 	rest := r.eject()
 	r.until.Store(now + int64(rest))
+	r.app.ejections.Add(1)
 	return rest, true
 }
 

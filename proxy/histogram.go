@@ -119,23 +119,22 @@ func (h Histogram) Quantile(q float64) time.Duration {
 	return upper(buckets - 1)
 }
 
-// Mean is the mean duration, within 3 %; 0 if there are none.
-func (h Histogram) Mean() time.Duration {
-	var n uint64
-	var sum float64
+// Sum is all durations together, within 3 %. Of a recorder it never falls from
+// one reading to the next.
+func (h Histogram) Sum() time.Duration {
+	var sum time.Duration
 	for i, c := range h.counts {
 		mid := upper(h.first + i)
 		if at := h.first + i; at > 0 {
 			mid = (mid + upper(at-1)) / 2
 		}
-		sum += float64(mid) * float64(c)
-		n += c
+		sum += mid * time.Duration(c)
 	}
-	if n == 0 {
-		return 0
-	}
-	return time.Duration(sum / float64(n))
+	return sum
 }
+
+// Mean is the mean duration, within 3 %; 0 if there are none.
+func (h Histogram) Mean() time.Duration { return h.Sum() / time.Duration(max(h.Count(), 1)) }
 
 // Below is how many durations were no longer than d, within 6 % of d.
 func (h Histogram) Below(d time.Duration) (n uint64) {

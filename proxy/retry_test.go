@@ -124,6 +124,13 @@ func TestRetries(t *testing.T) {
 				if wrong := c.status != 200; s.Requests != 1 || (s.Errors == 1) != wrong || s.Errors > 1 {
 					t.Errorf("requests %d, errors %d", s.Requests, s.Errors)
 				}
+				again, class := uint64(0), max(c.status, 200)/100 // half an answer has a status, too
+				if c.status == 200 {
+					again = 1
+				}
+				if s.Retries != again || s.Answers[class-1] != 1 || s.Latency.Count() != 1 {
+					t.Errorf("retries %d, answers %v, want %d and one of %dxx", s.Retries, s.Answers, again, class)
+				}
 				eventually(t, "nothing is under way", func() bool { s = p.Stats()["web"]; return s.Active == 0 })
 				if b := s.Backends["b0"]; b.Errors != 1 || b.Active != 0 {
 					t.Errorf("the bad one: %+v", b)

@@ -12,6 +12,11 @@ type AppStats struct {
 	Requests uint64
 	Errors   uint64 // answered with 5xx, cut off, or nobody could be reached
 	Active   int64  // under way
+	// Answers are those by HTTP, by the first digit of their status, from 1xx
+	// to 5xx; of what was cut off, too.
+	Answers   [5]uint64
+	Retries   uint64 // tries at another backend
+	Ejections uint64 // how often a backend was left out
 	// Latency is the time from a request's head to its answer's, tries
 	// included; of a connection, until a backend had accepted it.
 	Latency  Histogram
@@ -53,10 +58,11 @@ func (t *tally) moved(in, out int64) {
 	}
 }
 
-func (t *tally) answered(status int, took time.Duration) {
-	t.latency.record(took)
+func (a *app) answered(status int, took time.Duration) {
+	a.latency.record(took)
+	a.answers[min(max(status/100, 1), len(a.answers))-1].Add(1)
 	if status >= 500 {
-		t.errors.Add(1)
+		a.errors.Add(1)
 	}
 }
 
@@ -74,6 +80,10 @@ func (p *Proxy) Stats() map[string]AppStats {
 		s := AppStats{
 			Requests: a.requests.Load(), Errors: a.errors.Load(), Active: a.active.Load(), Latency: a.latency.read(),
 			BytesIn: a.in.Load(), BytesOut: a.out.Load(), Backends: map[string]BackendStats{},
+			Retries: a.retries.Load(), Ejections: a.ejections.Load(),
+		}
+		for i := range s.Answers {
+			s.Answers[i] = a.answers[i].Load()
 		}
 		for _, r := range *a.replicas.Load() {
 			s.Backends[r.id] = BackendStats{

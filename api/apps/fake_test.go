@@ -399,7 +399,8 @@ func (f *fakeEngine) History(name string, points int, interval time.Duration) ([
 func (f *fakeEngine) Traffic() map[string]app.Traffic {
 	return map[string]app.Traffic{"my-app": {
 		Requests: 10, Errors: 2, Active: 3, Latency: allAt(20 * time.Millisecond),
-		Replicas: map[string]app.ReplicaTraffic{"launch1": {Requests: 7, Errors: 1, Ejected: true}},
+		Answers: [5]uint64{1: 7, 4: 1}, Retries: 4, Ejections: 5,
+		Replicas: map[string]app.ReplicaTraffic{"launch1": {Requests: 7, Errors: 1, Latency: allAt(20 * time.Millisecond), Ejected: true}},
 	}}
 }
 
@@ -409,6 +410,8 @@ type allAt time.Duration
 func (a allAt) Since(app.Latencies) app.Latencies { return a }
 func (a allAt) Quantile(float64) time.Duration    { return time.Duration(a) }
 func (a allAt) Mean() time.Duration               { return time.Duration(a) }
+func (a allAt) Sum() time.Duration                { return 10 * time.Duration(a) }
+func (a allAt) Count() uint64                     { return 10 }
 func (a allAt) Below(d time.Duration) uint64 {
 	if d < time.Duration(a) {
 		return 0

@@ -84,7 +84,9 @@ func TestLimitAndFleet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, s := server(t, func(c *Config) { c.RateLimit = 1 })
 		nat := "Remote: 203.0.113.9:5555"
-		report := func(id, tok string) int { return ask(s, "POST", "/host/"+id+"/updatestatus", `{}`, token(tok), nat).Code }
+		report := func(id, tok string) int {
+			return ask(s, "POST", "/host/"+id+"/updatestatus", `{}`, token(tok), nat).Code
+		}
 		tokens := map[string]string{}
 		for n := range 10_000 {
 			id := "h" + strconv.Itoa(n)

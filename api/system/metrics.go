@@ -24,7 +24,7 @@ func newMetrics() *metrics {
 			Name: "buoy_api_requests_total", Help: "Answered API requests.",
 		}, []string{"route", "method", "code"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "buoy_api_request_seconds", Help: "Time to answer an API request, streams to their end.",
+			Name: "buoy_api_request_duration_seconds", Help: "Time to answer an API request, streams to their end.",
 			// From reading state in memory (1 ms) over starting a container
 			// (50 ms) to pulling an image.
 			Buckets: []float64{.001, .005, .025, .1, .5, 2.5, 10, 60},

@@ -133,7 +133,7 @@ func TestMetrics(t *testing.T) {
 		`buoy_api_requests_total{code="404",method="GET",route="/nodes/{nodeid}/mem"} 2`,
 		`buoy_api_requests_total{code="404",method="GET",route="none"} 2`,
 		`method="other"`,
-		`buoy_api_request_seconds_count{method="GET",route="/nodes/{nodeid}"} 1`,
+		`buoy_api_request_duration_seconds_count{method="GET",route="/nodes/{nodeid}"} 1`,
 		`buoy_containers{status="running"} 3`,
 		`buoy_build_info{go="go`,
 	} {

@@ -109,9 +109,14 @@ func hasPort(ports map[uint16]netip.AddrPort, at netip.AddrPort) bool {
 func (b *balancer) Traffic() map[string]app.Traffic {
 	out := map[string]app.Traffic{}
 	for name, s := range b.proxy.Stats() {
-		t := app.Traffic{Requests: s.Requests, Errors: s.Errors, Active: s.Active, Latency: latencies{s.Latency}, Replicas: map[string]app.ReplicaTraffic{}}
+		t := app.Traffic{
+			Requests: s.Requests, Errors: s.Errors, Active: s.Active, Latency: latencies{s.Latency},
+			Answers: s.Answers, Retries: s.Retries, Ejections: s.Ejections, Replicas: map[string]app.ReplicaTraffic{},
+		}
 		for id, be := range s.Backends {
-			t.Replicas[id] = app.ReplicaTraffic{Requests: be.Requests, Errors: be.Errors, Active: be.Active, Ejected: be.Ejected}
+			t.Replicas[id] = app.ReplicaTraffic{
+				Requests: be.Requests, Errors: be.Errors, Active: be.Active, Latency: latencies{be.Latency}, Ejected: be.Ejected,
+			}
 		}
 		out[name] = t
 	}

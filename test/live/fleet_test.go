@@ -14,6 +14,9 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
 	buoy "github.com/buoy-edge/buoy/sdk/go"
 )
 
@@ -195,6 +198,7 @@ func TestFleet(t *testing.T) {
 	if got := f.answering("web", 60, 0); len(got) != 6 {
 		t.Errorf("answered by %v", got)
 	}
+	f.measured(120, 6)
 
 	// The controller answers for the nodes as they do themselves.
 	nodes, err := f.client.Nodes(t.Context())
@@ -238,6 +242,32 @@ func TestFleet(t *testing.T) {
 			t.Errorf("left: %v", left)
 		}
 	}
+}
+
+// measured waits until the metrics, as Prometheus reads them, say that an app,
+// the only one, has answered so many requests well, each by one of its replicas.
+func (f *fleet) measured(requests float64, replicas int) {
+	f.t.Helper()
+	f.await("the answers are in the metrics", func() bool {
+		_, _, body := f.raw(http.MethodGet, "/metrics", "")
+		parser := expfmt.NewTextParser(model.LegacyValidation)
+		families, err := parser.TextToMetricFamilies(strings.NewReader(body))
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		answers := map[string]float64{}
+		for _, m := range families["buoy_app_responses_total"].GetMetric() {
+			answers[m.GetLabel()[1].GetValue()] = m.GetCounter().GetValue()
+		}
+		timed := func(name string) (n float64) {
+			for _, m := range families[name].GetMetric() {
+				n += float64(m.GetHistogram().GetSampleCount())
+			}
+			return n
+		}
+		return answers["2xx"] == requests && answers["4xx"]+answers["5xx"] == 0 && timed("buoy_app_request_duration_seconds") == requests &&
+			timed("buoy_replica_request_duration_seconds") == requests && len(families["buoy_replica_request_duration_seconds"].GetMetric()) == replicas
+	})
 }
 
 // TestFleetHostLost: a host that is cut off keeps all running; its replicas are
