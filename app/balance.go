@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -59,6 +60,7 @@ func (e *Engine) balance() {
 	}
 	e.routes = false
 	var routes []Route
+	told := map[string][]Backend{}
 	for _, name := range slices.Sorted(maps.Keys(e.apps)) {
 		rec := e.apps[name]
 		spec := rec.app.Spec()
@@ -67,6 +69,7 @@ func (e *Engine) balance() {
 		}
 		if rec.route == nil {
 			rec.route = &Route{App: name, Spec: spec, Backends: e.backends(rec)}
+			told[name] = rec.route.Backends
 		}
 		routes = append(routes, *rec.route)
 	}
@@ -74,6 +77,27 @@ func (e *Engine) balance() {
 	if err := e.cfg.Balancer.Set(routes); err != nil {
 		e.cfg.Log.Error("routes are not as apps want them", "error", err)
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for name, backends := range told {
+		if rec := e.apps[name]; rec != nil {
+			rec.routed = backends
+		}
+	}
+	e.announce()
+}
+
+// serves says that requests go to a replica that is well: if it has ports, as
+// the balancer was told last. So who sees an app up can reach it. The caller holds mu.
+func (e *Engine) serves(rec *record, r *Replica) bool {
+	if e.liveness[r.Host] == Lost {
+		return false
+	}
+	if len(rec.app.Spec().Ports) == 0 || len(r.Ports) == 0 {
+		return r.Ready()
+	}
+	i, ok := slices.BinarySearchFunc(rec.routed, r.ID, func(b Backend, id string) int { return strings.Compare(b.ID, id) })
+	return ok && !rec.routed[i].Draining && r.Phase == Running && !r.Well.IsZero()
 }
 
 // checkRoutes says what is wrong with the routes of an app beside those that
@@ -83,7 +107,7 @@ func (e *Engine) checkRoutes(spec *Spec) error {
 	return e.cfg.Balancer.Check(spec.Name, spec)
 }
 
-// backends are where requests for an app may go. If no replica is well, those
+// backends are where requests for an app may go, by id. If no replica is well, those
 // that run are better than none: what is too busy to answer checks answers some
 // requests still, and a host that is out of touch may be well. The caller holds mu.
 func (e *Engine) backends(rec *record) (all []Backend) {
@@ -107,6 +131,7 @@ func (e *Engine) backends(rec *record) (all []Backend) {
 	}
 	if ready == 0 {
 		all = append(all, unwell...)
+		slices.SortFunc(all, func(x, y Backend) int { return strings.Compare(x.ID, y.ID) })
 	}
 	return all
 }

@@ -88,6 +88,7 @@ type record struct {
 	why     []WhyNot
 	next    time.Time // when to plan again
 	route   *Route    // as the balancer was told last; nil: it may be another one
+	routed  []Backend // those that it was told of last, by id
 	window  *Window
 	memory  ScaleMemory
 	traffic Traffic // at the last sample

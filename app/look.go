@@ -80,7 +80,7 @@ func (e *Engine) brief(rec *record) View {
 			}
 		case r.Phase == Running && r.Away.IsZero():
 			v.Current++
-			if r.Ready() && e.liveness[r.Host] != Lost {
+			if e.serves(rec, r) {
 				v.Ready++
 			}
 		}

@@ -564,3 +564,43 @@ func TestPreview(t *testing.T) {
 		}
 	})
 }
+
+// watchedBalancer calls back before it does as it is told.
+type watchedBalancer struct {
+	idleBalancer
+	before atomic.Pointer[func(b *idleBalancer)]
+}
+
+func (b *watchedBalancer) Set(routes []Route) error {
+	if before := b.before.Load(); before != nil {
+		(*before)(&b.idleBalancer)
+	}
+	return b.idleBalancer.Set(routes)
+}
+
+// TestUpIsReachable: a replica is not told to be ready before requests go to it.
+func TestUpIsReachable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lb := &watchedBalancer{}
+		r := newRigWith(t, Config{Balancer: lb}, &memory{st: map[string]any{}}, "h1")
+		defer func() { r.stop() }()
+		runs := false
+		compare := func(b *idleBalancer) {
+			v, err := r.App("web")
+			if err != nil {
+				return // it is not there yet
+			}
+			to, _ := b.backends("web")
+			runs = runs || v.Current > to
+			if v.Ready > to {
+				t.Errorf("%d replicas are ready and requests go to %d", v.Ready, to)
+			}
+		}
+		lb.before.Store(&compare)
+		r.apply(webSpec(2))
+		r.until("it is up", ready(2))
+		if !runs {
+			t.Error("the balancer was never behind")
+		}
+	})
+}
