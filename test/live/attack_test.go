@@ -90,7 +90,7 @@ func (d *daemon) goodbye(name string, code int) {
 	}
 	c, err := d.client.Container(ctx, name)
 	if err != nil || c.ExitCode == nil || *c.ExitCode != code {
-		d.t.Errorf("%s has the exit code %v, %v; want %d", name, c.ExitCode, err, code)
+		d.t.Errorf("%s has the reason %q, %q, %v; want exit code %d", name, c.Reason, c.Message, err, code)
 	}
 	if err := d.client.Delete(ctx, name); err != nil {
 		d.t.Errorf("delete %s: %v", name, err)

@@ -215,7 +215,8 @@ func TestStandbyRunsOnStart(t *testing.T) {
 
 func TestFiles(t *testing.T) {
 	d := newDaemon(t)
-	d.create(sh(t, "box", "ln -s /../../../../../../etc /tmp/out; ln -s /tmp /abs; sleep 1000"))
+	d.create(sh(t, "box", "ln -s /../../../../../../etc /tmp/out; ln -s /tmp /abs; echo linked; sleep 1000"))
+	d.await("the links are made", func() bool { return d.logs("box", buoy.LogOptions{}) == "linked\n" })
 	big := strings.Repeat("0123456789abcdef", 1<<18) // 4 MiB
 	if err := d.client.Upload(t.Context(), "box", "/tmp/big", strings.NewReader(big)); err != nil {
 		t.Fatal(err)

@@ -230,6 +230,7 @@ func TestFleet(t *testing.T) {
 	f.up("web", 6)
 	f.await("all answer", func() bool { return len(f.answering("web", 30, 1)) == 3 })
 	for i, d := range f.nodes {
+		d.await("all have been adopted", func() bool { return len(pidsOf(d)) == len(before[i]) })
 		if after := pidsOf(d); fmt.Sprint(after) != fmt.Sprint(before[i]) {
 			t.Errorf("%s: processes were %v and are %v", nodes[i].ID, before[i], after)
 		}
