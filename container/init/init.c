@@ -4,7 +4,7 @@
 //	buoy-init OPTIONS [PROGRAM ARG...]
 //
 // OPTIONS: "-" and letters: s = descriptor 5 has a seccomp filter to load,
-// i = stay as PID 1. libcontainer starts it inside the container, with the
+// i = stay as PID 1, t = 0 is a terminal, ours, and to be the child's. libcontainer starts it inside the container, with the
 // final user, capabilities and limits, from a sealed memfd. Descriptor 3 is
 // that memfd, 4 the gate: a socket on which it says 'r' (ready), waits for 'g'
 // (go), and on which it reports a failed exec as 'e', the stage, and the errno
@@ -17,6 +17,7 @@
 // No C library: 200 held containers wait here, see sys.h.
 #include "sys.h"
 
+#include <asm/ioctls.h>
 #include <linux/fcntl.h>
 #include <linux/filter.h>
 #include <linux/mman.h>
@@ -25,7 +26,7 @@
 #include <linux/wait.h>
 
 enum { SELF = 3, GATE = 4, FILTER = 5 };
-enum { SIGINT = 2, SIGQUIT = 3, SIGKILL = 9, SIGTERM = 15, SIGCHLD = 17, SIGSTOP = 19, SIGTTIN = 21, SIGTTOU = 22 };
+enum { SIGHUP = 1, SIGINT = 2, SIGQUIT = 3, SIGKILL = 9, SIGTERM = 15, SIGCHLD = 17, SIGCONT = 18, SIGSTOP = 19, SIGTTIN = 21, SIGTTOU = 22 };
 enum { SIG_SETMASK = 2, NSIG = 64, SEEK_END = 2 };
 enum { OURS = 125, NOT_EXECUTABLE = 126, NOT_FOUND = 127 };
 
@@ -175,7 +176,19 @@ static void show_name(char *first, char *end)
 	end[-1] = '.';
 }
 
-static void __attribute__((noreturn)) stay(char *first, char **argv, char **env)
+// give_up_terminal makes it nobody's. The child takes it in a session of its own:
+// in ours, Ctrl-Z would stop it for good. We are hung up on, which means nothing.
+static void give_up_terminal(void)
+{
+	unsigned long hung_up = 1UL << (SIGHUP - 1) | 1UL << (SIGCONT - 1);
+	long at_once[2] = {0, 0};
+
+	SYS(ioctl, 0, TIOCNOTTY, 0);
+	while (SYS(rt_sigtimedwait, &hung_up, 0, at_once, 8) > 0)
+		;
+}
+
+static void __attribute__((noreturn)) stay(char *first, char **argv, char **env, int terminal)
 {
 	char *end = argv[-1];
 	unsigned long all = ~0UL;
@@ -183,12 +196,16 @@ static void __attribute__((noreturn)) stay(char *first, char **argv, char **env)
 
 	SYS(rt_sigprocmask, SIG_SETMASK, &all, 0, 8);
 	if (argv[0]) {
+		if (terminal)
+			give_up_terminal();
 		child = SYS(clone, SIGCHLD, 0, 0, 0, 0);
 		if (child < 0)
 			fail('f', -child);
 		if (child == 0) {
 			unsigned long none = 0;
 			SYS(setsid, 0);
+			if (terminal)
+				SYS(ioctl, 0, TIOCSCTTY, 0);
 			SYS(rt_sigprocmask, SIG_SETMASK, &none, 0, 8);
 			run(argv, env);
 		}
@@ -216,13 +233,14 @@ __attribute__((noreturn, used)) void start(long *stack)
 {
 	long argc = stack[0];
 	char **argv = (char **)(stack + 1), **env = argv + argc + 1;
-	int init = 0, filter = 0;
+	int init = 0, filter = 0, terminal = 0;
 
 	if (argc < 2 || argv[1][0] != '-')
 		leave(OURS);
 	for (const char *o = argv[1] + 1; *o; o++) {
 		init |= *o == 'i';
 		filter |= *o == 's';
+		terminal |= *o == 't';
 	}
 	SYS(close, SELF);
 	SYS(fcntl, GATE, F_SETFD, FD_CLOEXEC);
@@ -232,7 +250,7 @@ __attribute__((noreturn, used)) void start(long *stack)
 		load_filter();
 	wait_for_go();
 	if (init)
-		stay(argv[0], argv + 2, env);
+		stay(argv[0], argv + 2, env, terminal);
 	if (argc < 3)
 		fail('x', ENOENT);
 	run(argv + 2, env);

@@ -49,6 +49,7 @@ func (s *Server) adoptOne(ctx context.Context, c *container, kept map[string]int
 		return
 	}
 	c.made = true
+	s.adoptInput(c, kept)
 	c.first = s.adoptTask(ctx, c, "", jobRecord{
 		Phase: c.rec.Phase, Args: c.rec.Args, Started: c.rec.Started, Log: c.rec.Log, Process: c.rec.Process,
 	}, kept)
@@ -168,7 +169,12 @@ func (s *Server) adoptOutput(t *task, kept map[string]int) {
 			continue
 		}
 		delete(kept, key)
-		st := &stream{key: t.key() + "/" + name, name: name, fd: fd, file: file}
+		st := &stream{key: t.key() + "/" + name, name: name, fd: fd, file: file, tty: -1, sink: -1}
+		if t.job == "" && t.c.tty {
+			if err := st.readFrom(t.c.input); err != nil {
+				s.log.Error("read a terminal again", "container", t.c.id, "error", err)
+			}
+		}
 		s.logs.repair(st)
 		if err := s.logs.add(st); err != nil {
 			s.log.Error("read a log pipe again", "container", t.c.id, "error", err)

@@ -29,6 +29,8 @@ type container struct {
 	exit     *shimapi.Exit
 	first    *task
 	gate     *gate // of a held container
+	input    int   // what Attach hands out: the master of its terminal, or the writing end of its open stdin; -1: neither
+	tty      bool  // it is the former
 	jobs     map[string]*task
 }
 
@@ -47,7 +49,7 @@ type task struct {
 }
 
 func (s *Server) newContainer(id string) *container {
-	return &container{id: id, dir: s.containerDir(id), jobs: map[string]*task{}}
+	return &container{id: id, dir: s.containerDir(id), jobs: map[string]*task{}, input: -1}
 }
 
 // reserve takes id for a container in the making, locked for life.

@@ -17,11 +17,16 @@ import (
 
 // exec starts a job. Its program runs only after its identity is on disk: a
 // shim that dies before leaves a closed gate, at which buoy-init gives up.
-func (s *Server) exec(r shimapi.ExecRequest) (p shimapi.Process, err error) {
+// With files, which are the caller's, it gets those instead of a log.
+func (s *Server) exec(r shimapi.ExecRequest, files fileList) (p shimapi.Process, err error) {
 	s.warmer.warm()
 	defer s.work.Add(1)
-	if !validName(r.Job) || r.Process == nil || len(r.Process.Args) == 0 || r.Process.Terminal {
-		return p, errs.E(errs.Invalid, "job %q: needs a name of letters, digits and _+-., a command, and no terminal", r.Job)
+	if !validName(r.Job) || r.Process == nil || len(r.Process.Args) == 0 {
+		return p, errs.E(errs.Invalid, "job %q: needs a name of letters, digits and _+-., and a command", r.Job)
+	}
+	ends, err := endsOf(files, r.Process.Terminal)
+	if err != nil {
+		return p, err
 	}
 	c, err := s.alive(r.ID)
 	if err != nil {
@@ -32,7 +37,7 @@ func (s *Server) exec(r shimapi.ExecRequest) (p shimapi.Process, err error) {
 	if err != nil {
 		return p, err
 	}
-	err = s.startJob(t, &r)
+	err = s.startJob(t, &r, ends)
 	if err != nil {
 		c.mu.Lock()
 		delete(c.jobs, r.Job)
@@ -68,7 +73,7 @@ func (c *container) newJob(r *shimapi.ExecRequest) (*task, error) {
 	return t, nil
 }
 
-func (s *Server) startJob(t *task, r *shimapi.ExecRequest) error {
+func (s *Server) startJob(t *task, r *shimapi.ExecRequest, ends processEnds) error {
 	if err := os.MkdirAll(t.c.jobDir(t.job), 0o700); err != nil {
 		return err
 	}
@@ -83,7 +88,7 @@ func (s *Server) startJob(t *task, r *shimapi.ExecRequest) error {
 		return err
 	}
 	defer g.close()
-	if err := s.enter(t, r, g); err != nil {
+	if err := s.enter(t, r, ends, g); err != nil {
 		return err
 	}
 	err = s.letJobGo(t, g)
@@ -97,13 +102,22 @@ func (s *Server) startJob(t *task, r *shimapi.ExecRequest) error {
 }
 
 // enter has libcontainer start buoy-init in the container.
-func (s *Server) enter(t *task, r *shimapi.ExecRequest, g *gate) error {
+func (s *Server) enter(t *task, r *shimapi.ExecRequest, ends processEnds, g *gate) error {
 	lc, err := libcontainer.Load(s.lcDir(), t.c.id)
 	if err != nil {
 		return fmt.Errorf("load the container: %w", err)
 	}
-	ends, err := s.openOutput(t, r.Stdin)
+	if ends == (processEnds{}) {
+		ends, err = s.openOutput(t)
+		if err == nil {
+			ends.stdin, err = openStdin(r.Stdin)
+		}
+	}
 	defer ends.close()
+	if err == nil {
+		config := lc.Config()
+		err = ends.giveTo(&config)
+	}
 	if err != nil {
 		return err
 	}

@@ -101,7 +101,7 @@ func startNode(t testing.TB) *node {
 	if out, err := exec.Command("cp", "/bin/busybox", n.root+"/bin/busybox").CombinedOutput(); err != nil {
 		t.Fatalf("cp: %v %s", err, out)
 	}
-	for _, a := range []string{"sh", "sleep", "true", "false", "cat", "echo", "id", "kill", "ls", "seq", "env", "readlink", "mount", "dd", "head", "tail", "touch", "setsid", "stat", "ulimit", "sync", "nc", "wc"} {
+	for _, a := range []string{"sh", "sleep", "true", "false", "cat", "echo", "id", "kill", "ls", "seq", "env", "readlink", "mount", "dd", "head", "tail", "touch", "setsid", "stat", "ulimit", "sync", "nc", "wc", "stty", "tty", "tr", "mkfifo"} {
 		_ = os.Symlink("busybox", n.root+"/bin/"+a)
 	}
 	write(t, n.root+"/etc/passwd", "root:x:0:0::/root:/bin/sh\nalice:x:1000:1001::/home/alice:/bin/sh\n")

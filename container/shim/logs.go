@@ -24,30 +24,30 @@ type logs struct {
 	in         []byte // what tee brought
 	out        []byte // the same as records
 
-	mu      sync.Mutex // guards streams, asked; the loop owns all else of a stream
+	ready map[*stream]bool // may have more than one batch
+	tails map[*stream]bool // have an unfinished line
+	taps  map[int32]*tap
+
+	mu      sync.Mutex // guards streams, asked; the loop owns all else, and all of a stream
 	streams map[int32]*stream
-	asked   []request
+	asked   []func()
+	over    chan struct{} // closed when the loop has ended
 }
 
-// stream is one pipe of a task.
+// stream is one pipe of a task, or a terminal and the pipe behind it.
 type stream struct {
 	key  string // ID/JOB/stdout, for the reaper and the mark
 	name string // stdout or stderr
 	fd   int
 	file *logFile
+	tty  int // the master of a terminal, whose output is pumped into
+	sink int // the writing end of the pipe; -1: the task writes to the pipe itself
+	taps []*tap
 
 	tail      int // bytes at the pipe's head that lack their newline
 	tailSince time.Time
 	hup       bool // no writer is left
 	closed    bool
-}
-
-// request asks the loop to read streams to their present end; remove closes
-// them then.
-type request struct {
-	streams []*stream
-	remove  bool
-	done    chan struct{}
 }
 
 const (
@@ -57,7 +57,10 @@ const (
 )
 
 func newLogs(markPath string) (l *logs, err error) {
-	l = &logs{streams: map[int32]*stream{}, in: make([]byte, pipeSize)}
+	l = &logs{
+		in: make([]byte, pipeSize), ready: map[*stream]bool{}, tails: map[*stream]bool{}, taps: map[int32]*tap{},
+		streams: map[int32]*stream{}, over: make(chan struct{}),
+	}
 	if l.epfd, l.wake, err = newEpoll(); err != nil {
 		return nil, err
 	}
@@ -74,79 +77,107 @@ func (l *logs) add(st *stream) error {
 	if err := unix.SetNonblock(st.fd, true); err != nil {
 		return err
 	}
-	l.mu.Lock()
-	l.streams[int32(st.fd)] = st
-	l.mu.Unlock()
-	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(st.fd)}
-	if err := unix.EpollCtl(l.epfd, unix.EPOLL_CTL_ADD, st.fd, &ev); err != nil {
-		return fmt.Errorf("watch the output of %s: %w", st.key, err)
+	fds := []int{st.fd}
+	if st.tty >= 0 {
+		fds = append(fds, st.tty)
+	}
+	for _, fd := range fds {
+		l.mu.Lock()
+		l.streams[int32(fd)] = st
+		l.mu.Unlock()
+		ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(fd)}
+		if err := unix.EpollCtl(l.epfd, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
+			return fmt.Errorf("watch the output of %s: %w", st.key, err)
+		}
 	}
 	return nil
 }
 
 // drain returns when what was in the pipes is in the files, or after limit.
-func (l *logs) drain(limit time.Duration, streams ...*stream) { l.ask(limit, false, streams) }
-
-// remove drains and closes.
-func (l *logs) remove(limit time.Duration, streams ...*stream) { l.ask(limit, true, streams) }
-
-func (l *logs) ask(limit time.Duration, remove bool, streams []*stream) {
+// The task has ended.
+func (l *logs) drain(limit time.Duration, streams ...*stream) {
 	if len(streams) == 0 {
 		return
 	}
-	r := request{streams, remove, make(chan struct{})}
+	l.ask(limit, func() {
+		for _, st := range streams {
+			l.empty(st)
+		}
+	})
+}
+
+// remove drains and closes.
+func (l *logs) remove(limit time.Duration, streams ...*stream) {
+	if len(streams) == 0 {
+		return
+	}
+	l.ask(limit, func() {
+		for _, st := range streams {
+			l.empty(st)
+			l.closeStream(st)
+		}
+	})
+}
+
+// ask has the loop run f and waits for it, but no longer than limit.
+func (l *logs) ask(limit time.Duration, f func()) {
+	done := make(chan struct{})
 	l.mu.Lock()
-	l.asked = append(l.asked, r)
+	l.asked = append(l.asked, func() { f(); close(done) })
 	l.mu.Unlock()
 	ring(l.wake)
 	t := time.NewTimer(limit)
 	defer t.Stop()
 	select {
-	case <-r.done:
+	case <-done:
 	case <-t.C:
+	case <-l.over:
 	}
 }
 
 func (l *logs) run(ctx context.Context, log *slog.Logger) {
+	defer close(l.over)
 	defer context.AfterFunc(ctx, func() { ring(l.wake) })()
 	evs := make([]unix.EpollEvent, 64)
-	ready := map[*stream]bool{} // may have more than one batch
-	tails := map[*stream]bool{} // have an unfinished line
 	for ctx.Err() == nil {
-		n, err := unix.EpollWait(l.epfd, evs, l.timeout(ready, tails))
+		n, err := unix.EpollWait(l.epfd, evs, l.timeout())
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			log.Error("wait for output", "error", err)
 			time.Sleep(time.Second)
 		}
 		for _, ev := range evs[:max(n, 0)] {
-			l.noticed(ev, ready)
+			l.noticed(ev)
 		}
-		for st := range ready {
-			if !l.batch(st) {
-				delete(ready, st)
+		for st := range l.ready {
+			if st.held() || !l.batch(st) {
+				delete(l.ready, st)
 			}
 			if st.tail > 0 && !st.closed {
-				tails[st] = true
+				l.tails[st] = true
 			}
 		}
-		l.flushTails(tails, time.Now())
+		l.flushTails(time.Now())
 		l.oblige()
 	}
 }
 
-func (l *logs) timeout(ready, tails map[*stream]bool) int {
+func (l *logs) timeout() int {
 	switch {
-	case len(ready) > 0:
+	case len(l.ready) > 0:
 		return 0
-	case len(tails) > 0:
+	case len(l.tails) > 0:
 		return int(tailWait/time.Millisecond) / 4
 	}
 	return -1
 }
 
-func (l *logs) noticed(ev unix.EpollEvent, ready map[*stream]bool) {
+func (l *logs) noticed(ev unix.EpollEvent) {
 	if ev.Fd == int32(l.wake) {
 		quiet(l.wake)
+		return
+	}
+	if t := l.taps[ev.Fd]; t != nil {
+		l.relieve(t, ev.Events&unix.EPOLLERR != 0)
 		return
 	}
 	l.mu.Lock()
@@ -155,8 +186,8 @@ func (l *logs) noticed(ev unix.EpollEvent, ready map[*stream]bool) {
 	if st == nil {
 		return
 	}
-	st.hup = st.hup || ev.Events&unix.EPOLLHUP != 0
-	ready[st] = true
+	st.hup = st.hup || ev.Fd == int32(st.fd) && ev.Events&unix.EPOLLHUP != 0
+	l.ready[st] = true
 }
 
 // oblige serves what ask wants.
@@ -165,28 +196,28 @@ func (l *logs) oblige() {
 	asked := l.asked
 	l.asked = nil
 	l.mu.Unlock()
-	for _, r := range asked {
-		for _, st := range r.streams {
-			// 64 batches are 4 MiB: more than was in the pipe when the process ended.
-			for i := 0; i < 64 && l.batch(st); i++ {
-			}
-			l.flush(st)
-			if r.remove {
-				l.closeStream(st)
-			}
-		}
-		close(r.done)
+	for _, f := range asked {
+		f()
 	}
 }
 
-func (l *logs) flushTails(tails map[*stream]bool, now time.Time) {
-	for st := range tails {
+// empty reads to the present end what a task has said that has ended.
+func (l *logs) empty(st *stream) {
+	// 64 batches are 4 MiB: more than was in the pipe when the process ended.
+	for i := 0; i < 64 && l.batch(st); i++ {
+	}
+	l.flush(st)
+	l.lastOf(st)
+}
+
+func (l *logs) flushTails(now time.Time) {
+	for st := range l.tails {
 		switch {
 		case st.closed || st.tail == 0:
-			delete(tails, st)
+			delete(l.tails, st)
 		case now.Sub(st.tailSince) >= tailWait:
 			l.flush(st)
-			delete(tails, st)
+			delete(l.tails, st)
 		}
 	}
 }
@@ -197,6 +228,7 @@ func (l *logs) batch(st *stream) bool {
 	if st.closed {
 		return false
 	}
+	full := l.pump(st)
 	n, err := l.peek(st)
 	switch {
 	case errors.Is(err, unix.EAGAIN):
@@ -204,12 +236,13 @@ func (l *logs) batch(st *stream) bool {
 	case err != nil || n == 0:
 		l.closeStream(st)
 		return false
-	case n == st.tail && !st.hup:
+	case n == st.tail && !st.hup && !full:
 		return false
 	}
 	data := l.in[:n]
+	l.feed(st, data[st.tail:])
 	whole := lastLine(data)
-	if st.hup || n-whole >= longLine {
+	if st.hup || n-whole >= longLine || whole == 0 && full {
 		whole = n
 	}
 	if whole > 0 {
@@ -228,6 +261,7 @@ func (l *logs) flush(st *stream) {
 		return
 	}
 	if n, err := l.peek(st); err == nil && n > 0 {
+		l.feed(st, l.in[st.tail:n])
 		l.move(st, l.in[:n])
 	}
 	st.tail = 0
@@ -281,7 +315,15 @@ func (l *logs) closeStream(st *stream) {
 	st.closed = true
 	l.mu.Lock()
 	delete(l.streams, int32(st.fd))
+	delete(l.streams, int32(st.tty))
 	l.mu.Unlock()
 	unix.Close(st.fd)
+	if st.tty >= 0 {
+		// Others have the terminal open, and closing alone would leave it here.
+		_ = unix.EpollCtl(l.epfd, unix.EPOLL_CTL_DEL, st.tty, nil)
+		unix.Close(st.tty)
+		unix.Close(st.sink)
+	}
 	st.file.release()
+	l.lastOf(st)
 }

@@ -3,7 +3,6 @@
 package shim
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -15,7 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/buoy-edge/buoy/container/shimapi"
-	"github.com/buoy-edge/buoy/internal/errs"
 )
 
 // stubOptions is what buoy-init shall do before and instead of the program.
@@ -24,7 +22,7 @@ type stubOptions struct {
 	seccomp string // profile
 	classic bool   // libcontainer loads it
 	gate    *gate
-	ends    outputEnds
+	ends    processEnds
 }
 
 // fileList closes what only a start needs.
@@ -56,6 +54,9 @@ func (s *Server) stub(sp *specs.Process, o stubOptions) (*libcontainer.Process, 
 	if o.init {
 		opts += "i"
 	}
+	if o.init && o.ends.console != nil {
+		opts += "t"
+	}
 	rlimits, err := rlimitsOf(sp)
 	if err == nil {
 		err = ownCaps(sp.Capabilities)
@@ -69,8 +70,14 @@ func (s *Server) stub(sp *specs.Process, o stubOptions) (*libcontainer.Process, 
 		UID: int(sp.User.UID), GID: int(sp.User.GID),
 		AppArmorProfile: sp.ApparmorProfile, Label: sp.SelinuxLabel,
 		NoNewPrivileges: &sp.NoNewPrivileges, Rlimits: rlimits,
-		Stdin: o.ends.stdin, Stdout: o.ends.stdout, Stderr: o.ends.stderr,
-		ExtraFiles: extra,
+		ConsoleSocket: o.ends.console,
+		ExtraFiles:    extra,
+	}
+	if o.ends.console == nil {
+		p.Stdin, p.Stdout, p.Stderr = o.ends.stdin, o.ends.stdout, o.ends.stderr
+	}
+	if size := sp.ConsoleSize; size != nil {
+		p.ConsoleWidth, p.ConsoleHeight = uint16(size.Width), uint16(size.Height)
 	}
 	if p.Cwd == "" {
 		p.Cwd = "/"
@@ -172,78 +179,3 @@ type trimmed struct {
 
 func (t *trimmed) Error() string { return t.text }
 func (t *trimmed) Unwrap() error { return t.err }
-
-// outputEnds is what a new process gets as 0, 1 and 2.
-type outputEnds struct{ stdin, stdout, stderr *os.File }
-
-func (e outputEnds) close() {
-	for _, f := range []*os.File{e.stdin, e.stdout, e.stderr} {
-		if f != nil {
-			f.Close()
-		}
-	}
-}
-
-// openOutput makes t's pipes and log, puts the readers into the reaper's store
-// and starts to read. Without stdin the process reads /dev/null.
-func (s *Server) openOutput(t *task, stdin []byte) (e outputEnds, err error) {
-	file, err := openLog(t.rec.Log, 2)
-	if err != nil {
-		return e, errs.E(errs.Invalid, "open the log: %w", err)
-	}
-	if e.stdin, err = openStdin(stdin); err != nil {
-		return e, err
-	}
-	for _, o := range []struct {
-		name string
-		end  **os.File
-	}{{"stdout", &e.stdout}, {"stderr", &e.stderr}} {
-		var p [2]int
-		if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
-			return e, fmt.Errorf("pipe: %w", err)
-		}
-		*o.end = os.NewFile(uintptr(p[1]), o.name)
-		if err := s.read(t, o.name, p[0], file); err != nil {
-			return e, err
-		}
-	}
-	return e, nil
-}
-
-// read makes fd, the reading end of a pipe of t, part of the log.
-func (s *Server) read(t *task, name string, fd int, file *logFile) error {
-	st := &stream{key: t.key() + "/" + name, name: name, fd: fd, file: file}
-	t.out = append(t.out, st)
-	return errors.Join(s.keeper.store("log:"+st.key, fd), s.logs.add(st))
-}
-
-// dropOutput logs what is left and closes.
-func (s *Server) dropOutput(t *task) {
-	s.logs.remove(drainLimit, t.out...)
-	for _, st := range t.out {
-		if err := s.keeper.drop("log:" + st.key); err != nil {
-			s.log.Error("drop a pipe", "error", err)
-		}
-	}
-}
-
-// openStdin puts data into a memory file: no one has to feed a pipe, and the
-// input survives the shim.
-func openStdin(data []byte) (*os.File, error) {
-	if len(data) == 0 {
-		return os.Open(os.DevNull)
-	}
-	fd, err := unix.MemfdCreate("stdin", unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("memfd: %w", err)
-	}
-	f := os.NewFile(uintptr(fd), "stdin")
-	_, err = f.Write(data)
-	if err == nil {
-		_, err = f.Seek(0, 0)
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("keep the input: %w", err), f.Close())
-	}
-	return f, nil
-}

@@ -56,8 +56,8 @@ func checkRun(r *shimapi.RunRequest) error {
 		return errs.E(errs.Invalid, "container %q: no command and no init asked for", r.ID)
 	case r.Spec.Linux.CgroupsPath == "":
 		return errs.E(errs.Invalid, "container %q: the spec has no cgroups path", r.ID)
-	case r.Spec.Process.Terminal:
-		return errs.E(errs.Invalid, "container %q: terminals are not supported", r.ID)
+	case r.Spec.Process.Terminal && r.Stdin:
+		return errs.E(errs.Invalid, "container %q: its stdin is a terminal or a pipe", r.ID)
 	case len(r.Rootfs.Lower) == 0:
 		return errs.E(errs.Invalid, "container %q: the root has no layer", r.ID)
 	}
@@ -74,7 +74,8 @@ type making struct {
 	gate   *gate
 	task   *task
 	mount  *rootMount
-	ends   outputEnds
+	ends   processEnds
+	master *os.File // where a master arrives
 }
 
 func (m *making) make() error {
@@ -149,13 +150,30 @@ func (m *making) user() error {
 func (m *making) output() (err error) {
 	m.task = &task{c: m.c, pidfd: -1, own: true, done: make(chan struct{})}
 	m.task.rec = jobRecord{Args: m.r.Spec.Process.Args, Log: m.r.Log}
-	m.ends, err = m.s.openOutput(m.task, nil)
-	return err
+	if m.r.Spec.Process.Terminal {
+		m.master, m.ends.console, err = masterSocket()
+		return err
+	}
+	if m.ends, err = m.s.openOutput(m.task); err != nil {
+		return err
+	}
+	if m.r.Stdin {
+		m.ends.stdin, err = m.s.keepStdin(m.c)
+	} else {
+		m.ends.stdin, err = openStdin(nil)
+	}
+	if err != nil {
+		return err
+	}
+	return m.ends.giveTo(m.config)
 }
 
 // start runs libcontainer up to the point where its init stage would exec.
 func (m *making) start() (err error) {
 	defer m.ends.close()
+	if m.master != nil {
+		defer m.master.Close()
+	}
 	if m.gate, err = newGate(); err != nil {
 		return err
 	}
@@ -190,7 +208,10 @@ func (m *making) start() (err error) {
 	if err != nil {
 		return err
 	}
-	return m.task.identify(pid)
+	if err := m.task.identify(pid); err != nil || m.master == nil {
+		return err
+	}
+	return m.s.keepTerminal(m.task, m.master)
 }
 
 // exec waits for the program to be exec'ed, or for buoy-init to hold at the
@@ -317,6 +338,7 @@ func (s *Server) sweep(c *container) error {
 		removeCgroup(c.rec.Cgroups),
 		removeAll(filepath.Join(s.lcDir(), c.id)),
 		s.keeper.drop("gate:"+c.id),
+		s.dropInput(c),
 	)
 	if err != nil {
 		return err // the record stays, so that it can be tried again

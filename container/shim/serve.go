@@ -43,26 +43,37 @@ func (s *Server) serve(ctx context.Context, cancel func()) error {
 			s.log.Error("accept a call", "error", err)
 			continue
 		}
+		unixConn, ok := conn.(*net.UnixConn)
+		if !ok {
+			panic("BUG: a unix socket has accepted what is no unix connection")
+		}
 		wg.Go(func() {
 			defer conn.Close()
 			defer context.AfterFunc(ctx, func() { conn.Close() })()
-			s.answer(ctx, conn, cancel)
+			s.answer(ctx, unixConn, cancel)
 		})
 	}
 }
 
 // answer serves one connection.
-func (s *Server) answer(ctx context.Context, conn net.Conn, cancel func()) {
+func (s *Server) answer(ctx context.Context, conn *net.UnixConn, cancel func()) {
 	for {
 		var req shimapi.Request
-		if err := shimapi.ReadFrame(conn, &req); err != nil {
+		files, err := shimapi.Receive(conn, &req)
+		if err != nil {
 			return
 		}
-		if req.Op == shimapi.OpWatch {
+		switch req.Op { //nolint:exhaustive // these two keep their connection
+		case shimapi.OpWatch:
+			fileList(files).close()
 			s.watch(ctx, conn)
 			return
+		case shimapi.OpAttach:
+			s.attach(ctx, conn, req, files)
+			return
 		}
-		body, err := s.call(ctx, req)
+		body, err := s.call(ctx, req, files)
+		fileList(files).close()
 		if err := shimapi.WriteFrame(conn, reply(body, err)); err != nil {
 			return
 		}
@@ -104,7 +115,7 @@ func noReply[T any](f func(T) error) func(T) (any, error) {
 	return func(v T) (any, error) { return nil, f(v) }
 }
 
-func (s *Server) call(ctx context.Context, req shimapi.Request) (any, error) {
+func (s *Server) call(ctx context.Context, req shimapi.Request, files fileList) (any, error) {
 	switch req.Op {
 	case shimapi.OpHello:
 		return shimapi.Hello{Version: shimapi.Version, Build: version.Version, PID: os.Getpid()}, nil
@@ -116,7 +127,7 @@ func (s *Server) call(ctx context.Context, req shimapi.Request) (any, error) {
 	case shimapi.OpRelease:
 		return arg(req, noReply(func(r shimapi.Ref) error { return s.release(r.ID) }))
 	case shimapi.OpExec:
-		return arg(req, s.exec)
+		return arg(req, func(r shimapi.ExecRequest) (shimapi.Process, error) { return s.exec(r, files) })
 	case shimapi.OpSignal:
 		return arg(req, noReply(s.signal))
 	case shimapi.OpKill:
@@ -127,6 +138,8 @@ func (s *Server) call(ctx context.Context, req shimapi.Request) (any, error) {
 		return s.list(), nil
 	case shimapi.OpForget:
 		return arg(req, noReply(s.forget))
+	case shimapi.OpCloseStdin:
+		return arg(req, noReply(s.closeStdin))
 	case shimapi.OpMount:
 		return arg(req, s.fuseMount)
 	case shimapi.OpUnmount:
@@ -135,7 +148,7 @@ func (s *Server) call(ctx context.Context, req shimapi.Request) (any, error) {
 		return s.fuseList()
 	case shimapi.OpQuit:
 		return nil, s.quit(ctx)
-	case shimapi.OpWatch: // answer has taken it
+	case shimapi.OpWatch, shimapi.OpAttach: // answer has taken it
 	}
 	return nil, errs.E(errs.Invalid, "unknown call %q", req.Op)
 }
@@ -169,19 +182,8 @@ func (s *Server) watch(ctx context.Context, conn net.Conn) {
 	if err := shimapi.WriteFrame(conn, shimapi.Event{Sync: list}); err != nil {
 		return
 	}
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	gone := make(chan struct{})
-	wg.Go(func() { // a caller that leaves is noticed at once
-		defer close(gone)
-		var b [1]byte
-		for {
-			if _, err := conn.Read(b[:]); err != nil {
-				return
-			}
-		}
-	})
-	defer conn.Close()
+	gone, wait := leaving(conn)
+	defer wait()
 	for {
 		select {
 		case <-ctx.Done():
@@ -201,4 +203,20 @@ func (s *Server) watch(ctx context.Context, conn net.Conn) {
 			}
 		}
 	}
+}
+
+// leaving notices at once that a caller has left, who has nothing more to say.
+// wait hangs up.
+func leaving(conn net.Conn) (gone <-chan struct{}, wait func()) {
+	left := make(chan struct{})
+	go func() {
+		defer close(left)
+		var b [1]byte
+		for {
+			if _, err := conn.Read(b[:]); err != nil {
+				return
+			}
+		}
+	}()
+	return left, func() { conn.Close(); <-left }
 }

@@ -5,8 +5,10 @@
 //
 // Killing it at any instant loses nothing. What is needed to find a container
 // again is in RUN_DIR/shim/ID before its program starts; buoy-reaper, its
-// parent, keeps log pipes and gates (see gate.go) and journals the exits that
-// happen while no shim runs. See adopt.go for what the next shim does.
+// parent, keeps log pipes, gates (gate.go), terminals and open stdins
+// (terminal.go) and journals the exits that happen while no shim runs. See
+// adopt.go for what the next shim does. A client that is attached goes with the
+// shim, and attaches again.
 //
 // Below RUN_DIR: shim.sock, shim.lock, logmark, shim/ID (our state), lc/ID
 // (libcontainer's). exits and reaper.lock are the reaper's.

@@ -2,20 +2,16 @@ package shimapi
 
 import (
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
+	"os"
 	"sync"
 	"time"
 
 	"github.com/buoy-edge/buoy/internal/errs"
 )
-
-// maxFrame bounds a message: a list of 10,000 containers is about 5 MB.
-const maxFrame = 64 << 20
 
 // Client calls a shim. Its methods may be used by many goroutines at once.
 type Client struct {
@@ -58,9 +54,67 @@ func (c *Client) Release(ctx context.Context, id string) error {
 	return c.call(ctx, OpRelease, Ref{id}, nil)
 }
 
-// Exec starts a job in a running container. Conflict: it does not run.
-func (c *Client) Exec(ctx context.Context, r ExecRequest) (p Process, err error) {
-	return p, c.call(ctx, OpExec, r, &p)
+// Exec starts a job in a running container. Conflict: it does not run. The job
+// gets duplicates of ends, see ExecRequest; the caller closes its own.
+func (c *Client) Exec(ctx context.Context, r ExecRequest, ends ...*os.File) (p Process, err error) {
+	if len(ends) == 0 {
+		return p, c.call(ctx, OpExec, r, &p)
+	}
+	conn, files, err := c.callWith(ctx, OpExec, r, &p, ends)
+	if err == nil {
+		closeAll(files)
+		conn.Close()
+	}
+	return p, err
+}
+
+// Attach taps the output of a container that runs or is held: each byte from
+// now on also goes into stdout or stderr, writing ends of pipes, which the
+// caller closes. Conflict: it has ended.
+func (c *Client) Attach(ctx context.Context, r AttachRequest, stdout, stderr *os.File) (*Attachment, error) {
+	var a Attachment
+	conn, files, err := c.callWith(ctx, OpAttach, r, &a.Attached, []*os.File{stdout, stderr})
+	if err != nil {
+		return nil, err
+	}
+	a.conn = conn
+	if len(files) == 1 {
+		a.Input, files = files[0], nil
+	}
+	closeAll(files)
+	return &a, nil
+}
+
+// Attachment is a tap that is open. It ends when it is closed.
+type Attachment struct {
+	Attached
+	Input *os.File // see Attached; nil: none. The caller closes it
+
+	conn net.Conn
+}
+
+// Wait returns when the shim has ended the tap: all that the container has to
+// say is in the pipes. Conflict: the pipes were not read fast enough.
+// Unavailable: the shim has gone.
+func (a *Attachment) Wait(ctx context.Context) error {
+	defer context.AfterFunc(ctx, func() { a.conn.SetDeadline(time.Unix(1, 0)) })()
+	var end AttachEnd
+	if err := ReadFrame(a.conn, &end); err != nil {
+		return lost(ctx, OpAttach, err)
+	}
+	if end.Slow {
+		return errs.E(errs.Conflict, "the output was not read fast enough")
+	}
+	return nil
+}
+
+// Close ends the tap.
+func (a *Attachment) Close() { a.conn.Close() }
+
+// CloseStdin lets a container's open stdin end: with the last duplicate that
+// somebody who is attached still has. It may be closed already.
+func (c *Client) CloseStdin(ctx context.Context, id string) error {
+	return c.call(ctx, OpCloseStdin, Ref{id}, nil)
 }
 
 // Signal sends a signal. NotFound: no such container or job, or it has ended.
@@ -199,14 +253,22 @@ func (c *Client) give(conn net.Conn) {
 	c.idle = append(c.idle, conn)
 }
 
-func (c *Client) call(ctx context.Context, op Op, body, reply any) error {
+func newRequest(op Op, body any) (Request, error) {
 	req := Request{Op: op}
-	if body != nil {
-		raw, err := json.Marshal(body)
-		if err != nil {
-			return fmt.Errorf("encode %s: %w", op, err)
-		}
-		req.Body = raw
+	if body == nil {
+		return req, nil
+	}
+	var err error
+	if req.Body, err = json.Marshal(body); err != nil {
+		return req, fmt.Errorf("encode %s: %w", op, err)
+	}
+	return req, nil
+}
+
+func (c *Client) call(ctx context.Context, op Op, body, reply any) error {
+	req, err := newRequest(op, body)
+	if err != nil {
+		return err
 	}
 	for {
 		conn, used, err := c.take(ctx, op)
@@ -234,14 +296,52 @@ func (c *Client) call(ctx context.Context, op Op, body, reply any) error {
 		if err != nil {
 			return lost(ctx, op, err)
 		}
-		if rep.Error != "" {
-			return errs.E(rep.Kind, "%s", rep.Error)
-		}
-		if reply == nil {
-			return nil
-		}
-		return json.Unmarshal(rep.Body, reply)
+		return rep.into(reply)
 	}
+}
+
+// callWith is call with descriptors, on a connection of its own, which the
+// caller closes: what comes along with one call must not meet another.
+func (c *Client) callWith(ctx context.Context, op Op, body, reply any, send []*os.File) (_ net.Conn, got []*os.File, err error) {
+	req, err := newRequest(op, body)
+	if err != nil {
+		return nil, nil, err
+	}
+	plain, err := c.reach(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	conn, ok := plain.(*net.UnixConn)
+	if !ok {
+		panic("BUG: a unix socket is dialled, and the connection is no unix connection")
+	}
+	stop := context.AfterFunc(ctx, func() { plain.SetDeadline(time.Unix(1, 0)) })
+	var rep Reply
+	if err = Send(conn, req, send...); err == nil {
+		got, err = Receive(conn, &rep)
+	}
+	if !stop() || err != nil {
+		err = lost(ctx, op, err)
+	} else {
+		err = rep.into(reply)
+	}
+	if err != nil {
+		closeAll(got)
+		conn.Close()
+		return nil, nil, err
+	}
+	return conn, got, nil
+}
+
+// into decodes what a call was answered with.
+func (r Reply) into(reply any) error {
+	switch {
+	case r.Error != "":
+		return errs.E(r.Kind, "%s", r.Error)
+	case reply == nil:
+		return nil
+	}
+	return json.Unmarshal(r.Body, reply)
 }
 
 // lost is the error of a call whose answer did not come: it may have happened.
@@ -250,33 +350,4 @@ func lost(ctx context.Context, op Op, err error) error {
 		err = context.Cause(ctx)
 	}
 	return errs.E(errs.Unavailable, "ask buoy-shim to %s: %w", op, err)
-}
-
-// WriteFrame sends v as one frame in one write.
-func WriteFrame(w io.Writer, v any) error {
-	raw, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	buf := make([]byte, 4, 4+len(raw))
-	binary.BigEndian.PutUint32(buf, uint32(len(raw)))
-	_, err = w.Write(append(buf, raw...))
-	return err
-}
-
-// ReadFrame reads one frame into v.
-func ReadFrame(r io.Reader, v any) error {
-	var head [4]byte
-	if _, err := io.ReadFull(r, head[:]); err != nil {
-		return err
-	}
-	n := binary.BigEndian.Uint32(head[:])
-	if n > maxFrame {
-		return fmt.Errorf("frame of %d bytes is longer than the %d allowed", n, maxFrame)
-	}
-	buf := make([]byte, n)
-	if _, err := io.ReadFull(r, buf); err != nil {
-		return err
-	}
-	return json.Unmarshal(buf, v)
 }

@@ -3,8 +3,10 @@
 //
 // A call is one frame each way on a stream socket: four bytes of length, most
 // significant first, then JSON. Calls on one connection follow one another; the
-// client opens as many connections as it has calls at once. OpWatch turns its
-// connection into a stream of events.
+// client opens as many connections as it has calls at once. Descriptors come
+// with the first byte of a frame, on a connection of the call's own. OpWatch
+// turns its connection into a stream of events; that of OpAttach stays as long
+// as the tap does.
 package shimapi
 
 import (
@@ -18,7 +20,7 @@ import (
 
 // Version is raised when a message changes its meaning. A daemon that meets an
 // older shim replaces it; running containers do not notice.
-const Version = 2
+const Version = 3
 
 // Op names a call.
 type Op string
@@ -36,10 +38,14 @@ const (
 	OpList    Op = "list"    // nothing → []Container
 	OpForget  Op = "forget"  // JobRef → nothing
 	OpWatch   Op = "watch"   // nothing → a stream of Event
+	OpAttach  Op = "attach"  // AttachRequest and descriptors → Attached and perhaps one, and in the end AttachEnd
 	OpMount   Op = "mount"   // MountRequest → Mount
 	OpUnmount Op = "unmount" // UnmountRequest → nothing
 	OpMounts  Op = "mounts"  // nothing → []Mount
-	OpQuit    Op = "quit"    // nothing → nothing; the shim and its reaper end if no container is left, else Conflict
+
+	OpCloseStdin Op = "closeStdin" // Ref → nothing
+
+	OpQuit Op = "quit" // nothing → nothing; the shim and its reaper end if no container is left, else Conflict
 )
 
 // Request is the frame that the client sends.
@@ -87,7 +93,9 @@ type Log struct {
 	Dropped  string `json:"dropped,omitempty"` // a file to make when something that was written is not kept any more
 }
 
-// RunRequest starts a container. The spec has no root path and no seccomp.
+// RunRequest starts a container. The spec has no root path and no seccomp. With
+// Process.Terminal it gets a terminal, on which it writes what is logged as its
+// stdout.
 type RunRequest struct {
 	ID      string      `json:"id"`
 	Launch  string      `json:"launch"` // differs for each start of one container
@@ -100,6 +108,7 @@ type RunRequest struct {
 	Seccomp string `json:"seccomp,omitempty"` // file of a specs.LinuxSeccomp in JSON, named by its content; empty: unconfined
 	Init    bool   `json:"init,omitempty"`    // buoy-init is PID 1; Process.Args, if any, is its child
 	Hold    bool   `json:"hold,omitempty"`    // everything but the last exec, which waits for Release
+	Stdin   bool   `json:"stdin,omitempty"`   // its stdin is a pipe, open until CloseStdin; else it is empty. Not with a terminal
 	Log     Log    `json:"log"`
 }
 
@@ -138,7 +147,10 @@ type JobRef struct {
 	Job string `json:"job"`
 }
 
-// ExecRequest starts one more process in a running container, a job.
+// ExecRequest starts one more process in a running container, a job. Descriptors
+// that come along are its stdin, stdout and stderr; with Process.Terminal there
+// is one, a socket to which the master of its terminal is sent. Then nothing is
+// logged, and the shim keeps none of them.
 type ExecRequest struct {
 	ID      string         `json:"id"`
 	Job     string         `json:"job"`
@@ -147,6 +159,28 @@ type ExecRequest struct {
 	Seccomp string         `json:"seccomp,omitempty"`
 	Stdin   []byte         `json:"stdin,omitempty"`
 	Log     Log            `json:"log"`
+}
+
+// AttachRequest taps a container's output: two pipes come along, for stdout and
+// stderr. They get every byte at once, and are closed when there is no more to
+// come; with a terminal all is stdout.
+type AttachRequest struct {
+	ID string `json:"id"`
+	// Lossless makes the container wait while a pipe is full. Without it the
+	// container never waits, and a pipe that is full is closed.
+	Lossless bool `json:"lossless,omitempty"`
+}
+
+// Attached says what was attached to. A descriptor may come along, shared by all
+// who are attached: with TTY the master of the terminal, else the writing end of
+// the pipe that is the container's open stdin.
+type Attached struct {
+	TTY bool `json:"tty,omitempty"`
+}
+
+// AttachEnd says why the pipes were closed.
+type AttachEnd struct {
+	Slow bool `json:"slow,omitempty"` // one was full
 }
 
 // SignalRequest signals the container's first process, or a job's whole
