@@ -30,11 +30,16 @@ func (s *Store) Pin(ctx context.Context, ref string, pinned bool) error {
 	if !ok {
 		return errs.E(errs.NotFound, "image %q is not on this node", r)
 	}
-	return s.amend(rec.Image.Ref, func(r *record) bool {
-		same := r.Image.Pinned == pinned
+	same := false
+	err = s.amend(rec.Image.Ref, func(r *record) bool {
+		same = r.Image.Pinned == pinned
 		r.Image.Pinned = pinned
 		return !same
 	})
+	if err == nil && !same {
+		s.tell(ctx, Change{Kind: map[bool]ChangeKind{true: ChangePinned, false: ChangeUnpinned}[pinned], Ref: rec.Image.Ref, Digest: rec.Image.Digest})
+	}
+	return err
 }
 
 // Collected is what was removed to make room.
@@ -47,15 +52,15 @@ type Collected struct {
 // reserve allows. Images that are held, pinned, protected, being pulled, or that were used a moment ago stay.
 func (s *Store) Collect(ctx context.Context, now time.Time) (Collected, error) {
 	s.noteUses()
-	need, err := s.excess()
+	need, err := s.Short()
 	if err != nil || need <= 0 {
 		return Collected{}, err
 	}
 	return s.makeRoom(ctx, now, need, false)
 }
 
-// excess is how many bytes have to go.
-func (s *Store) excess() (int64, error) {
+// Short is how many bytes have to go so that the disk is not too full.
+func (s *Store) Short() (int64, error) {
 	d, err := s.statfs()
 	if err != nil {
 		return 0, err
@@ -144,6 +149,7 @@ func (s *Store) makeRoom(ctx context.Context, now time.Time, need int64, allOrNo
 		}
 		if v.ref != "" {
 			c.Images = append(c.Images, v.ref)
+			s.tell(ctx, Change{Kind: ChangeCollected, Ref: v.ref, Digest: recs[v.ref].Image.Digest})
 			s.log.Info("image removed to make room", "image", v.ref, "last_used", v.used)
 		}
 	}

@@ -28,6 +28,9 @@ func (s *Store) Remove(ctx context.Context, ref string) error {
 	if err == nil && !ok {
 		return errs.E(errs.NotFound, "image %q is not on this node", r)
 	}
+	if ok {
+		s.tell(ctx, Change{Kind: ChangeRemoved, Ref: r.text})
+	}
 	if err = errors.Join(err, g.empty()); err != nil {
 		return fmt.Errorf("remove image %q: %w", r, err)
 	}

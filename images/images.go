@@ -70,6 +70,7 @@ type Store struct {
 	disk sync.Mutex // serialises changes of names in Dir/layers and Dir/refs; held during small writes
 
 	inUse      atomic.Pointer[func(ref, digest string) bool] // see Protect
+	told       atomic.Pointer[func(context.Context, Change)] // see Tell
 	collecting sync.Mutex                                    // held by the one collection that runs
 
 	mu     sync.Mutex           // guards the maps below; nothing slow under it

@@ -33,6 +33,7 @@ func (s *Store) Import(ctx context.Context, r io.Reader, opt ImportOptions) (Ima
 		}
 	}
 	img, err := s.importStream(ctx, r, opt)
+	s.tellFetched(ctx, ChangeImported, opt.Ref, nil, img, err)
 	if err != nil {
 		return Image{}, fmt.Errorf("import: %w", s.explainSpace(err))
 	}

@@ -40,7 +40,9 @@ func (s *Store) Pull(ctx context.Context, ref string, progress func(Progress)) (
 	img, _, err := s.pulls.do(ctx, r.text, progress, func(ctx context.Context, emit func(Progress)) (Image, error) {
 		named := func(p Progress) { p.Ref = r.text; emit(p) }
 		named(Progress{Phase: PhaseResolve, Total: -1})
+		was, _ := s.images.Load().find(r)
 		img, err := s.pull(ctx, r, named)
+		s.tellFetched(ctx, ChangePulled, r.text, was, img, err)
 		if err == nil {
 			s.use(r.text)
 			named(Progress{Phase: PhaseDone, Done: img.Size, Total: img.Size})

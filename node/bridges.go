@@ -13,6 +13,7 @@ import (
 
 	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/buoy-edge/buoy/netcfg"
+	"github.com/buoy-edge/buoy/node/events"
 	"github.com/buoy-edge/buoy/node/state"
 )
 
@@ -93,6 +94,7 @@ func (n *Node) CreateBridge(ctx context.Context, b netcfg.Bridge) (err error) {
 		delete(next, b.Name)
 		return errors.Join(fmt.Errorf("create bridge %s: %w", b.Name, err), n.cfg.DB.DeleteBridge(ctx, b.Name), n.setBridges(ctx, next))
 	}
+	n.emit(ctx, events.BridgeCreated, "bridges/"+b.Name, events.Data{})
 	return nil
 }
 
@@ -112,6 +114,7 @@ func (n *Node) DeleteBridge(ctx context.Context, name string) error {
 		err = n.cfg.DB.DeleteBridge(ctx, name)
 	}
 	if err == nil {
+		n.emit(ctx, events.BridgeDeleted, "bridges/"+name, events.Data{})
 		return nil
 	}
 	ctx, cancel := aside(ctx)

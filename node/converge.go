@@ -13,6 +13,7 @@ import (
 
 	"github.com/buoy-edge/buoy/container"
 	"github.com/buoy-edge/buoy/container/shimapi"
+	"github.com/buoy-edge/buoy/node/events"
 	"github.com/buoy-edge/buoy/node/state"
 )
 
@@ -183,6 +184,7 @@ func (n *Node) again(ctx context.Context, b *box, reason string, why error) {
 // boot starts a container that should run and does not: the machine was off, or
 // its last end was not seen to the end.
 func (n *Node) boot(ctx context.Context, b *box) {
+	ctx = events.ByItself(ctx, "start of the node")
 	if err := errors.Join(n.cfg.Runtime.Clean(ctx, b.spec.Name), n.cleanRun(b), n.detachCNI(ctx, b)); err != nil {
 		n.cfg.Log.Error("leftovers not removed", "container", b.spec.Name, "error", err)
 	}
@@ -196,11 +198,12 @@ func (n *Node) boot(ctx context.Context, b *box) {
 		})
 		n.tryStart(ctx, b)
 	case rec.Wanted == state.Run:
+		const why = `the machine or its runtime went down; by its restart policy, "no", it is not started again`
 		n.record(ctx, b, func() {
 			b.rec.Wanted, b.rec.Person = state.Halt, false
-			b.rec.Finished, b.rec.Reason = time.Now(), reasonRebooted
-			b.rec.Message = `the machine or its runtime went down; by its restart policy, "no", it is not started again`
+			b.rec.Finished, b.rec.Reason, b.rec.Message = time.Now(), reasonRebooted, why
 		})
+		n.tell(ctx, b, events.ContainerStopped, events.Data{Reason: reasonRebooted, Message: why})
 	}
 }
 
@@ -229,6 +232,7 @@ func (n *Node) cleanRun(b *box) error {
 // tryStart starts a container by policy. When that fails it is tried again
 // later: the image, the network or the disk may come back.
 func (n *Node) tryStart(ctx context.Context, b *box) {
+	before := get(b, func() state.Record { return b.rec })
 	rec := b.set(func() {
 		b.rec.Started, b.rec.Finished = time.Now(), time.Time{}
 		b.rec.Reason, b.rec.Message = "", ""
@@ -236,6 +240,9 @@ func (n *Node) tryStart(ctx context.Context, b *box) {
 	stored := make(chan error, 1)
 	go func() { stored <- n.cfg.DB.Put(ctx, rec) }()
 	err := n.start(ctx, b, b.spec.Standby, stored)
+	if err == nil {
+		n.tell(ctx, b, events.ContainerRestarted, events.Data{Reason: before.Reason, Message: before.Message})
+	}
 	if err == nil || ctx.Err() != nil {
 		return // or the next daemon starts it
 	}
@@ -249,6 +256,7 @@ func (n *Node) tryStart(ctx context.Context, b *box) {
 		b.rec.Restarts, b.rec.Quick = d.History.Retries, d.History.Quick
 		n.startLater(b, d.After)
 	})
+	n.tell(ctx, b, events.ContainerFailed, events.Data{Reason: reasonStartFailed, Message: err.Error()})
 	n.announce()
 }
 
@@ -262,7 +270,7 @@ func (n *Node) startLater(b *box, after time.Duration) {
 			}
 			defer b.unlock()
 			if get(b, func() Status { return b.status }) == Restarting {
-				n.tryStart(ctx, b)
+				n.tryStart(events.ByItself(ctx, "restart policy"), b)
 			}
 		})
 	})
@@ -276,7 +284,10 @@ func (n *Node) event(e shimapi.Event) {
 	}
 	defer n.announce()
 	if e.Job != "" {
-		n.background(func(ctx context.Context) { n.trimJobs(ctx, e.ID) })
+		n.background(func(ctx context.Context) {
+			n.tellJob(ctx, e.ID, e.Job, e.Exit)
+			n.trimJobs(ctx, e.ID)
+		})
 		return
 	}
 	b, err := n.find(e.ID)
@@ -316,10 +327,16 @@ func (n *Node) ended(ctx context.Context, b *box) {
 	if exit == nil {
 		exit = &shimapi.Exit{Code: 255, At: time.Now(), Lost: true}
 	}
-	n.record(ctx, b, func() {
+	decided, after := false, ""
+	b.set(func() {
 		b.process = shimapi.Process{}
-		n.decide(b, *exit)
+		decided = n.decide(b, *exit)
+		after = b.rec.Message
 	})
+	if !decided { // before it is recorded: a daemon after us tells it again rather than not at all
+		n.tellExit(ctx, b, *exit, after)
+	}
+	n.record(ctx, b, func() {})
 	if err := n.takeDown(ctx, b); err != nil && ctx.Err() == nil {
 		n.cfg.Log.Error("ended container not taken down", "container", b.spec.Name, "error", err)
 	}
@@ -327,9 +344,10 @@ func (n *Node) ended(ctx context.Context, b *box) {
 }
 
 // decide writes down how a run ended and what follows. Wanted says whether a
-// restart is due. The caller holds b.mu.
-func (n *Node) decide(b *box, exit shimapi.Exit) {
-	decided := b.rec.Finished.Equal(exit.At)     // by a daemon that did not live to take it down
+// restart is due. decided: a daemon had done that and did not live to take the
+// run down. The caller holds b.mu.
+func (n *Node) decide(b *box, exit shimapi.Exit) (decided bool) {
+	decided = b.rec.Finished.Equal(exit.At)
 	unhealthy := b.rec.Reason == reasonUnhealthy // a daemon did not live to restart it
 	b.rec.Finished, b.rec.ExitCode, b.rec.OOM, b.rec.Reason = exit.At, exit.Code, exit.OOM, reasonOf(exit)
 	b.status = Halted
@@ -351,6 +369,7 @@ func (n *Node) decide(b *box, exit shimapi.Exit) {
 			b.rec.Wanted, b.rec.Person = state.Halt, false
 		}
 	}
+	return decided
 }
 
 // history is what the restart policy has to know of a container.

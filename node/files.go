@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"github.com/buoy-edge/buoy/container"
 	"github.com/buoy-edge/buoy/container/shimapi"
 	"github.com/buoy-edge/buoy/internal/errs"
+	"github.com/buoy-edge/buoy/node/events"
 )
 
 // layout is what of the host's file system a start of a container needs.
@@ -26,7 +28,7 @@ type layout struct {
 
 // layOut makes the directories and files of a container's start. The writable
 // layer is new at each start unless the spec keeps it.
-func (n *Node) layOut(b *box, run container.Spec, imageVolumes []string) (layout, error) {
+func (n *Node) layOut(ctx context.Context, b *box, run container.Spec, imageVolumes []string) (layout, error) {
 	s := b.spec
 	data, runDir := n.dataDir(s.Name), n.runDir(s.Name)
 	l := layout{upper: filepath.Join(data, "upper"), work: filepath.Join(data, "work")}
@@ -45,7 +47,7 @@ func (n *Node) layOut(b *box, run container.Spec, imageVolumes []string) (layout
 	}
 	for _, f := range s.Filesystems {
 		pool, fs, _ := strings.Cut(f, ":")
-		if err := l.volume(filepath.Join(n.cfg.Data, "filesystems", pool, fs), path.Join("/fs", pool, fs), run.RootID(), false); err != nil {
+		if _, err := l.volume(filepath.Join(n.cfg.Data, "filesystems", pool, fs), path.Join("/fs", pool, fs), run.RootID(), false); err != nil {
 			return l, err
 		}
 	}
@@ -53,8 +55,12 @@ func (n *Node) layOut(b *box, run container.Spec, imageVolumes []string) (layout
 		if m.Type != container.Volume {
 			continue
 		}
-		if err := l.volume(filepath.Join(n.cfg.Data, "volumes", m.Source), m.Target, run.RootID(), m.ReadOnly); err != nil {
+		made, err := l.volume(filepath.Join(n.volumesDir(), m.Source), m.Target, run.RootID(), m.ReadOnly)
+		if err != nil {
 			return l, err
+		}
+		if made {
+			n.emit(ctx, events.VolumeCreated, "volumes/"+m.Source, events.Data{Container: s.Name})
 		}
 	}
 	for _, target := range imageVolumes {
@@ -62,7 +68,7 @@ func (n *Node) layOut(b *box, run container.Spec, imageVolumes []string) (layout
 		if target == "/" || slices.ContainsFunc(run.Mounts, func(m container.Mount) bool { return path.Clean(m.Target) == target }) {
 			continue
 		}
-		if err := l.volume(filepath.Join(data, "volumes", volumeName(target)), target, run.RootID(), false); err != nil {
+		if _, err := l.volume(filepath.Join(data, "volumes", volumeName(target)), target, run.RootID(), false); err != nil {
 			return l, err
 		}
 	}
@@ -93,20 +99,20 @@ func volumeName(target string) string {
 
 // volume adds a directory of ours, made for the container's root when it is not
 // there, which takes over what the image has at its place.
-func (l *layout) volume(source, target string, owner int, readOnly bool) error {
+func (l *layout) volume(source, target string, owner int, readOnly bool) (made bool, err error) {
 	if err := os.MkdirAll(filepath.Dir(source), 0o755); err != nil {
-		return noSpace(err)
+		return false, noSpace(err)
 	}
-	err := os.Mkdir(source, 0o755)
-	if err == nil {
+	if err = os.Mkdir(source, 0o755); err == nil {
+		made = true
 		err = os.Chown(source, owner, owner)
 	}
 	if err != nil && !errors.Is(err, os.ErrExist) {
-		return noSpace(err)
+		return made, noSpace(err)
 	}
 	l.volumes = append(l.volumes, shimapi.Volume{Source: source, Path: target})
 	l.mounts = append(l.mounts, container.Mount{Type: container.Bind, Source: source, Target: target, ReadOnly: readOnly})
-	return nil
+	return made, nil
 }
 
 // own are the mounts of the spec that the container package can make itself.

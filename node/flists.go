@@ -13,6 +13,7 @@ import (
 	"github.com/buoy-edge/buoy/flist/flistapi"
 	"github.com/buoy-edge/buoy/images"
 	"github.com/buoy-edge/buoy/internal/errs"
+	"github.com/buoy-edge/buoy/node/events"
 	"github.com/buoy-edge/buoy/node/lazy"
 )
 
@@ -202,7 +203,7 @@ func (n *Node) Lost(id string, why error) {
 			if status != Running && status != Standby || from == nil || from.ID != id {
 				return
 			}
-			n.again(ctx, b, reasonImageLost, fmt.Errorf("its flist could not be read any more: %w", why))
+			n.again(events.ByItself(ctx, "flist"), b, reasonImageLost, fmt.Errorf("its flist could not be read any more: %w", why))
 		})
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/buoy-edge/buoy/container/shimapi"
 	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/buoy-edge/buoy/netcfg"
+	"github.com/buoy-edge/buoy/node/events"
 	"github.com/buoy-edge/buoy/node/probe"
 	"github.com/buoy-edge/buoy/node/state"
 )
@@ -57,15 +58,16 @@ func (n *Node) startChecks(ctx context.Context, b *box, started time.Time) {
 	if b.spec.Health == nil {
 		return
 	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // not with who started the container
+	ctx, cancel := context.WithCancel(events.ByItself(context.WithoutCancel(ctx), healthPart)) // not with who started the container
 	p := probe.New(probe.Config{
 		Check: *b.spec.Health, Started: started,
 		Dial:    func(ctx context.Context, port uint16) (net.Conn, error) { return dial(ctx, b, port) },
 		Exec:    func(ctx context.Context, args []string) (int, string, error) { return n.execCheck(ctx, b, args) },
-		Changed: func(was probe.Health, now probe.State) { n.healthChanged(b, was, now) },
+		Changed: func(was probe.Health, now probe.State) { n.healthChanged(ctx, b, was, now) },
 	})
 	b.set(func() { b.prober, b.probing = p, cancel })
 	n.background(func(run context.Context) {
+		run = events.ByItself(run, healthPart)
 		defer context.AfterFunc(run, cancel)()
 		p.Run(ctx, func(s probe.State) { n.restartUnhealthy(ctx, run, b, p, s) })
 	})
@@ -81,7 +83,16 @@ func (n *Node) endChecks(b *box) {
 	})
 }
 
-func (n *Node) healthChanged(b *box, was probe.Health, now probe.State) {
+// healthPart is what of the node events name.
+const healthPart = "health check"
+
+func (n *Node) healthChanged(ctx context.Context, b *box, was probe.Health, now probe.State) {
+	switch {
+	case now.Status == probe.Healthy:
+		n.tell(ctx, b, events.ContainerHealthy, events.Data{})
+	case now.Status == probe.Unhealthy:
+		n.tell(ctx, b, events.ContainerUnhealthy, events.Data{Message: now.LastError})
+	}
 	switch {
 	case now.Status == probe.Unhealthy:
 		n.cfg.Log.Warn("container is unhealthy", "container", b.name, "failures", now.Failures, "error", now.LastError)

@@ -79,6 +79,7 @@ const collectPace = 5 * time.Minute
 func (n *Node) collectImages(ctx context.Context) {
 	tick := time.NewTicker(collectPace)
 	defer tick.Stop()
+	full := n.watchDisk(ctx, false)
 	for {
 		select {
 		case <-ctx.Done():
@@ -92,5 +93,6 @@ func (n *Node) collectImages(ctx context.Context) {
 		if len(done.Images) > 0 {
 			n.cfg.Log.Info("images removed to make room", "images", done.Images, "bytes", done.Freed)
 		}
+		full = n.watchDisk(ctx, full)
 	}
 }

@@ -55,7 +55,11 @@ func (n *Node) Exec(ctx context.Context, name string, cmd container.Command) (st
 func (n *Node) exec(ctx context.Context, b *box, cmd container.Command) (string, error) {
 	id := newJobID()
 	log := n.jobLog(b.spec.Name, id)
-	return id, n.startJob(ctx, b, cmd, id, shimapi.Log{Path: log, MaxBytes: jobOutput, Files: 2, Dropped: log + droppedMark})
+	err := n.startJob(ctx, b, cmd, id, shimapi.Log{Path: log, MaxBytes: jobOutput, Files: 2, Dropped: log + droppedMark})
+	if err == nil {
+		n.tellJob(ctx, b.name, id, nil)
+	}
+	return id, err
 }
 
 // startJob has the shim start a command.

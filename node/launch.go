@@ -83,7 +83,7 @@ func (n *Node) prepare(ctx context.Context, b *box) (l launch, dirs layout, rele
 	}
 	l.Run = resolve(b.spec, l.Image.Config)
 	s := b.spec
-	dirs, err = n.layOut(b, l.Run, l.Image.Config.Volumes)
+	dirs, err = n.layOut(ctx, b, l.Run, l.Image.Config.Volumes)
 	if err != nil {
 		return l, dirs, release, err
 	}
@@ -140,7 +140,9 @@ func (n *Node) run(ctx context.Context, b *box, hold bool, l launch, dirs layout
 	if err != nil {
 		return err
 	}
+	first := false
 	b.set(func() {
+		first = b.status == Creating
 		b.process, b.status, b.forward = p, Running, n.forwards(b)
 		if hold {
 			b.status = Standby
@@ -153,6 +155,7 @@ func (n *Node) run(ctx context.Context, b *box, hold bool, l launch, dirs layout
 			return fmt.Errorf("publish ports: %w", err)
 		}
 	}
+	n.tellStart(ctx, b, first)
 	if hold {
 		return nil
 	}
@@ -245,7 +248,9 @@ func (n *Node) adopt(ctx context.Context, b *box, c shimapi.Container) error {
 		}
 	})
 	n.alreadyComplete(l.From)
-	return n.assert(ctx, b)
+	err = n.assert(ctx, b)
+	n.wired(b) // who started it has told
+	return err
 }
 
 // fdPath names an open file for those who want a path.

@@ -16,6 +16,7 @@ import (
 	"github.com/buoy-edge/buoy/internal/cleanup"
 	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/buoy-edge/buoy/netcfg"
+	"github.com/buoy-edge/buoy/node/events"
 	"github.com/buoy-edge/buoy/node/state"
 )
 
@@ -80,6 +81,10 @@ func (n *Node) Create(ctx context.Context, spec Spec) (err error) {
 	go func() { stored <- n.cfg.DB.Put(ctx, rec) }()
 	err = n.start(ctx, b, spec.Standby, stored)
 	if err != nil {
+		n.tell(ctx, b, events.ContainerFailed, events.Data{Reason: reasonStartFailed, Message: err.Error()})
+		if get(b, func() Status { return b.status }) != Creating { // it had been told to be there
+			n.tell(ctx, b, events.ContainerDeleted, events.Data{})
+		}
 		return fmt.Errorf("create container %s: %w", spec.Name, err)
 	}
 	undo.Keep()
@@ -176,6 +181,7 @@ func (n *Node) Start(ctx context.Context, name string) error {
 			}
 			b.rec.Finished, b.rec.Reason, b.rec.Message = time.Now(), reasonStartFailed, err.Error()
 		})
+		n.tell(ctx, b, events.ContainerFailed, events.Data{Reason: reasonStartFailed, Message: err.Error()})
 		n.announce()
 		return fmt.Errorf("start container %s: %w", name, err)
 	}
@@ -198,6 +204,7 @@ func (n *Node) releaseStandby(ctx context.Context, b *box) error {
 		return fmt.Errorf("start container %s: %w", b.spec.Name, err)
 	}
 	b.set(func() { b.status = Running })
+	n.tellStart(ctx, b, false)
 	n.startChecks(ctx, b, time.Now())
 	n.announce()
 	return n.startInitProcesses(ctx, b)
@@ -235,7 +242,13 @@ func (n *Node) Restart(ctx context.Context, name string) error {
 	if err := n.Stop(ctx, name); err != nil {
 		return err
 	}
-	return n.Start(ctx, name)
+	if err := n.Start(ctx, name); err != nil {
+		return err
+	}
+	if b, err := n.find(name); err == nil { // else it has been deleted since
+		n.tell(ctx, b, events.ContainerRestarted, events.Data{Reason: reasonStopped})
+	}
+	return nil
 }
 
 // Delete stops a container and removes every trace of it.
@@ -265,6 +278,7 @@ func (n *Node) Delete(ctx context.Context, name string) error {
 	}
 	b.set(func() { b.status = Deleting })
 	err = n.forget(b)
+	n.tell(ctx, b, events.ContainerDeleted, events.Data{})
 	n.announce()
 	n.tidy()
 	return err
@@ -297,13 +311,16 @@ func (n *Node) halt(ctx context.Context, b *box, reason, message string) error {
 		n.announce()
 		return fmt.Errorf("stop container %s: %w", name, err)
 	}
+	var code *int
 	n.record(ctx, b, func() {
 		b.status, b.rec.Reason, b.rec.Message = Halted, reason, message
 		b.rec.Finished = time.Now()
 		if b.exit != nil {
 			b.rec.ExitCode, b.rec.OOM = b.exit.Code, b.exit.OOM
+			code = &b.exit.Code
 		}
 	})
+	n.tell(ctx, b, events.ContainerStopped, events.Data{Reason: reason, Message: message, ExitCode: code})
 	n.announce()
 	if !b.spec.Keep {
 		return n.dropLayer(name)
@@ -377,6 +394,7 @@ func (n *Node) takeDown(ctx context.Context, b *box) error {
 			err = errors.Join(err, perr)
 		}
 	}
+	n.tellNet(ctx, b)
 	return errors.Join(err, n.dropRun(name))
 }
 

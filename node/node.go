@@ -25,6 +25,7 @@ import (
 	"github.com/buoy-edge/buoy/netcfg/cni"
 	"github.com/buoy-edge/buoy/netcfg/dhcp"
 	"github.com/buoy-edge/buoy/netcfg/dns"
+	"github.com/buoy-edge/buoy/node/events"
 	"github.com/buoy-edge/buoy/node/inventory"
 	"github.com/buoy-edge/buoy/node/lazy"
 	"github.com/buoy-edge/buoy/node/probe"
@@ -43,6 +44,7 @@ type Config struct {
 	CNI     *cni.CNI           // required
 	Runtime *container.Runtime // required
 	Flists  *lazy.Flists       // required
+	Events  *events.Log        // default: nobody is told what happens
 
 	Lazy Lazy // how flists are used when a container does not say; empty: auto
 
@@ -119,6 +121,7 @@ func New(cfg Config) (*Node, error) {
 	n.dns = dns.New(dns.Config{Names: names{n}, Upstream: hostServers, Allow: n.mayAsk, Log: cfg.Log})
 	n.info = Info{ID: cfg.ID, Hostname: host, Version: version.Version, Dev: cfg.Dev}
 	cfg.Images.Protect(n.needs)
+	cfg.Images.Tell(n.imageChanged)
 	return n, nil
 }
 
@@ -273,21 +276,29 @@ func newBoot(file string) (bool, error) {
 
 // follow keeps a shim running and hears from it, until ctx ends.
 func (n *Node) follow(ctx context.Context) error {
-	first := true
+	first, lost := true, false
+	told := n.cfg.Events.Newest() // when the last end of a job was that has been told
 	for {
 		err := n.cfg.Runtime.Start(ctx)
 		if err == nil {
 			err = n.cfg.Runtime.Shim().Watch(ctx, func(e shimapi.Event) {
 				if e.ID == "" {
+					n.tellMissed(ctx, e.Sync, told)
+					lost = false
 					if !first {
+						n.emit(ctx, events.ShimReplaced, "", events.Data{})
 						n.converge(ctx, e.Sync)
 						return
 					}
 					first = false
 					n.begin(ctx, e.Sync)
 					n.prune(ctx)
+					n.tellNode(ctx)
 					close(n.ready)
 					return
+				}
+				if e.Exit != nil && e.Exit.At.After(told) {
+					told = e.Exit.At
 				}
 				n.event(e)
 			})
@@ -297,6 +308,10 @@ func (n *Node) follow(ctx context.Context) error {
 		}
 		if first {
 			return err // a node that cannot start containers at all should not pretend
+		}
+		if !lost {
+			lost = true
+			n.emit(ctx, events.ShimLost, "", events.Data{Message: err.Error()})
 		}
 		n.cfg.Log.Warn("lost buoy-shim, containers run on", "error", err)
 		select {
@@ -357,6 +372,8 @@ type box struct {
 	prober   *probe.Prober      // of the run's health
 	probing  context.CancelFunc // ends it
 	timer    *time.Timer        // of its next restart
+	told     map[string]wire    // see tellNet
+	lost     []int              // NICs of it that somebody took, by index
 	gone     bool               // deleted from the database, so not to be written there again
 }
 

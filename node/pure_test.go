@@ -225,7 +225,7 @@ func TestLayOut(t *testing.T) {
 	b := newBox(s, state.Record{})
 	lay := func(s Spec) layout {
 		b.spec = s
-		l, err := n.layOut(b, run, image)
+		l, err := n.layOut(t.Context(), b, run, image)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -294,7 +294,7 @@ func TestLayOut(t *testing.T) {
 	}
 	// What cannot be made has the kind of a full disk.
 	n.cfg.Run = "/dev/null"
-	if _, err := n.layOut(b, run, nil); !errors.Is(err, errs.Unavailable) {
+	if _, err := n.layOut(t.Context(), b, run, nil); !errors.Is(err, errs.Unavailable) {
 		t.Errorf("no directory to write to: %v", err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/buoy-edge/buoy/internal/errs"
+	"github.com/buoy-edge/buoy/node/events"
 	"github.com/buoy-edge/buoy/node/state"
 )
 
@@ -34,6 +35,8 @@ func (n *Node) Reboot(ctx context.Context, force bool) error {
 			return fmt.Errorf("reboot: %w", err)
 		}
 	}
+	n.emit(ctx, events.NodeRebooting, "", events.Data{})
+	n.cfg.Events.Flush()
 	unix.Sync()
 	err := n.reboot()
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/buoy-edge/buoy/internal/cleanup"
 	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/buoy-edge/buoy/netcfg"
+	"github.com/buoy-edge/buoy/node/events"
 )
 
 // Change is what Update changes of a container; nil is left as it is.
@@ -28,6 +29,12 @@ func (n *Node) Update(ctx context.Context, name string, c Change) (err error) {
 		return err
 	}
 	defer b.unlock()
+	defer func() {
+		if err == nil {
+			n.tell(ctx, b, events.ContainerUpdated, events.Data{})
+			n.tellNet(ctx, b)
+		}
+	}()
 	defer n.tidy() // what was taken away may have been the last of its kind
 	var ns *os.File
 	defer func() {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/buoy-edge/buoy/container"
 	"github.com/buoy-edge/buoy/internal/errs"
+	"github.com/buoy-edge/buoy/node/events"
 )
 
 // Volume is a directory that the node keeps for containers that name it.
@@ -59,7 +60,7 @@ func (n *Node) usersOf(volume string) (users []string) {
 
 // DeleteVolume removes a volume and all that is in it. NotFound; Conflict while
 // a container names it.
-func (n *Node) DeleteVolume(_ context.Context, name string) error {
+func (n *Node) DeleteVolume(ctx context.Context, name string) error {
 	if !container.ValidName(name) {
 		return errs.E(errs.NotFound, "no volume %q on this node", name)
 	}
@@ -67,6 +68,7 @@ func (n *Node) DeleteVolume(_ context.Context, name string) error {
 	if err := n.takeVolume(name, gone); err != nil {
 		return err
 	}
+	n.emit(ctx, events.VolumeDeleted, "volumes/"+name, events.Data{})
 	if err := os.RemoveAll(gone); err != nil {
 		return fmt.Errorf("remove volume %q: %w", name, err)
 	}

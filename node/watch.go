@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/buoy-edge/buoy/node/events"
 )
 
 // watchRetry paces attempts to listen to the kernel.
@@ -39,12 +41,15 @@ func (n *Node) putBack(ctx context.Context, what string) {
 		return
 	}
 	n.cfg.Log.Warn("somebody else changed the network: putting it back", "what", what)
+	ofContainer := n.lostNIC(what)
 	if err := n.assertHost(ctx); err != nil {
 		n.cfg.Log.Error("network not put back", "error", err)
 		return
 	}
 	if err := n.setPorts(ctx); err != nil {
 		n.cfg.Log.Error("ports not put back", "error", err)
+	} else if !ofContainer {
+		n.emit(ctx, events.NetworkRestored, "", events.Data{Message: "put back: " + what})
 	}
 	// Not waited for: one that is busy with a registry must not keep what is lost
 	// meanwhile from being put back.
@@ -60,6 +65,7 @@ func (n *Node) putBack(ctx context.Context, what string) {
 // reassert makes the NICs of a container what they are to be, once nobody else
 // is at it.
 func (n *Node) reassert(ctx context.Context, b *box) {
+	ctx = events.ByItself(ctx, "network watch")
 	if !n.hold(ctx, b) {
 		return
 	}
@@ -79,7 +85,9 @@ func (n *Node) reassert(ctx context.Context, b *box) {
 	if err := n.assert(ctx, b); err != nil && ctx.Err() == nil {
 		n.cfg.Log.Warn("container is restarted: its network cannot be put back", "container", b.spec.Name, "error", err)
 		n.again(ctx, b, reasonStartFailed, fmt.Errorf("it lost its network: %w", err))
+		return
 	}
+	n.tellRestored(ctx, b)
 }
 
 // assertHost makes the bridges and rules of the machine what they are to be.

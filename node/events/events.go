@@ -135,6 +135,19 @@ func (l *Log) End() ID {
 	return ID{l.epoch, l.next - 1}
 }
 
+// Newest is when the newest event was; zero: there is none.
+func (l *Log) Newest() time.Time {
+	if l == nil {
+		return time.Time{}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n := len(l.segs); n > 0 {
+		return time.Unix(0, l.segs[n-1].last.Load())
+	}
+	return time.Time{}
+}
+
 // Open reads what is in cfg.Dir. Nothing is written before Run or Flush.
 func Open(cfg Config) (*Log, error) {
 	if cfg.Dir == "" || cfg.Source == "" {

@@ -57,6 +57,9 @@ func newEpoch() string { return strings.ToLower(rand.Text()[:8]) }
 // Flush writes what has been emitted. What cannot be written is lost, and the
 // next event says so.
 func (l *Log) Flush() {
+	if l == nil {
+		return
+	}
 	l.writing.Lock()
 	defer l.writing.Unlock()
 	l.mu.Lock()
