@@ -130,7 +130,7 @@ func judge(rec *record, v *View, spec *Spec, now time.Time) (s Status, reason, m
 		}
 		return Down, "", ""
 	}
-	reason, message = trouble(rec, v, spec)
+	reason, message = trouble(rec, v)
 	switch {
 	case v.Ready >= v.Desired && rec.missing == 0:
 		return Up, reason, message
@@ -143,7 +143,7 @@ func judge(rec *record, v *View, spec *Spec, now time.Time) (s Status, reason, m
 }
 
 // trouble is what keeps an app from being as it should be.
-func trouble(rec *record, v *View, spec *Spec) (reason, message string) {
+func trouble(rec *record, v *View) (reason, message string) {
 	switch {
 	case rec.missing > 0:
 		return "Unplaced", noRoom(rec.missing, rec.why)
@@ -153,13 +153,14 @@ func trouble(rec *record, v *View, spec *Spec) (reason, message string) {
 		return "Failed", "the last replica that failed: " + rec.fails.Last
 	case !rec.app.Rollout.Done && rec.app.Rollout.Previous > 0:
 		g := rec.app.Rollout
+		ready, wanted := v.Rolled()
 		switch {
 		case g.Paused:
 			return "Paused", fmt.Sprintf("the rollout of revision %d is paused", g.Target)
 		case g.Canary:
-			return "Canary", fmt.Sprintf("%d replicas try revision %d until it is promoted", spec.Rollout.Canary, g.Target)
+			return "Canary", fmt.Sprintf("revision %d is on canaries until it is promoted: %d of %d ready", g.Target, ready, wanted)
 		}
-		return "RollingOut", fmt.Sprintf("revision %d is rolled out: %d replicas are ready", g.Target, g.Ready)
+		return "RollingOut", fmt.Sprintf("revision %d is rolled out: %d of %d ready", g.Target, ready, wanted)
 	}
 	for i := range v.Replicas {
 		switch r := &v.Replicas[i]; {

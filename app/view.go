@@ -34,6 +34,20 @@ type View struct {
 	Held     string    // why those that a host takes are not launched
 }
 
+// Rolled is how many replicas are ready at the target of the rollout, and how
+// many are wanted there: while canaries try it, they alone.
+func (v *View) Rolled() (ready, wanted int) {
+	g, spec := &v.App.Rollout, v.App.Spec()
+	if g.Done || spec.Kind == Job || spec.Kind == Cron {
+		return v.Ready, v.Desired
+	}
+	wanted = v.Desired
+	if g.Canary {
+		wanted = min(wanted, spec.Rollout.Canary)
+	}
+	return min(g.Ready, wanted), wanted
+}
+
 // Sample is what was measured of an app over a moment.
 type Sample struct {
 	At          time.Time     `json:"at"`

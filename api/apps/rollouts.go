@@ -16,12 +16,17 @@ type rollout struct {
 	Done     bool   `json:"done"`
 	Paused   bool   `json:"paused"`
 	Canary   bool   `json:"canary"` // waits to be promoted
+	Ready    int    `json:"ready"`  // replicas at the revision
+	Wanted   int    `json:"wanted"` // there: of canaries, only them
 	Message  string `json:"message"`
 }
 
-func rolloutOf(p app.Progress) rollout {
+func rolloutOf(v *app.View) rollout {
+	p := v.App.Rollout
+	ready, wanted := v.Rolled()
 	return rollout{
-		Revision: p.Target, Previous: p.Previous, Since: stamp(p.Since), Done: p.Done, Paused: p.Paused, Canary: p.Canary, Message: p.Message,
+		Revision: p.Target, Previous: p.Previous, Since: stamp(p.Since), Done: p.Done, Paused: p.Paused, Canary: p.Canary,
+		Ready: ready, Wanted: wanted, Message: p.Message,
 	}
 }
 
@@ -34,7 +39,7 @@ type steered struct {
 }
 
 func steeredOf(message string, v app.View) steered {
-	return steered{Message: message, AppName: v.App.Name, Status: string(v.Status), Rollout: rolloutOf(v.App.Rollout)}
+	return steered{Message: message, AppName: v.App.Name, Status: string(v.Status), Rollout: rolloutOf(&v)}
 }
 
 // steer is a handler without a body.

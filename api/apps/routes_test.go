@@ -142,7 +142,7 @@ func TestRoutes(t *testing.T) {
 		{"POST", my + "/rollback", `{"revision":7}`, 404, `"details":"app \"my-app\" has no revision 7","code":"NOT_FOUND"`, "rollback my-app 7"},
 		{"POST", my + "/rollback", `{"revision":-7}`, 400, `field \"revision\"`, ""},
 		{"POST", gone + "/rollback", "", 404, `"code":"APP_NOT_FOUND"`, "rollback nobody 0"},
-		{"POST", my + "/rollout/pause", "", 200, `"message":"Rollout paused","app_name":"my-app","status":"running","rollout":{"revision":1,"previous":0,"since":"2024-01-15T08:00:00Z","done":false,"paused":true,`, "pause my-app"},
+		{"POST", my + "/rollout/pause", "", 200, `"message":"Rollout paused","app_name":"my-app","status":"running","rollout":{"revision":1,"previous":0,"since":"2024-01-15T08:00:00Z","done":false,"paused":true,"canary":false,"ready":0,"wanted":2,"message":""}`, "pause my-app"},
 		{"POST", my + "/rollout/resume", "", 200, `"paused":false`, "resume my-app"},
 		{"POST", my + "/rollout/promote", "", 409, `"code":"CONFLICT"`, "promote my-app"},
 		{"POST", gone + "/rollout/pause", "", 404, `"code":"APP_NOT_FOUND"`, "pause nobody"},

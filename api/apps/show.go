@@ -201,7 +201,7 @@ func (d *Dialect) getApp(w http.ResponseWriter, r *http.Request) error {
 		CreatedAt: stamp(v.App.Created), UpdatedAt: stamp(v.App.Updated), LastScaledAt: stampOrNull(v.App.Scaled.At),
 		Containers: make([]appContainer, len(v.Replicas)),
 		Kind:       string(s.Kind), Mode: string(v.App.Scaling.Mode), Image: s.Container.Flist, Origin: v.App.Origin, Labels: s.Labels,
-		Reason: v.Reason, Message: v.Message, Rollout: rolloutOf(v.App.Rollout),
+		Reason: v.Reason, Message: v.Message, Rollout: rolloutOf(&v),
 	}
 	for i := range v.Replicas {
 		o.Containers[i] = containerOf(&v.Replicas[i], mainPort(s))

@@ -195,9 +195,9 @@ func rolloutText(r buoy.Rollout) string {
 	text := strconv.Itoa(r.Revision)
 	switch {
 	case r.Canary:
-		text += ", on canaries only"
+		text += fmt.Sprintf(", on canaries only (%d of %d ready)", r.Ready, r.Wanted)
 	case !r.Done && r.Previous > 0:
-		text += fmt.Sprintf(", replacing %d", r.Previous)
+		text += fmt.Sprintf(", replacing %d (%d of %d ready)", r.Previous, r.Ready, r.Wanted)
 	}
 	if r.Paused {
 		text += ", paused"

@@ -243,7 +243,7 @@ func (a *fakeApp) object(name string) map[string]any {
 		o["unplaced"] = []any{map[string]string{"host": "h1", "name": "alpha", "reason": "it is full"}}
 		containers[0].(map[string]any)["status"], containers[0].(map[string]any)["message"] = "failed", "exit code 3"
 	case a.canary:
-		o["rollout"] = map[string]any{"revision": a.revision, "canary": true}
+		o["rollout"] = map[string]any{"revision": a.revision, "canary": true, "ready": 1, "wanted": 1}
 	case a.reverts:
 		o["rollout"] = map[string]any{"revision": a.revision - 1, "done": true, "message": "revision 2 failed: no replica became healthy"}
 	}

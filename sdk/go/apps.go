@@ -66,6 +66,8 @@ type Rollout struct {
 	Done     bool      `json:"done"`
 	Paused   bool      `json:"paused"`
 	Canary   bool      `json:"canary"` // only the canaries have it, until it is promoted
+	Ready    int       `json:"ready"`  // replicas at Revision
+	Wanted   int       `json:"wanted"` // there: of canaries, only them
 	Message  string    `json:"message"`
 }
 

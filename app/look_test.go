@@ -1,0 +1,44 @@
+package app
+
+import (
+	"testing"
+	"testing/synctest"
+)
+
+// TestRolled: of canaries it is said how many are ready of how many, and then
+// of all.
+func TestRolled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, &memory{st: map[string]any{}}, "h1", "h2")
+		defer r.stop()
+		rolled := func(v View, ready, wanted int) {
+			t.Helper()
+			if n, of := v.Rolled(); n != ready || of != wanted {
+				t.Errorf("%d of %d, want %d of %d: %+v", n, of, ready, wanted, v.App.Rollout)
+			}
+		}
+		r.apply(webSpec(3))
+		r.until("three run", ready(3))
+		rolled(r.until("done", func(v View) bool { return v.App.Rollout.Done }), 3, 3)
+		s := webSpec(3)
+		s.Container.Flist = "img:2"
+		s.Rollout.Canary = 2
+		r.apply(s)
+		rolled(r.until("revised", func(v View) bool { return v.App.Rollout.Target == 2 }), 0, 2)
+		rolled(r.until("one canary", func(v View) bool { return v.App.Rollout.Ready == 1 }), 1, 2)
+		v := r.until("canaries", func(v View) bool { return v.App.Rollout.Ready == 2 })
+		rolled(v, 2, 2)
+		if v.Reason != "Canary" || v.Message != "revision 2 is on canaries until it is promoted: 2 of 2 ready" {
+			t.Errorf("%s: %s", v.Reason, v.Message)
+		}
+		if _, err := r.Promote(t.Context(), "web"); err != nil {
+			t.Fatal(err)
+		}
+		v = r.until("promoted", func(v View) bool { return !v.App.Rollout.Canary })
+		rolled(v, 2, 3)
+		if v.Message != "revision 2 is rolled out: 2 of 3 ready" {
+			t.Errorf("%s: %s", v.Reason, v.Message)
+		}
+		rolled(r.until("all", func(v View) bool { return v.App.Rollout.Done && ready(3)(v) }), 3, 3)
+	})
+}
