@@ -85,6 +85,7 @@ func (e *Engine) brief(rec *record) View {
 			}
 		}
 	}
+	v.Sample.Ready, v.Sample.Total = v.Ready, v.Current
 	return v
 }
 

@@ -5,8 +5,8 @@ import (
 	"testing/synctest"
 )
 
-// TestRolled: of canaries it is said how many are ready of how many, and then
-// of all.
+// TestRolled: of canaries it is said how many are ready of how many, and then of
+// all; and what was measured speaks of the replicas that there are now.
 func TestRolled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, &memory{st: map[string]any{}}, "h1", "h2")
@@ -18,7 +18,10 @@ func TestRolled(t *testing.T) {
 			}
 		}
 		r.apply(webSpec(3))
-		r.until("three run", ready(3))
+		v := r.until("three run", ready(3))
+		if v.Sample.Ready != 3 || v.Sample.Total != 3 {
+			t.Errorf("at once: %+v", v.Sample)
+		}
 		rolled(r.until("done", func(v View) bool { return v.App.Rollout.Done }), 3, 3)
 		s := webSpec(3)
 		s.Container.Flist = "img:2"
@@ -26,7 +29,7 @@ func TestRolled(t *testing.T) {
 		r.apply(s)
 		rolled(r.until("revised", func(v View) bool { return v.App.Rollout.Target == 2 }), 0, 2)
 		rolled(r.until("one canary", func(v View) bool { return v.App.Rollout.Ready == 1 }), 1, 2)
-		v := r.until("canaries", func(v View) bool { return v.App.Rollout.Ready == 2 })
+		v = r.until("canaries", func(v View) bool { return v.App.Rollout.Ready == 2 })
 		rolled(v, 2, 2)
 		if v.Reason != "Canary" || v.Message != "revision 2 is on canaries until it is promoted: 2 of 2 ready" {
 			t.Errorf("%s: %s", v.Reason, v.Message)

@@ -28,7 +28,7 @@ type View struct {
 	Standby int // that stand by
 
 	Replicas []Replica // living and leaving, by index
-	Sample   Sample    // of the last few seconds
+	Sample   Sample    // of the last few seconds; Ready and Total are of now
 	Unplaced []WhyNot  // for the replicas that no host takes, each host's reason
 	Missing  int       // how many no host takes
 	Held     string    // why those that a host takes are not launched
