@@ -3,6 +3,7 @@ package app
 import (
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // TestRolled: of canaries it is said how many are ready of how many, and then of
@@ -43,5 +44,43 @@ func TestRolled(t *testing.T) {
 			t.Errorf("%s: %s", v.Reason, v.Message)
 		}
 		rolled(r.until("all", func(v View) bool { return v.App.Rollout.Done && ready(3)(v) }), 3, 3)
+	})
+}
+
+// TestHostFree: what is said to be free on a host is what placement goes by.
+func TestHostFree(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := bareRigWith(t, Config{}, "h1")
+		defer r.stop()
+		free := func(when string, milliCPU int64) {
+			t.Helper()
+			think()
+			r.edit.Lock()
+			placement := r.cluster.byID["h1"].free
+			r.edit.Unlock()
+			h, err := r.Host("h1")
+			if err != nil || h.Free != placement || h.Free.MilliCPU != milliCPU {
+				t.Errorf("%s: %+v, placement has %+v, want %d; %v", when, h.Free, placement, milliCPU, err)
+			}
+		}
+		h, err := r.Host("h1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := h.Facts.MilliCPU
+		free("empty", all)
+		r.say("h1", Report{Boot: "1", Seq: 1, Others: Reserved{MilliCPU: 100}, CPU: 90})
+		free("others", all-100)
+		s := jobSpec(2, 2, 0)
+		s.Container.Limits.MilliCPU, s.Container.Limits.Memory = 200, 64<<20
+		r.apply(s)
+		free("ordered", all-500)
+		o := r.say("h1", Report{Boot: "1", Seq: 2, Others: Reserved{MilliCPU: 100}})
+		c := runs(launched(o)...)
+		r.say("h1", Report{Boot: "1", Seq: 3, Others: Reserved{MilliCPU: 100}, Containers: c})
+		free("running", all-500)
+		c[0].State, c[0].Finished = "halted", time.Now()
+		r.say("h1", Report{Boot: "1", Seq: 4, Others: Reserved{MilliCPU: 100}, Containers: c})
+		free("one has ended", all-300)
 	})
 }

@@ -281,20 +281,15 @@ func (e *Engine) ungrant(c Change) {
 	}
 }
 
-// reckon has placement count a replica as long as it takes anything of its host,
-// which one of a job does not that has come to its end. The caller holds edit
-// and mu.
+// reckon has placement count a replica as long as it takes anything of its host.
+// The caller holds edit and mu.
 func (e *Engine) reckon(r *Replica) {
-	var rev *Revision
-	if rec := e.apps[r.App]; rec != nil {
-		rev = rec.app.Revision(r.Revision)
-	}
+	rev := e.revisionOf(r)
 	if rev == nil {
 		return
 	}
-	over := r.Phase == Ended || r.Phase == Failed && rev.Spec.Kind != Service && rev.Spec.Kind != Daemon
 	_, counts := e.counts[r.ID]
-	switch there := e.replicas[r.ID] != nil && e.hosts[r.Host] != nil && !over; {
+	switch there := e.replicas[r.ID] != nil && e.hosts[r.Host] != nil && r.takes(&rev.Spec); {
 	case there && !counts:
 		e.counts[r.ID] = struct{}{}
 		e.cluster.Take(r.Host, &rev.Spec)
@@ -303,6 +298,14 @@ func (e *Engine) reckon(r *Replica) {
 		e.cluster.Give(r.Host, &rev.Spec)
 		e.room = true
 	}
+}
+
+// revisionOf is what a replica runs, or nil. The caller holds mu.
+func (e *Engine) revisionOf(r *Replica) *Revision {
+	if rec := e.apps[r.App]; rec != nil {
+		return rec.app.Revision(r.Revision)
+	}
+	return nil
 }
 
 // planned is what a plan says beside what is durable.

@@ -90,11 +90,7 @@ func (e *Engine) siteOf(id string) Node {
 	if len(h.Facts.GPUs) > 0 {
 		attr["gpu.model"] = h.Facts.GPUs[0].Model
 	}
-	o := h.Report.Others
-	n := Node{
-		ID: id, Name: h.Name, Attr: attr, Open: true, Leaving: h.Mode == Drain || h.Mode == Terminate,
-		Total: Resources{MilliCPU: h.Facts.MilliCPU - o.MilliCPU, Memory: h.Facts.Memory - o.Memory, GPUs: len(h.Facts.GPUs) - o.GPUs},
-	}
+	n := Node{ID: id, Name: h.Name, Attr: attr, Open: true, Leaving: h.Mode == Drain || h.Mode == Terminate, Total: h.forApps()}
 	switch {
 	case h.Mode != Continue:
 		n.Open, n.Why = false, "its mode is "+string(h.Mode)
@@ -105,6 +101,12 @@ func (e *Engine) siteOf(id string) Node {
 		n.Open, n.Why = false, fmt.Sprintf("it has not reported for %s", e.cfg.Now().Sub(h.Seen).Round(time.Second))
 	}
 	return n
+}
+
+// forApps is what apps may have of the host: what others may use is not theirs.
+func (h *Host) forApps() Resources {
+	o := h.Report.Others
+	return Resources{MilliCPU: h.Facts.MilliCPU - o.MilliCPU, Memory: h.Facts.Memory - o.Memory, GPUs: len(h.Facts.GPUs) - o.GPUs}
 }
 
 // HostByToken is the host with that token.
@@ -132,19 +134,17 @@ func (e *Engine) Host(id string) (HostView, error) {
 func noHost(id string) error { return errs.E(errs.NotFound, "there is no host %q", id) }
 
 func (e *Engine) hostView(h *Host) HostView {
-	v := HostView{Host: *h, Liveness: e.liveness[h.ID]}
+	v := HostView{Host: *h, Liveness: e.liveness[h.ID], Free: h.forApps()}
 	for id := range e.onHost[h.ID] {
 		r := e.replicas[id]
-		if r.Phase == Gone || r.Phase == Ended || r.Phase == Failed {
-			continue
+		if r.Phase != Gone && r.Phase != Ended && r.Phase != Failed {
+			v.Replicas++
 		}
-		v.Replicas++
-		if rec := e.apps[r.App]; rec != nil {
-			if rev := rec.app.Revision(r.Revision); rev != nil {
-				v.Reserved.MilliCPU += rev.Spec.Container.Limits.MilliCPU
-				v.Reserved.Memory += rev.Spec.Container.Limits.Memory
-				v.Reserved.GPUs += rev.Spec.GPUs
-			}
+		if rev := e.revisionOf(r); rev != nil && r.takes(&rev.Spec) {
+			limits := rev.Spec.Container.Limits
+			v.Free.MilliCPU -= limits.MilliCPU
+			v.Free.Memory -= limits.Memory
+			v.Free.GPUs -= rev.Spec.GPUs
 		}
 	}
 	return v

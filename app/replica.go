@@ -69,6 +69,12 @@ func (r *Replica) Living() bool {
 	return r.Stopped.IsZero() && r.Away.IsZero() && r.Phase != Ended && r.Phase != Failed && r.Phase != Gone
 }
 
+// takes says that the replica takes something of its host, which one of a job
+// does not that has come to its end.
+func (r *Replica) takes(s *Spec) bool {
+	return r.Phase != Ended && (r.Phase != Failed || s.Kind == Service || s.Kind == Daemon)
+}
+
 // Ready says that requests may go to the replica.
 func (r *Replica) Ready() bool {
 	return r.Stopped.IsZero() && r.Phase == Running && !r.Well.IsZero()

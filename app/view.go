@@ -97,8 +97,8 @@ type Removed struct{ Containers, Volumes int }
 type HostView struct {
 	Host
 	Liveness Liveness
-	Replicas int // assigned to it
-	Reserved Reserved
+	Replicas int       // assigned to it
+	Free     Resources // that no replica and nobody else has reserved; below zero: more was given than there is now
 }
 
 // Orders are what a host is to do, until a report shows that it is done.

@@ -140,6 +140,7 @@ func detailOut(h app.HostView) hostapi.HostDetail {
 		CreatedDateTime: moment(h.Registered), ModifiedDateTime: moment(h.Changed), LastUpdateDateTime: moment(h.Seen),
 		Name: h.Name, Labels: h.Labels, Address: h.Addr, Arch: f.Arch, OS: f.OS, Kernel: f.Kernel,
 		Mode: hostapi.Mode(h.Mode), Liveness: string(h.Liveness), Linked: h.Linked,
+		Free: &hostapi.Free{MilliCPU: max(h.Free.MilliCPU, 0), Memory: max(h.Free.Memory, 0), GPUs: max(h.Free.GPUs, 0)},
 	}
 	for _, g := range f.GPUs {
 		d.GPUs = append(d.GPUs, hostapi.GPU(g))

@@ -280,6 +280,10 @@ func TestDetailOut(t *testing.T) {
 	if d := detailOut(app.HostView{Host: h, Liveness: app.Lost, Replicas: 3}); d.IsActive || d.Liveness != "lost" {
 		t.Errorf("%+v", d)
 	}
+	free := app.Resources{MilliCPU: 250, Memory: -1, GPUs: 1} // more memory was given than there is now
+	if d := detailOut(app.HostView{Host: h, Free: free}); *d.Free != (hostapi.Free{MilliCPU: 250, GPUs: 1}) {
+		t.Errorf("%+v", d.Free)
+	}
 	if reflect.ValueOf(d.IPs).IsNil() {
 		t.Error("ips is null")
 	}

@@ -80,6 +80,7 @@ func (f *fakeNode) appRoutes(mux *http.ServeMux) {
 func fakeHost(id, name, mode string) map[string]any {
 	h := map[string]any{
 		"hostID": id, "name": name, "address": "192.0.2.1", "mode": mode, "liveness": "alive", "numEngines": 2, "numCPU": 8, "vcpuAvailable": 6144, "memory": 32 << 30,
+		"free":   map[string]any{"milliCPU": 2500, "memory": 8 << 30},
 		"labels": map[string]string{"zone": "a", "disk": "ssd"}, "ips": []string{}, "lastUpdateDateTime": time.Now(),
 	}
 	if mode == "drain" {

@@ -57,8 +57,8 @@ func (c *cli) listHosts(ctx context.Context, b *buoy.Client, quiet bool) error {
 	for _, h := range hosts {
 		ids = append(ids, h.ID)
 		rows = append(rows, []string{
-			h.ID, h.Name, h.Address, hostState(h), strconv.Itoa(h.Replicas), fmt.Sprintf("%.1f of %d", float64(h.VCPUFree)/1024, h.CPUs),
-			size.Text(h.Memory), gpusText(h), since(h.LastSeen), labelsText(h.Labels),
+			h.ID, h.Name, h.Address, hostState(h), strconv.Itoa(h.Replicas), fmt.Sprintf("%.1f of %d", float64(h.Free.MilliCPU)/1000, h.CPUs),
+			size.Text(h.Free.Memory) + " of " + size.Text(h.Memory), gpusText(h), since(h.LastSeen), labelsText(h.Labels),
 		})
 	}
 	switch {
@@ -67,7 +67,7 @@ func (c *cli) listHosts(ctx context.Context, b *buoy.Client, quiet bool) error {
 	case c.output == "json":
 		return c.json(hosts)
 	}
-	return c.table([]string{"ID", "NAME", "ADDRESS", "STATE", "REPLICAS", "CPUS FREE", "MEMORY", "GPUS", "SEEN", "LABELS"}, rows)
+	return c.table([]string{"ID", "NAME", "ADDRESS", "STATE", "REPLICAS", "CPUS FREE", "MEMORY FREE", "GPUS", "SEEN", "LABELS"}, rows)
 }
 
 // hostState is how well a host is in touch, and what it has been told to do.

@@ -31,11 +31,17 @@ type Host struct {
 
 	Replicas     int   `json:"numEngines"`
 	CPUs         int   `json:"numCPU"`
-	VCPUFree     int64 `json:"vcpuAvailable"` // 1024 is one CPU
+	VCPUFree     int64 `json:"vcpuAvailable"` // not busy; 1024 is one CPU
 	Memory       int64 `json:"memory"`        // bytes
 	NumGPU       int   `json:"numGPU"`
 	GPUAvailable int   `json:"gpuAvailable"`
 	GPUs         []GPU `json:"gpus"`
+
+	Free struct { // what replicas may still reserve
+		MilliCPU int64 `json:"milliCPU"`
+		Memory   int64 `json:"memory"` // bytes
+		GPUs     int   `json:"gpus"`
+	} `json:"free"`
 }
 
 // GPU is a graphics card.

@@ -64,6 +64,14 @@ type HostDetail struct {
 	Mode     Mode              `json:"mode,omitempty"`     // in answers
 	Liveness string            `json:"liveness,omitempty"` // in answers: "alive", "silent", "lost"
 	Linked   bool              `json:"linked,omitempty"`   // in answers: its tunnel is open
+	Free     *Free             `json:"free,omitempty"`     // in answers
+}
+
+// Free is what replicas may still reserve of a host. Ours.
+type Free struct {
+	MilliCPU int64 `json:"milliCPU"`
+	Memory   int64 `json:"memory"` // bytes
+	GPUs     int   `json:"gpus"`
 }
 
 // GPU is a graphics card. Ours.
