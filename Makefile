@@ -81,10 +81,14 @@ bench: ## measure starts, memory and idle cost beside other runtimes, as root
 	@$(MAKE) --no-print-directory programs
 	@scripts/bench $(BENCH)
 
-install: build ## copy the programs below PREFIX (/usr/local)
+install: build ## copy programs and systemd units below PREFIX (/usr/local)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(LIBEXEC)
 	install -m 755 bin/buoyd bin/buoy $(DESTDIR)$(PREFIX)/bin/
 	install -m 755 bin/buoy-shim bin/buoy-reaper bin/buoy-init bin/buoy-flist $(DESTDIR)$(LIBEXEC)/
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	for unit in buoyd buoy-halt; do \
+		sed 's|/usr/bin/|$(PREFIX)/bin/|' packaging/systemd/$$unit.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit.service || exit; \
+	done
 
 clean: ## remove bin/ and what a killed "make run" left behind
 	@scripts/run --reset

@@ -15,6 +15,7 @@ import (
 	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/buoy-edge/buoy/netcfg"
 	"github.com/buoy-edge/buoy/netcfg/cni"
+	"github.com/buoy-edge/buoy/node"
 )
 
 // reset removes everything that an instance ever made on this machine:
@@ -36,6 +37,45 @@ func reset(ctx context.Context, cfg config, log *slog.Logger, stdout io.Writer) 
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
+	if err := clear(ctx, cfg, log); err != nil {
+		return err
+	}
+	if err := removeData(cfg.data); err != nil {
+		return err
+	}
+	fmt.Fprintln(stdout, outcome(there, absent, cfg.instance()))
+	return nil
+}
+
+// halt ends all containers as they want to be ended and removes all that was
+// made for them but what is in the data directory: what a machine that goes
+// down needs, or one that buoy is removed from. The next buoyd starts them
+// again, as after a boot. When ctx ends it waits for none of them any more.
+func halt(ctx context.Context, cfg config, log *slog.Logger) (err error) {
+	if os.Geteuid() != 0 {
+		return errs.E(errs.Invalid, "halt needs root")
+	}
+	if _, err := os.Stat(cfg.run); errors.Is(err, os.ErrNotExist) {
+		return nil // nothing has run since the machine booted
+	}
+	unlock, err := lock(cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	rt, err := runtime(cfg, log)
+	if err != nil {
+		return err
+	}
+	if err := node.EndAll(ctx, cfg.run, rt); err != nil && ctx.Err() == nil {
+		log.Warn("containers are killed without their grace", "error", err)
+	}
+	return clear(context.WithoutCancel(ctx), cfg, log)
+}
+
+// clear removes what an instance has on the machine, the run directory last:
+// while anything is left, what is known of it must stay.
+func clear(ctx context.Context, cfg config, log *slog.Logger) error {
 	rt, err := runtime(cfg, log)
 	if err != nil {
 		return err
@@ -56,12 +96,7 @@ func reset(ctx context.Context, cfg config, log *slog.Logger, stdout io.Writer) 
 	if err := errors.Join(n.Reset(ctx), n.Close()); err != nil {
 		return err
 	}
-	// Last: while anything is left, what is known of it must stay.
-	if err := errors.Join(os.RemoveAll(cfg.run), removeData(cfg.data)); err != nil {
-		return err
-	}
-	fmt.Fprintln(stdout, outcome(there, absent, cfg.instance()))
-	return nil
+	return os.RemoveAll(cfg.run)
 }
 
 // clearFlists comes before the containers end: what waits for an flist cannot be

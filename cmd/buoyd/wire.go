@@ -38,6 +38,10 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) (err error) {
 	if cfg.dev {
 		log.Warn("--dev: everybody on this machine may use the API on loopback", "listen", cfg.listen)
 	}
+	systemd, err := newManager() // before anything is started
+	if err != nil {
+		return err
+	}
 	unlock, err := lock(cfg)
 	if err != nil {
 		return err
@@ -48,7 +52,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, parts.close()) }()
-	return parts.run(ctx, cfg, log)
+	return parts.run(ctx, cfg, systemd, log)
 }
 
 // parts is everything that a daemon is made of.
@@ -121,7 +125,7 @@ func runtime(cfg config, log *slog.Logger) (*container.Runtime, error) {
 }
 
 // run runs the node and answers for it.
-func (p *parts) run(ctx context.Context, cfg config, log *slog.Logger) error {
+func (p *parts) run(ctx context.Context, cfg config, systemd manager, log *slog.Logger) error {
 	zcfg := nodes.Config{Node: p.node, Publish: cfg.publish, Log: log}
 	dialects := []api.Dialect{}
 	if p.controller != nil {
@@ -148,13 +152,17 @@ func (p *parts) run(ctx context.Context, cfg config, log *slog.Logger) error {
 	}
 	memory := newTrimmer()
 	defer memory.stop()
+	opened := make(chan struct{})
 	server, err := api.New(api.Config{
 		Dialects: append(dialects, zero, sys), Log: log,
 		Observe: func(o api.Observation) {
 			sys.Observe(o)
 			memory.worked()
 		},
-		Opened: func(at []net.Addr) { log.Info("listening", "at", at) },
+		Opened: func(at []net.Addr) {
+			log.Info("listening", "at", at)
+			close(opened)
+		},
 	})
 	if err != nil {
 		return err
@@ -166,6 +174,7 @@ func (p *parts) run(ctx context.Context, cfg config, log *slog.Logger) error {
 	g.Go(func() error { return p.node.Run(ctx) })
 	g.Go(func() error { return zero.Run(ctx) })
 	g.Go(func() error { return server.Listen(ctx, cfg.listen) })
+	g.Go(func() error { return systemd.attend(ctx, func() { p.count() }, opened, p.node.Ready()) })
 	if p.controller != nil {
 		g.Go(func() error { return p.controller.run(ctx) })
 	}
