@@ -1,17 +1,20 @@
 package app
 
 import (
+	"errors"
 	"maps"
 	"net/netip"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/buoy-edge/buoy/internal/errs"
 )
 
 // Route is an app as the balancer sees it.
 type Route struct {
 	App      string
-	Spec     *Spec
+	Spec     *Spec // nil: there are none for it
 	Backends []Backend
 }
 
@@ -27,9 +30,9 @@ type Traffic struct {
 	Requests, Errors uint64
 	Active           int64
 	Latency          Latencies
-	Answers          [5]uint64 // by HTTP, from 1xx to 5xx
-	Retries          uint64    // tries at another replica
-	Ejections        uint64    // how often a replica was left out for a while
+	Answers          [5]uint64                 // by HTTP, from 1xx to 5xx
+	Retries          uint64                    // tries at another replica
+	Ejections        uint64                    // how often a replica was left out for a while
 	Replicas         map[string]ReplicaTraffic // by launch id
 }
 
@@ -51,40 +54,59 @@ type Latencies interface {
 	Below(d time.Duration) uint64 // how many took no longer
 }
 
-// balance tells the balancer where replicas are. The caller holds edit.
+// balance tells the balancer of the apps whose routes may be others than it
+// knows. The caller holds edit.
 func (e *Engine) balance() {
-	e.mu.Lock()
-	if !e.routes {
-		e.mu.Unlock()
+	changed := e.changedRoutes()
+	if len(changed) == 0 {
 		return
 	}
-	e.routes = false
-	var routes []Route
-	told := map[string][]Backend{}
-	for _, name := range slices.Sorted(maps.Keys(e.apps)) {
-		rec := e.apps[name]
-		spec := rec.app.Spec()
-		if len(spec.Ports) == 0 {
-			continue
-		}
-		if rec.route == nil {
-			rec.route = &Route{App: name, Spec: spec, Backends: e.backends(rec)}
-			told[name] = rec.route.Backends
-		}
-		routes = append(routes, *rec.route)
-	}
-	e.mu.Unlock()
-	if err := e.cfg.Balancer.Set(routes); err != nil {
+	refused, err := e.reroute(changed)
+	if err != nil {
 		e.cfg.Log.Error("routes are not as apps want them", "error", err)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for name, backends := range told {
-		if rec := e.apps[name]; rec != nil {
-			rec.routed = backends
+	for _, r := range changed {
+		if refused[r.App] {
+			e.routes[r.App] = struct{}{} // it is tried again
+		} else if rec := e.apps[r.App]; rec != nil {
+			rec.routed = r.Backends
 		}
 	}
 	e.announce()
+}
+
+// changedRoutes are those of which the balancer has not been told yet.
+func (e *Engine) changedRoutes() (changed []Route) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(e.routes)) {
+		r := Route{App: name}
+		if rec := e.apps[name]; rec != nil && len(rec.app.Spec().Ports) > 0 {
+			r.Spec, r.Backends = rec.app.Spec(), e.backends(rec)
+		}
+		changed = append(changed, r)
+	}
+	clear(e.routes)
+	return changed
+}
+
+// reroute tells the balancer of all at once; if it refuses that, of each by
+// itself, so that one that clashes leaves the others alone.
+func (e *Engine) reroute(changed []Route) (refused map[string]bool, err error) {
+	err = e.cfg.Balancer.Update(changed)
+	if err == nil || errors.Is(err, errs.Unavailable) {
+		return nil, err
+	}
+	refused = map[string]bool{}
+	var all []error
+	for i, r := range changed {
+		err := e.cfg.Balancer.Update(changed[i : i+1])
+		refused[r.App] = err != nil && !errors.Is(err, errs.Unavailable)
+		all = append(all, err)
+	}
+	return refused, errors.Join(all...)
 }
 
 // serves says that requests go to a replica that is well: if it has ports, as

@@ -13,9 +13,10 @@ import (
 
 // Balancer spreads requests over replicas and measures them.
 type Balancer interface {
-	// Set makes the routes be exactly these; Conflict if two apps clash, and
-	// then those of the former Set stay.
-	Set(routes []Route) error
+	// Update makes the routes of these apps be these and leaves all others as
+	// they are; Conflict if two apps clash, and then nothing has changed.
+	// Unavailable: a port cannot be opened, and all else is done.
+	Update(changed []Route) error
 	// Check says what is wrong with the routes of an app beside those there are.
 	Check(app string, spec *Spec) error
 	// Traffic is what was measured of each app since the start.
@@ -72,8 +73,8 @@ type Engine struct {
 	counted  time.Time           // when that was
 	changed  chan struct{}       // closed and replaced when anything did
 	watchers map[chan Event]struct{}
-	routes   bool // may have changed
-	room     bool // may be where there was none
+	routes   map[string]struct{} // apps whose routes may be others than the balancer knows
+	room     bool                // may be where there was none
 
 	wake chan struct{} // a token when there is work for the loop
 }
@@ -87,8 +88,7 @@ type record struct {
 	missing int    // replicas that no host takes
 	why     []WhyNot
 	next    time.Time // when to plan again
-	route   *Route    // as the balancer was told last; nil: it may be another one
-	routed  []Backend // those that it was told of last, by id
+	routed  []Backend // those that the balancer was told of last, by id
 	window  *Window
 	memory  ScaleMemory
 	traffic Traffic // at the last sample
@@ -132,7 +132,7 @@ func New(cfg Config) (*Engine, error) {
 	return &Engine{
 		cfg: cfg, apps: map[string]*record{}, replicas: map[string]*Replica{}, onHost: map[string]map[string]struct{}{},
 		hosts: map[string]*Host{}, tokens: map[string]string{}, liveness: map[string]Liveness{}, reported: map[string]*hostReports{},
-		settings: map[string][]byte{}, config: DefaultSettings(), dirty: map[string]struct{}{}, stale: map[string]struct{}{}, unsaved: map[string]struct{}{}, changed: make(chan struct{}),
+		settings: map[string][]byte{}, config: DefaultSettings(), dirty: map[string]struct{}{}, routes: map[string]struct{}{}, stale: map[string]struct{}{}, unsaved: map[string]struct{}{}, changed: make(chan struct{}),
 		watchers: map[chan Event]struct{}{}, wake: make(chan struct{}, 1), cluster: NewCluster(nil), counts: map[string]struct{}{},
 	}, nil
 }
@@ -174,7 +174,6 @@ func (e *Engine) Load(ctx context.Context) error {
 	for _, r := range e.replicas {
 		e.reckon(r)
 	}
-	e.routes = true
 	return nil
 }
 
@@ -234,10 +233,7 @@ func (e *Engine) putHost(h *Host) {
 // mark has the loop look at an app. The caller holds mu.
 func (e *Engine) mark(app string) {
 	e.dirty[app] = struct{}{}
-	e.routes = true
-	if rec := e.apps[app]; rec != nil {
-		rec.route = nil
-	}
+	e.routes[app] = struct{}{}
 	e.kick()
 }
 
@@ -276,7 +272,7 @@ func (e *Engine) commit(ctx context.Context, c Change) error {
 	for _, name := range c.DropApps {
 		delete(e.apps, name)
 		delete(e.dirty, name)
-		e.routes = true
+		e.routes[name] = struct{}{}
 	}
 	for _, id := range c.DropHosts {
 		e.dropHost(id)

@@ -105,15 +105,30 @@ func (m *memory) Events(_ context.Context, q EventQuery) (out []Event, n int, er
 // idleBalancer has no requests.
 type idleBalancer struct {
 	mu     sync.Mutex
-	routes []Route
+	routes map[string]Route
+	told   int // of so many routes in all
 }
 
-func (b *idleBalancer) Set(r []Route) error {
+func (b *idleBalancer) Update(changed []Route) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.routes = r
+	b.routes = b.with(changed)
+	b.told += len(changed)
 	return nil
 }
+
+// with are the routes after an update. The caller holds mu.
+func (b *idleBalancer) with(changed []Route) map[string]Route {
+	all := map[string]Route{}
+	maps.Copy(all, b.routes)
+	for _, r := range changed {
+		if all[r.App] = r; r.Spec == nil {
+			delete(all, r.App)
+		}
+	}
+	return all
+}
+
 func (*idleBalancer) Check(string, *Spec) error   { return nil }
 func (*idleBalancer) Traffic() map[string]Traffic { return nil }
 

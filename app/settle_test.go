@@ -317,7 +317,7 @@ type strictBalancer struct {
 	refused atomic.Int32
 }
 
-func clash(routes []Route) error {
+func clash(routes map[string]Route) error {
 	seen := map[Rule]string{}
 	for _, r := range routes {
 		for _, one := range r.Spec.Expose.Rules {
@@ -330,19 +330,21 @@ func clash(routes []Route) error {
 	return nil
 }
 
-func (b *strictBalancer) Set(routes []Route) error {
-	if err := clash(routes); err != nil {
+func (b *strictBalancer) Update(changed []Route) error {
+	b.mu.Lock()
+	err := clash(b.with(changed))
+	b.mu.Unlock()
+	if err != nil {
 		b.refused.Add(1)
 		return err
 	}
-	return b.idleBalancer.Set(routes)
+	return b.idleBalancer.Update(changed)
 }
 
 func (b *strictBalancer) Check(app string, spec *Spec) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	others := slices.DeleteFunc(slices.Clone(b.routes), func(r Route) bool { return r.App == app })
-	return clash(append(others, Route{App: app, Spec: spec}))
+	return clash(b.with([]Route{{App: app, Spec: spec}}))
 }
 
 // TestRoutesClash: no two apps get the same route, however fast they come, and
@@ -571,11 +573,11 @@ type watchedBalancer struct {
 	before atomic.Pointer[func(b *idleBalancer)]
 }
 
-func (b *watchedBalancer) Set(routes []Route) error {
+func (b *watchedBalancer) Update(changed []Route) error {
 	if before := b.before.Load(); before != nil {
 		(*before)(&b.idleBalancer)
 	}
-	return b.idleBalancer.Set(routes)
+	return b.idleBalancer.Update(changed)
 }
 
 // TestUpIsReachable: a replica is not told to be ready before requests go to it.

@@ -216,7 +216,7 @@ func serveProxy(ctx context.Context, args []string, out io.Writer) error {
 			return err
 		}
 		app := proxy.App{Name: "bench", Rules: []proxy.Rule{{}}, Port: 80, Backends: w.Backends}
-		if err := p.Set(proxy.Routes{Apps: []proxy.App{app}}); err != nil {
+		if err := p.Update([]proxy.App{app}); err != nil {
 			w.Error = err.Error()
 		}
 		w.Active = map[string]int64{}

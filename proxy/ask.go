@@ -106,12 +106,10 @@ func (c *client) ask(ctx context.Context, s *service) bool {
 // answer is in c.a, as spans of head.
 func (c *client) reach(ctx context.Context, s *service, by choice) (l *link, head []byte, why failure) {
 	again := idempotent(c.q.method.of(c.in.bytes()))
-	name := s.name
-	newest := func() *service { return c.p.table.Load().apps[name] }
 	var tried [maxRetries + 1]*end
 	why = nobody
 	for n := range tried {
-		e := s.enter(newest, by, c.p.now(), tried[:n])
+		e := s.enter(by, c.p.now(), tried[:n])
 		if e == nil {
 			return nil, nil, why
 		}
@@ -126,7 +124,7 @@ func (c *client) reach(ctx context.Context, s *service, by choice) (l *link, hea
 		if !why.again(again) || n == maxRetries || !s.budget.take() {
 			break
 		}
-		s = newest() // the try may have failed since the routes have changed
+		s = s.newest() // the try may have failed since the routes have changed
 	}
 	return nil, nil, why
 }

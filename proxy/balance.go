@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 )
 
-// app is what lasts of an app from table to table.
+// app is what lasts of an app from version to version.
 type app struct {
 	name   string
 	cookie string // its name, for Sticky
@@ -20,8 +20,8 @@ type app struct {
 	ejections atomic.Uint64
 	budget    budget
 	turn      atomic.Uint32
-	replicas  atomic.Pointer[[]*replica] // those of the newest table
-	ejecting  sync.Mutex                 // guards the ejections of all replicas
+	now       atomic.Pointer[version]
+	ejecting  sync.Mutex // guards the ejections of all replicas
 }
 
 // replica is what lasts of a backend.
@@ -32,7 +32,7 @@ type replica struct {
 	tally
 	health
 	draining atomic.Bool
-	ends     map[netip.AddrPort]*end // guarded by Proxy.mu
+	ends     []*end // guarded by Proxy.updating
 }
 
 // end is a port of a replica, where it is published.
@@ -42,13 +42,25 @@ type end struct {
 	text string // addr
 	pool
 	shut atomic.Bool // nothing new begins: it drains, or is gone
-	gone atomic.Bool // no table has it any more
+	gone atomic.Bool // its app has it no more
+}
+
+func newApp(name string) *app {
+	a := &app{name: name, cookie: cookieOf(name)}
+	a.now.Store(&version{})
+	return a
+}
+
+// claims says that an app has just what c claims.
+func (a *app) claims(c claim) bool {
+	v := a.now.Load()
+	return slices.Equal(v.rules, c.rules) && slices.Equal(v.doors, c.doors)
 }
 
 func newReplica(a *app, id string) *replica {
 	h := fnv.New64a()
 	h.Write([]byte(a.name + "\x00" + id))
-	return &replica{id: id, tag: strconv.FormatUint(h.Sum64(), 36), app: a, ends: map[netip.AddrPort]*end{}}
+	return &replica{id: id, tag: strconv.FormatUint(h.Sum64(), 36), app: a}
 }
 
 // pick chooses who gets something new, none of tried. It takes those that are
@@ -64,9 +76,9 @@ func (s *service) pick(by choice, now int64, tried []*end) *end {
 }
 
 // enter picks an end and counts what begins there. A request may have its
-// table from before Set; so it looks once more when it has been counted: who
-// sees that nothing is under way after a Set can be sure that nothing comes.
-func (s *service) enter(newest func() *service, by choice, now int64, tried []*end) *end {
+// service from before an Update; so it looks once more when it has been counted:
+// who sees that nothing is under way after an Update can be sure that nothing comes.
+func (s *service) enter(by choice, now int64, tried []*end) *end {
 	for s != nil {
 		e := s.pick(by, now, tried)
 		if e == nil {
@@ -81,7 +93,7 @@ func (s *service) enter(newest func() *service, by choice, now int64, tried []*e
 			return e
 		}
 		e.active.Add(-1)
-		s = newest()
+		s = s.newest()
 	}
 	return nil
 }

@@ -20,10 +20,10 @@ func some(t *testing.T, n int, how Balance) (*Proxy, *service) {
 		at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 80)
 		a.Backends = append(a.Backends, Backend{ID: fmt.Sprint(i), Ports: map[uint16]netip.AddrPort{80: at}})
 	}
-	if err := p.Set(just(a)); err != nil {
+	if err := p.Update(just(a)); err != nil {
 		t.Fatal(err)
 	}
-	return p, p.table.Load().apps["web"]
+	return p, webOf(p)
 }
 
 func at(seconds float64) int64 { return int64(seconds*1e9) + 1 }
@@ -148,7 +148,7 @@ func TestStickyByAddressMovesFew(t *testing.T) {
 		a.Backends = append(a.Backends, Backend{ID: e.id, Ports: map[uint16]netip.AddrPort{80: e.addr}, Draining: e.id == "3"})
 	}
 	set(t, p, just(a))
-	for client, id := range where(p.table.Load().apps["web"]) {
+	for client, id := range where(webOf(p)) {
 		if before[client] != "3" && before[client] != id {
 			t.Fatalf("%s was at %s and is at %s although %s is there", client, before[client], id, before[client])
 		}
@@ -189,18 +189,17 @@ func TestRetryBudget(t *testing.T) {
 	}
 }
 
-// TestNothingBeginsAfterSet asks by a table from before the Set that has one
+// TestNothingBeginsAfterUpdate asks by a service from before the Update that has one
 // backend drained and another removed.
-func TestNothingBeginsAfterSet(t *testing.T) {
+func TestNothingBeginsAfterUpdate(t *testing.T) {
 	p, old := some(t, 3, RoundRobin)
-	newest := func() *service { return p.table.Load().apps["web"] }
 	a := web()
 	for i, e := range old.ends[:2] {
 		a.Backends = append(a.Backends, Backend{ID: e.id, Ports: map[uint16]netip.AddrPort{80: e.addr}, Draining: i == 0})
 	}
 	set(t, p, just(a))
 	for range 10 {
-		if e := old.enter(newest, choice{}, at(1), nil); e == nil || e.id != "1" {
+		if e := old.enter(choice{}, at(1), nil); e == nil || e.id != "1" {
 			t.Fatalf("something begins at %v", e)
 		}
 	}
@@ -211,13 +210,13 @@ func TestNothingBeginsAfterSet(t *testing.T) {
 	a.Backends[0].Draining = false
 	set(t, p, just(a))
 	for range 10 {
-		newest().enter(newest, choice{}, at(1), nil)
+		webOf(p).enter(choice{}, at(1), nil)
 	}
 	if b := p.Stats()["web"].Backends["0"]; b.Active != 5 {
 		t.Errorf("at the one that no longer drains: %+v", b)
 	}
-	set(t, p, Routes{})
-	if e := old.enter(newest, choice{}, at(1), nil); e != nil {
+	unset(t, p, "web")
+	if e := old.enter(choice{}, at(1), nil); e != nil {
 		t.Errorf("something begins at %s of an app that is gone", e.id)
 	}
 }

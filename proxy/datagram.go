@@ -120,13 +120,12 @@ func (u *datagrams) session(ctx context.Context, f flow) (s *session, fresh bool
 	if s != nil {
 		u.forget(s)
 	}
-	newest := func() *service { return u.p.table.Load().streams[u.door] }
-	svc := newest()
+	svc := u.p.table.Load().stream(u.door)
 	if svc == nil || many {
 		return nil, false
 	}
 	svc.requests.Add(1)
-	e := svc.enter(newest, choice{client: f.client.Addr()}, u.p.now(), nil)
+	e := svc.enter(choice{client: f.client.Addr()}, u.p.now(), nil)
 	if e == nil {
 		svc.errors.Add(1)
 		return nil, false

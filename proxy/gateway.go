@@ -305,12 +305,11 @@ func (t carrier) RoundTrip(r *http.Request) (*http.Response, error) {
 	if s.h2c {
 		way = t.p.h2c
 	}
-	newest := func() *service { return t.p.table.Load().apps[x.s.name] }
 	var tried [maxRetries + 1]*end
 	err := errNobody
 	x.why = nobody
 	for n := range tried {
-		e := s.enter(newest, choice{tag: []byte(x.tag)}, t.p.now(), tried[:n])
+		e := s.enter(choice{tag: []byte(x.tag)}, t.p.now(), tried[:n])
 		if e == nil {
 			break
 		}
@@ -337,7 +336,7 @@ func (t carrier) RoundTrip(r *http.Request) (*http.Response, error) {
 		if !x.why.again(idempotent([]byte(r.Method))) || x.in.Load() > 0 || n == maxRetries || !s.budget.take() {
 			break
 		}
-		s = newest()
+		s = s.newest()
 	}
 	return nil, err
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"iter"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -184,11 +185,24 @@ func (g *guest) look() {
 	}
 }
 
+// ends are those of all apps.
+func (p *Proxy) ends() iter.Seq[*end] {
+	return func(yield func(*end) bool) {
+		for a := range p.table.Load().apps.all() {
+			for e := range a.now.Load().ends {
+				if !yield(e) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // sweep closes idle connections to backends, and says whether some are left.
 func (p *Proxy) sweep() bool {
 	now := p.now()
 	left := false
-	for _, e := range *p.ends.Load() {
+	for e := range p.ends() {
 		left = e.sweep(now) || left
 	}
 	return left

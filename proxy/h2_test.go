@@ -236,7 +236,7 @@ func TestTLSFiles(t *testing.T) {
 	dir := t.TempDir()
 	a, b := newCert(t, dir, "a", "a.example"), newCert(t, dir, "b", "b.example", "*.b.example")
 	var log logged
-	p := begin(t, Config{HTTPS: []string{"127.0.0.1:0"}, CertFiles: []CertFile{a.files, b.files}, Log: log.logger()}, Routes{}, nil)
+	p := begin(t, Config{HTTPS: []string{"127.0.0.1:0"}, CertFiles: []CertFile{a.files, b.files}, Log: log.logger()}, nil, nil)
 	shown := func(name string, pool *x509.CertPool) error {
 		c, err := tls.Dial("tcp", p.Addrs().HTTPS[0].String(), &tls.Config{ServerName: name, RootCAs: pool})
 		if err != nil {

@@ -70,7 +70,7 @@ func (r *replica) failed(now int64) (time.Duration, bool) {
 		return 0, false
 	}
 	all, out := 0, 1
-	for _, other := range *r.app.replicas.Load() {
+	for _, other := range r.app.now.Load().replicas {
 		if other.draining.Load() {
 			continue
 		}

@@ -42,10 +42,10 @@ func body(t testing.TB, answer string) string {
 }
 
 func TestRequestAsABackendGetsIt(t *testing.T) {
-	p := begin(t, Config{}, Routes{}, nil)
-	trusting := begin(t, Config{ProxyProtocolFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}, Routes{}, nil)
+	p := begin(t, Config{}, nil, nil)
+	trusting := begin(t, Config{ProxyProtocolFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}, nil, nil)
 	for _, x := range []*Proxy{p, trusting} {
-		if err := x.Set(just(web(backend(t, shows)))); err != nil {
+		if err := x.Update(just(web(backend(t, shows)))); err != nil {
 			t.Fatal(err)
 		}
 	}

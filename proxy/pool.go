@@ -74,6 +74,9 @@ func (p *pool) keep(l *link, now int64) {
 
 // reopen has something new begin at an end.
 func (e *end) reopen() {
+	if !e.shut.Load() {
+		return
+	}
 	e.shut.Store(false)
 	e.pool.mu.Lock()
 	e.closed = false

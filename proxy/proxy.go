@@ -4,7 +4,6 @@ package proxy
 
 import (
 	"log/slog"
-	"maps"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -16,7 +15,7 @@ import (
 	"github.com/buoy-edge/buoy/internal/errs"
 )
 
-// Config says where HTTP is answered. Streams are in the Routes.
+// Config says where HTTP is answered. Streams are those of apps.
 type Config struct {
 	HTTP      []string   // HOST:PORT to answer at
 	HTTPS     []string   // the same with TLS
@@ -65,22 +64,21 @@ type Proxy struct {
 	h1, h2c   *http.Transport
 	own       []door // of HTTP and HTTPS
 	stir      chan struct{}
-	asks      chan chan error
+	asks      chan ask
 
-	table atomic.Pointer[table]
-	ends  atomic.Pointer[[]*end]
-	addrs atomic.Pointer[Addrs]
+	table   atomic.Pointer[table]
+	opened  atomic.Pointer[opened] // nil: Run has opened nothing yet
+	blocked atomic.Bool            // a port could not be opened
 
-	setting sync.Mutex // one Set at a time
-	mu      sync.Mutex // guards the fields below
-	apps    map[string]*app
-	serving chan struct{} // closed when Run takes no more asks; nil: it does not run
+	updating sync.Mutex    // one Update at a time
+	mu       sync.Mutex    // guards serving, and the order of it and table
+	serving  chan struct{} // closed when Run takes no more asks; nil: it does not run
 }
 
 // Addrs is where a proxy listens.
 type Addrs struct {
 	HTTP, HTTPS []netip.AddrPort
-	Streams     map[string][]netip.AddrPort // by app, in the order of its streams; invalid: cannot be opened
+	Streams     map[string][]netip.AddrPort // by app, in the order of its streams; invalid: not open
 }
 
 // New is a proxy that listens nowhere yet.
@@ -92,8 +90,8 @@ func New(cfg Config) (*Proxy, error) {
 		return nil, errs.E(errs.Invalid, "answer HTTPS at %s: there is no certificate", strings.Join(cfg.HTTPS, ", "))
 	}
 	p := &Proxy{
-		cfg: cfg, limits: standard(), epoch: time.Now(), apps: map[string]*app{},
-		stir: make(chan struct{}, 1), asks: make(chan chan error),
+		cfg: cfg, limits: standard(), epoch: time.Now(),
+		stir: make(chan struct{}, 1), asks: make(chan ask),
 		certs: certificates{files: cfg.CertFiles, log: cfg.Log},
 	}
 	p.guests.all = map[*guest]struct{}{}
@@ -107,8 +105,6 @@ func New(cfg Config) (*Proxy, error) {
 		}
 	}
 	p.table.Store(&table{})
-	p.ends.Store(&[]*end{})
-	p.addrs.Store(&Addrs{})
 	return p, nil
 }
 
@@ -131,101 +127,51 @@ func doorAt(text string) (door, error) {
 // now is the time since New, and never 0.
 func (p *Proxy) now() int64 { return int64(time.Since(p.epoch)) + 1 }
 
-// Set makes the routes what they are to be. If two apps clash nothing has
-// changed and the error, a Conflict, names both. A port that cannot be opened
-// is Unavailable; everything else is set then, and the next Set tries again.
-// The same again changes nothing. It works before Run, which opens the ports.
-func (p *Proxy) Set(r Routes) error {
-	p.setting.Lock()
-	defer p.setting.Unlock()
-	rules, err := checkRoutes(r, p.own)
+// ask has Run open and close ports as the table has them.
+type ask struct {
+	doors []door // that may have changed
+	done  chan error
+}
+
+// Update gives apps these routes and backends in place of what they had, and
+// takes away those that are gone; all others stay as they are. If two apps clash
+// nothing has changed and the error, a Conflict, names both. A port that cannot
+// be opened is Unavailable; everything else is done then, and the next Update
+// tries again. The same again changes nothing. It works before Run, which opens
+// the ports.
+func (p *Proxy) Update(apps []App, gone ...string) error {
+	p.updating.Lock()
+	defer p.updating.Unlock()
+	d := draft{table: *p.table.Load()}
+	changes, err := d.update(apps, gone, p.own)
 	if err != nil {
 		return err
 	}
-	serving := p.replace(r, rules)
-	if serving == nil {
+	for i := range changes {
+		changes[i].begin()
+	}
+	serving := p.replace(&d)
+	for i := range changes {
+		changes[i].finish()
+	}
+	if serving == nil || len(d.touched) == 0 && !p.blocked.Load() {
 		return nil
 	}
 	done := make(chan error, 1)
 	select {
-	case p.asks <- done:
+	case p.asks <- ask{d.touched, done}:
 		return <-done
 	case <-serving:
 		return nil
 	}
 }
 
-// replace puts a new table in the place of the present one.
-func (p *Proxy) replace(r Routes, rules map[string][]Rule) chan struct{} {
+// replace puts a table in the place of the present one, if it is another one.
+func (p *Proxy) replace(d *draft) chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	m := maker{old: p.apps, apps: map[string]*app{}, lists: map[string][]*replica{}, ends: map[*end]bool{}}
-	t := compile(r, rules, m.app, m.end)
-	p.apps = m.apps
-	for name, list := range m.lists {
-		m.apps[name].replicas.Store(&list)
-	}
-	before := *p.ends.Load()
-	after := slices.Collect(maps.Keys(m.ends))
-	p.ends.Store(&after)
-	for _, e := range after {
-		if !e.draining.Load() {
-			e.reopen()
-		}
-	}
-	p.table.Store(t)
-	for _, e := range before {
-		if !m.ends[e] {
-			e.gone.Store(true)
-			e.close()
-			delete(e.replica.ends, e.addr)
-		}
-	}
-	for _, e := range after {
-		if e.draining.Load() {
-			e.close()
-		}
+	if d.changed {
+		p.table.Store(&d.table)
 	}
 	return p.serving
-}
-
-// maker finds what lasts of apps and backends, or makes it.
-type maker struct {
-	old, apps map[string]*app
-	lists     map[string][]*replica
-	ends      map[*end]bool
-}
-
-func (m *maker) app(name string) *app {
-	a := m.old[name]
-	if a == nil {
-		a = &app{name: name, cookie: cookieOf(name)}
-		a.replicas.Store(&[]*replica{})
-	}
-	m.apps[name], m.lists[name] = a, []*replica{}
-	return a
-}
-
-func (m *maker) end(a *app, b Backend, at netip.AddrPort) *end {
-	same := func(r *replica) bool { return r.id == b.ID }
-	var r *replica
-	if i := slices.IndexFunc(m.lists[a.name], same); i >= 0 {
-		r = m.lists[a.name][i]
-	} else {
-		if i := slices.IndexFunc(*a.replicas.Load(), same); i >= 0 {
-			r = (*a.replicas.Load())[i]
-		} else {
-			r = newReplica(a, b.ID)
-		}
-		m.lists[a.name] = append(m.lists[a.name], r)
-		r.draining.Store(b.Draining)
-	}
-	at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
-	e := r.ends[at]
-	if e == nil {
-		e = &end{replica: r, addr: at, text: at.String()}
-		r.ends[at] = e
-	}
-	m.ends[e] = true
-	return e
 }

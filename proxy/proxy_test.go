@@ -35,7 +35,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 
 // begin runs a proxy until the test ends, at a free port unless cfg says
 // otherwise, and with shorter times if tweak says so.
-func begin(t testing.TB, cfg Config, r Routes, tweak func(*limits)) *Proxy {
+func begin(t testing.TB, cfg Config, r []App, tweak func(*limits)) *Proxy {
 	t.Helper()
 	testleak.Check(t)
 	if cfg.HTTP == nil {
@@ -50,7 +50,7 @@ func begin(t testing.TB, cfg Config, r Routes, tweak func(*limits)) *Proxy {
 	if tweak != nil {
 		tweak(&p.limits)
 	}
-	if err := p.Set(r); err != nil {
+	if err := p.Update(r); err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
@@ -174,15 +174,32 @@ func web(at ...netip.AddrPort) App {
 	return a
 }
 
-// set is Set where it must work.
-func set(t testing.TB, p *Proxy, r Routes) {
+// set is Update where it must work.
+func set(t testing.TB, p *Proxy, r []App) {
 	t.Helper()
-	if err := p.Set(r); err != nil {
+	if err := p.Update(r); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func just(a ...App) Routes { return Routes{Apps: a} }
+// unset takes an app away.
+func unset(t testing.TB, p *Proxy, app string) {
+	t.Helper()
+	if err := p.Update(nil, app); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// webOf is where requests for the app of web go; nil: it is gone.
+func webOf(p *Proxy) *service {
+	a := p.table.Load().apps.get([]byte("web"))
+	if a == nil {
+		return nil
+	}
+	return a.now.Load().web
+}
+
+func just(a ...App) []App { return a }
 
 // get is the status and body of an answer.
 func get(t testing.TB, c *http.Client, url string) (int, string) {
@@ -241,7 +258,7 @@ func TestNewWantsWhatItNeeds(t *testing.T) {
 	}
 }
 
-func TestSetBeforeRunAndNoOp(t *testing.T) {
+func TestUpdateBeforeRunAndNoOp(t *testing.T) {
 	at := backend(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "hello") })
 	r := just(web(at))
 	p := begin(t, Config{}, r, nil)
@@ -251,26 +268,26 @@ func TestSetBeforeRunAndNoOp(t *testing.T) {
 			t.Fatalf("answer %d %q", status, body)
 		}
 	}
-	before, ends := p.Stats()["web"], *p.ends.Load()
+	before, ends := p.Stats()["web"], slices.Collect(p.ends())
 	kept := func() int { return len(ends[0].kept()) }
 	eventually(t, "the connection is idle", func() bool { return kept() == 1 })
-	if err := p.Set(r); err != nil {
+	if err := p.Update(r); err != nil {
 		t.Fatal(err)
 	}
 	after := p.Stats()["web"]
 	if after.Requests != before.Requests || after.Requests != 5 {
-		t.Errorf("requests %d, before the same Set %d", after.Requests, before.Requests)
+		t.Errorf("requests %d, before the same Update %d", after.Requests, before.Requests)
 	}
-	if e := *p.ends.Load(); len(e) != 1 || e[0] != ends[0] || kept() != 1 {
-		t.Errorf("the same Set has replaced the backend or closed its connection")
+	if e := slices.Collect(p.ends()); len(e) != 1 || e[0] != ends[0] || kept() != 1 {
+		t.Errorf("the same Update has replaced the backend or closed its connection")
 	}
-	if err := p.Set(just(web())); err != nil {
+	if err := p.Update(just(web())); err != nil {
 		t.Fatal(err)
 	}
 	if status, body := get(t, c, p.url()); status != 503 || body != "app \"web\" has no healthy replica\n" {
 		t.Errorf("without backends: %d %q", status, body)
 	}
-	if err := p.Set(Routes{}); err != nil {
+	if err := p.Update(nil, "web"); err != nil {
 		t.Fatal(err)
 	}
 	if status, body := get(t, c, p.url()); status != 404 || !strings.Contains(body, "no app answers at host") {
@@ -289,33 +306,41 @@ func TestPortThatIsTaken(t *testing.T) {
 	}
 	defer l.Close()
 	taken := l.Addr().(*net.TCPAddr).AddrPort()
-	p := begin(t, Config{}, Routes{}, nil)
+	p := begin(t, Config{}, nil, nil)
 	a := web(at)
 	a.Rules, a.Streams = nil, []Stream{{Proto: "tcp", Listen: taken, Port: 80}, {Proto: "tcp", Listen: netip.MustParseAddrPort("127.0.0.1:0"), Port: 80}}
-	err = p.Set(just(a))
+	err = p.Update(just(a))
 	if !errors.Is(err, errs.Unavailable) || !strings.Contains(err.Error(), `for app web: another program listens there`) {
-		t.Errorf("Set: %v", err)
+		t.Errorf("Update: %v", err)
 	}
 	open := p.Addrs().Streams["web"]
 	if len(open) != 2 || open[0].IsValid() || !open[1].IsValid() {
 		t.Fatalf("open: %v", open)
 	}
 	echo(t, dial(t, open[1]), "the other is there")
-	if err := p.Set(just(a)); !errors.Is(err, errs.Unavailable) {
-		t.Errorf("Set again: %v", err)
+	if err := p.Update(just(a)); !errors.Is(err, errs.Unavailable) {
+		t.Errorf("Update again: %v", err)
 	}
 	l.Close()
-	if err := p.Set(just(a)); err != nil {
-		t.Errorf("Set when it is free: %v", err)
+	if err := p.Update(just(a)); err != nil {
+		t.Errorf("Update when it is free: %v", err)
 	}
 	echo(t, dial(t, taken), "hello")
-	if err := p.Set(Routes{}); err != nil {
+	if err := p.Update(nil, "web"); err != nil {
 		t.Fatal(err)
 	}
 	if c, err := net.Dial("tcp", taken.String()); err == nil {
 		c.Close()
 		t.Error("a port is open that no app has any more")
 	}
+}
+
+// echoing is a server that says its name first.
+func echoing(t testing.TB, name string) netip.AddrPort {
+	return raw(t, func(c net.Conn, r *bufio.Reader) {
+		fmt.Fprint(c, name)
+		_, _ = io.Copy(c, r)
+	})
 }
 
 // echo sends a text and wants it back.
@@ -372,8 +397,8 @@ func TestRunEndsGently(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if err := p.Set(Routes{}); err != nil {
-		t.Errorf("Set after Run: %v", err)
+	if err := p.Update(nil, "web"); err != nil {
+		t.Errorf("Update after Run: %v", err)
 	}
 }
 

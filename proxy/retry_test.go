@@ -206,7 +206,7 @@ func TestIdleConnectionThatWasClosed(t *testing.T) {
 		}
 		mu.Unlock()
 		eventually(t, "the end has arrived", func() bool {
-			for _, e := range *p.ends.Load() {
+			for e := range p.ends() {
 				if idle := e.kept(); len(idle) != 1 || idle[0].quiet() {
 					return false
 				}
@@ -247,7 +247,7 @@ func TestBackendIsLeftOutAndComesBack(t *testing.T) {
 		t.Errorf("log: %s", log.String())
 	}
 	ill.Store(false)
-	for _, e := range *p.ends.Load() {
+	for e := range p.ends() {
 		if e.id == "b0" {
 			e.until.Store(p.now()) // five seconds later
 		}
@@ -281,7 +281,7 @@ func TestRollingUpdate(t *testing.T) {
 		return server{s, l.Addr().(*net.TCPAddr).AddrPort()}
 	}
 	live := []server{start(), start(), start()}
-	p := begin(t, Config{}, Routes{}, nil)
+	p := begin(t, Config{}, nil, nil)
 	n := 0
 	set := func(draining int) {
 		a := web()
@@ -289,7 +289,7 @@ func TestRollingUpdate(t *testing.T) {
 		for i, s := range live {
 			a.Backends = append(a.Backends, Backend{ID: s.at.String(), Ports: map[uint16]netip.AddrPort{80: s.at}, Draining: i == draining})
 		}
-		if err := p.Set(just(a)); err != nil {
+		if err := p.Update(just(a)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -360,8 +360,8 @@ func TestReplaceAllAtOnce(t *testing.T) {
 	old, next := web(dead(t)), web(good)
 	next.Backends[0].ID = "new"
 	p := begin(t, Config{}, just(old), nil)
-	s := p.table.Load().apps["web"]
-	if err := p.Set(just(next)); err != nil {
+	s := webOf(p)
+	if err := p.Update(just(next)); err != nil {
 		t.Fatal(err)
 	}
 	c := &client{p: p, guest: &guest{}, conn: &sink{}, peer: peer{text: "192.0.2.1"}}

@@ -2,13 +2,12 @@ package proxy
 
 import (
 	"net/netip"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/buoy-edge/buoy/internal/errs"
 )
-
-// Routes is everything that is balanced.
-type Routes struct{ Apps []App }
 
 // App is what is asked for by host name, path or port, and who answers.
 type App struct {
@@ -81,6 +80,12 @@ func (s Stream) door(app string) door {
 	return d
 }
 
+// knock appends what doors have in common that can meet.
+func (d door) knock(to []byte) []byte {
+	to = append(append(to, d.proto...), ':')
+	return append(strconv.AppendUint(to, uint64(d.at.Port()), 10), d.app...)
+}
+
 // meets says whether the kernel could not tell the two apart.
 func (d door) meets(e door) bool {
 	if d.proto != e.proto || d.at.Port() != e.at.Port() {
@@ -96,6 +101,38 @@ func (d door) meets(e door) bool {
 // covers says whether listening at a is listening at b too.
 func covers(a, b netip.Addr) bool {
 	return a == netip.IPv6Unspecified() || a == netip.IPv4Unspecified() && b.Is4()
+}
+
+// claim is an app with what no other may have, spelled as it is compared.
+type claim struct {
+	App
+	rules []Rule
+	doors []door // of its streams, in their order
+}
+
+// claim is what an app wants, or what is wrong with that whatever others want.
+func (a App) claim() (claim, error) {
+	c := claim{App: a}
+	if err := a.check(); err != nil {
+		return c, err
+	}
+	for _, r := range a.Rules {
+		n, err := r.normal(a.Name)
+		if err != nil {
+			return c, err
+		}
+		if !slices.Contains(c.rules, n) {
+			c.rules = append(c.rules, n)
+		}
+	}
+	for _, s := range a.Streams {
+		d := s.door(a.Name)
+		if slices.ContainsFunc(c.doors, d.meets) {
+			return c, errs.E(errs.Conflict, "app %q wants %s %s twice", a.Name, d.proto, d.at)
+		}
+		c.doors = append(c.doors, d)
+	}
+	return c, nil
 }
 
 // check is what can be said about an app without the others.

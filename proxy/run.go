@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -41,37 +42,43 @@ func (p *Proxy) Run(ctx context.Context) error {
 	}
 	wg.Go(func() { _ = srv.Serve(p.lobby) })
 	wg.Go(func() { p.watch(base) })
-	open := opened{p: p, wg: &wg, at: map[door]listening{}}
-	open.addrs(doors)
-	p.attend(ctx, base, &open, doors)
+	open := &opened{p: p, wg: &wg, doors: doors, at: map[door]listening{}, blocked: map[door]struct{}{}}
+	p.attend(ctx, base, open)
 
 	for _, d := range doors {
 		d.listener.Close()
 	}
 	open.close()
 	p.depart(base, cut, srv, &wg)
-	for _, e := range *p.ends.Load() {
+	for e := range p.ends() {
 		e.close()
 	}
 	return nil
 }
 
 // attend opens streams as the table has them, whenever it was changed.
-func (p *Proxy) attend(ctx, base context.Context, open *opened, doors []httpDoor) {
+func (p *Proxy) attend(ctx, base context.Context, open *opened) {
 	serving := make(chan struct{})
 	defer close(serving)
 	p.mu.Lock()
 	p.serving = serving
 	p.mu.Unlock()
-	if err := open.as(base, p.table.Load(), doors); err != nil {
-		p.cfg.Log.Warn("a stream is not served until its port is free and the routes are set again", "error", err)
+	var all []door
+	for list := range p.table.Load().streams.all() {
+		for _, o := range list {
+			all = append(all, o.door)
+		}
 	}
+	if err := open.settle(base, all); err != nil {
+		p.cfg.Log.Warn("a stream is not served until its port is free and routes are set again", "error", err)
+	}
+	p.opened.Store(open)
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case done := <-p.asks:
-			done <- open.as(base, p.table.Load(), doors)
+		case a := <-p.asks:
+			a.done <- open.settle(base, a.doors)
 		}
 	}
 }
@@ -221,10 +228,14 @@ func (p *Proxy) wake() {
 	}
 }
 
-// opened are the streams' ports; Run's goroutine alone has it.
+// opened are ports that are open. Run's goroutine alone changes them.
 type opened struct {
-	p  *Proxy
-	wg *sync.WaitGroup
+	p       *Proxy
+	wg      *sync.WaitGroup
+	doors   []httpDoor
+	blocked map[door]struct{} // could not be opened
+
+	mu sync.Mutex // guards at
 	at map[door]listening
 }
 
@@ -233,25 +244,34 @@ type listening struct {
 	addr net.Addr
 }
 
-// as opens and closes ports until they are those of a table. What cannot be
-// opened is in the error, all else is done.
-func (o *opened) as(ctx context.Context, t *table, doors []httpDoor) error {
-	for d, l := range o.at {
-		if t.streams[d] == nil {
+// settle opens and closes ports until these, and those that could not be opened
+// before, are as the table has them. What still cannot is in the error, all else
+// is done.
+func (o *opened) settle(ctx context.Context, doors []door) error {
+	t := o.p.table.Load()
+	for _, d := range doors {
+		if l, open := o.at[d]; open && t.stream(d) == nil {
 			l.Close()
-			delete(o.at, d)
+			o.note(d, nil)
 		}
 	}
+	doors = slices.AppendSeq(doors, maps.Keys(o.blocked))
+	clear(o.blocked)
 	var failed []string
-	for d, s := range t.streams {
-		if _, ok := o.at[d]; ok {
+	for _, d := range doors {
+		s := t.stream(d)
+		if _, open := o.at[d]; open || s == nil {
 			continue
 		}
-		if err := o.open(ctx, d); err != nil {
+		l, err := o.open(ctx, d)
+		if err != nil {
+			o.blocked[d] = struct{}{}
 			failed = append(failed, cannot(d, "app "+s.name, err).Error())
+			continue
 		}
+		o.note(d, l)
 	}
-	o.addrs(doors)
+	o.p.blocked.Store(len(o.blocked) > 0)
 	if len(failed) == 0 {
 		return nil
 	}
@@ -259,23 +279,32 @@ func (o *opened) as(ctx context.Context, t *table, doors []httpDoor) error {
 	return errs.E(errs.Unavailable, "%s", strings.Join(failed, "; "))
 }
 
-func (o *opened) open(ctx context.Context, d door) error {
+// note is what is at a door now; nil: nothing.
+func (o *opened) note(d door, l *listening) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if l == nil {
+		delete(o.at, d)
+	} else {
+		o.at[d] = *l
+	}
+}
+
+func (o *opened) open(ctx context.Context, d door) (*listening, error) {
 	if d.proto == "udp" {
 		u, err := o.p.openUDP(ctx, d)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		o.at[d] = listening{u.conn, u.conn.LocalAddr()}
 		o.wg.Go(func() { u.serve(ctx) })
-		return nil
+		return &listening{u.conn, u.conn.LocalAddr()}, nil
 	}
 	l, err := listen(ctx, d)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	o.at[d] = listening{l, l.Addr()}
 	o.wg.Go(func() { accept(ctx, l, o.wg, func(c *net.TCPConn) { o.p.carry(ctx, c, d) }) })
-	return nil
+	return &listening{l, l.Addr()}, nil
 }
 
 func (o *opened) close() {
@@ -284,10 +313,14 @@ func (o *opened) close() {
 	}
 }
 
-// addrs makes known where we listen.
-func (o *opened) addrs(doors []httpDoor) {
+// Addrs is where the proxy listens; nowhere before Run.
+func (p *Proxy) Addrs() Addrs {
+	o := p.opened.Load()
+	if o == nil {
+		return Addrs{}
+	}
 	a := Addrs{Streams: map[string][]netip.AddrPort{}}
-	for _, d := range doors {
+	for _, d := range o.doors {
 		at := addrOf(d.listener.Addr())
 		if d.secure {
 			a.HTTPS = append(a.HTTPS, at)
@@ -295,20 +328,19 @@ func (o *opened) addrs(doors []httpDoor) {
 			a.HTTP = append(a.HTTP, at)
 		}
 	}
-	for name, list := range o.p.table.Load().doors {
-		for _, d := range list {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for one := range p.table.Load().apps.all() {
+		for _, d := range one.now.Load().doors {
 			var at netip.AddrPort
 			if l, ok := o.at[d]; ok {
 				at = addrOf(l.addr)
 			}
-			a.Streams[name] = append(a.Streams[name], at)
+			a.Streams[one.name] = append(a.Streams[one.name], at)
 		}
 	}
-	o.p.addrs.Store(&a)
+	return a
 }
-
-// Addrs is where the proxy listens; nowhere before Run.
-func (p *Proxy) Addrs() Addrs { return *p.addrs.Load() }
 
 // blame counts a failure of a backend, and says so when it is left out.
 func (p *Proxy) blame(e *end, why failure) {

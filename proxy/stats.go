@@ -66,17 +66,15 @@ func (a *app) answered(status int, took time.Duration) {
 	}
 }
 
+// Len is how many apps there are routes for.
+func (p *Proxy) Len() int { return p.table.Load().apps.len() }
+
 // Stats are the counters of all apps of the present routes, by name.
 func (p *Proxy) Stats() map[string]AppStats {
-	p.mu.Lock()
-	apps := make([]*app, 0, len(p.apps))
-	for _, a := range p.apps {
-		apps = append(apps, a)
-	}
-	p.mu.Unlock()
 	now := p.now()
-	all := make(map[string]AppStats, len(apps))
-	for _, a := range apps {
+	t := p.table.Load()
+	all := make(map[string]AppStats, t.apps.len())
+	for a := range t.apps.all() {
 		s := AppStats{
 			Requests: a.requests.Load(), Errors: a.errors.Load(), Active: a.active.Load(), Latency: a.latency.read(),
 			BytesIn: a.in.Load(), BytesOut: a.out.Load(), Backends: map[string]BackendStats{},
@@ -85,7 +83,7 @@ func (p *Proxy) Stats() map[string]AppStats {
 		for i := range s.Answers {
 			s.Answers[i] = a.answers[i].Load()
 		}
-		for _, r := range *a.replicas.Load() {
+		for _, r := range a.now.Load().replicas {
 			s.Backends[r.id] = BackendStats{
 				Requests: r.requests.Load(), Errors: r.errors.Load(), Active: r.active.Load(), Latency: r.latency.read(),
 				BytesIn: r.in.Load(), BytesOut: r.out.Load(), Ejected: r.ejectedAt(now),

@@ -16,7 +16,7 @@ func (p *Proxy) carry(ctx context.Context, c *net.TCPConn, d door) {
 	defer p.guests.leave(g)
 	defer c.Close()
 	who, early, err := p.meet(c, p.limits.silent)
-	s := p.table.Load().streams[d]
+	s := p.table.Load().stream(d)
 	if err != nil || s == nil {
 		return
 	}
@@ -24,7 +24,7 @@ func (p *Proxy) carry(ctx context.Context, c *net.TCPConn, d door) {
 	defer s.end()
 	s.budget.earn()
 	began := p.now()
-	l := p.connect(ctx, s, d, choice{client: who.from.Addr()})
+	l := p.connect(ctx, s, choice{client: who.from.Addr()})
 	if l == nil {
 		s.errors.Add(1)
 		return
@@ -43,11 +43,10 @@ func (p *Proxy) carry(ctx context.Context, c *net.TCPConn, d door) {
 }
 
 // connect finds a backend that accepts; nil: none does.
-func (p *Proxy) connect(ctx context.Context, s *service, d door, by choice) *link {
-	newest := func() *service { return p.table.Load().streams[d] }
+func (p *Proxy) connect(ctx context.Context, s *service, by choice) *link {
 	var tried [maxRetries + 1]*end
 	for n := range tried {
-		e := s.enter(newest, by, p.now(), tried[:n])
+		e := s.enter(by, p.now(), tried[:n])
 		if e == nil {
 			return nil
 		}
@@ -62,7 +61,7 @@ func (p *Proxy) connect(ctx context.Context, s *service, d door, by choice) *lin
 		if !s.budget.take() {
 			return nil
 		}
-		s = newest()
+		s = s.newest()
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -199,13 +200,7 @@ func TestTCPThatIsBrokenOff(t *testing.T) {
 }
 
 func TestDrainingKeepsConnections(t *testing.T) {
-	named := func(name string) netip.AddrPort {
-		return raw(t, func(c net.Conn, r *bufio.Reader) {
-			fmt.Fprint(c, name)
-			_, _ = io.Copy(c, r)
-		})
-	}
-	a := tcp(Stream{}, named("a"), named("b"))
+	a := tcp(Stream{}, echoing(t, "a"), echoing(t, "b"))
 	p := begun(t, Config{}, a)
 	who := func(c net.Conn) string { b := make([]byte, 1); _, _ = io.ReadFull(c, b); return string(b) }
 	one := dial(t, stream(p))
@@ -228,7 +223,7 @@ func TestDrainingKeepsConnections(t *testing.T) {
 	if s := p.Stats()["web"]; len(s.Backends) != 1 || s.Active != 6 && s.Active < 2 {
 		t.Errorf("stats %+v", s)
 	}
-	set(t, p, Routes{})
+	unset(t, p, "web")
 	echo(t, one, "even now")
 	echo(t, two, "even now")
 }
@@ -387,8 +382,8 @@ func TestUDP(t *testing.T) {
 		if s := p.Stats()["web"]; s.Requests != uint64(len(conns)) || s.Active != int64(len(conns)) || s.Errors != 0 || s.BytesIn != bytes {
 			t.Errorf("%s: stats %+v", listen, s)
 		}
-		set(t, p, Routes{})
-		eventually(t, "the sessions are over", func() bool { return len(*p.ends.Load()) == 0 })
+		unset(t, p, "web")
+		eventually(t, "the sessions are over", func() bool { return len(slices.Collect(p.ends())) == 0 })
 	}
 }
 

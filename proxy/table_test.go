@@ -15,7 +15,7 @@ func TestFind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = p.Set(just(
+	err = p.Update(just(
 		app("shop", Rule{Host: "Shop.example.org."}, Rule{Host: "shop.example.net", Path: "/shop"}),
 		app("api", Rule{Host: "shop.example.org", Path: "/api/"}, Rule{Path: "/api"}),
 		app("v2", Rule{Host: "shop.example.org", Path: "/api/v2"}),
@@ -69,7 +69,7 @@ func TestFind(t *testing.T) {
 	}
 }
 
-func TestSetRefuses(t *testing.T) {
+func TestUpdateRefuses(t *testing.T) {
 	at := func(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
 	rule := func(name string, r Rule) App { return App{Name: name, Port: 80, Rules: []Rule{r}} }
 	tcp := func(name, listen string) App {
@@ -119,10 +119,10 @@ func TestSetRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 			before := App{Name: "before", Port: 80, Rules: []Rule{{Host: "before.example"}}}
-			if err := p.Set(just(before)); err != nil {
+			if err := p.Update(just(before)); err != nil {
 				t.Fatal(err)
 			}
-			err = p.Set(just(c.apps...))
+			err = p.Update(just(c.apps...))
 			if c.want == "" {
 				if err != nil {
 					t.Error(err)
@@ -130,7 +130,7 @@ func TestSetRefuses(t *testing.T) {
 				return
 			}
 			if !errors.Is(err, c.kind) || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("Set: %v (%s)", err, errs.KindOf(err))
+				t.Errorf("Update: %v (%s)", err, errs.KindOf(err))
 			}
 			if s := p.table.Load().find([]byte("before.example"), []byte("/")); s == nil {
 				t.Error("the routes from before are gone")

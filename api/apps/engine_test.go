@@ -19,7 +19,7 @@ import (
 // noBalancer has no requests.
 type noBalancer struct{}
 
-func (noBalancer) Set([]app.Route) error           { return nil }
+func (noBalancer) Update([]app.Route) error        { return nil }
 func (noBalancer) Check(string, *app.Spec) error   { return nil }
 func (noBalancer) Traffic() map[string]app.Traffic { return nil }
 

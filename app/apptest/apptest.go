@@ -250,6 +250,6 @@ func (s *Store) Events(_ context.Context, q app.EventQuery) (out []app.Event, n 
 // idle is a balancer that nobody asks for anything.
 type idle struct{}
 
-func (idle) Set([]app.Route) error           { return nil }
+func (idle) Update([]app.Route) error        { return nil }
 func (idle) Check(string, *app.Spec) error   { return nil }
 func (idle) Traffic() map[string]app.Traffic { return nil }

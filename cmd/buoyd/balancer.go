@@ -3,7 +3,6 @@ package main
 import (
 	"net/netip"
 	"slices"
-	"sync"
 
 	"github.com/buoy-edge/buoy/app"
 	"github.com/buoy-edge/buoy/proxy"
@@ -14,41 +13,25 @@ type balancer struct {
 	proxy  *proxy.Proxy
 	listen netip.Addr       // of streams
 	own    []netip.AddrPort // where this daemon listens itself: no replica's
-
-	mu   sync.Mutex // guards last
-	last []app.Route
 }
 
-// Set implements app.Balancer.
-func (b *balancer) Set(routes []app.Route) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.last = routes
-	return b.proxy.Set(b.routes(routes))
+// Update implements app.Balancer.
+func (b *balancer) Update(changed []app.Route) error {
+	var apps []proxy.App
+	var gone []string
+	for _, r := range changed {
+		if r.Spec == nil {
+			gone = append(gone, r.App)
+			continue
+		}
+		apps = append(apps, b.route(r))
+	}
+	return b.proxy.Update(apps, gone...)
 }
 
 // Check implements app.Balancer.
 func (b *balancer) Check(name string, spec *app.Spec) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	all := slices.Clone(b.last)
-	all = slices.DeleteFunc(all, func(r app.Route) bool { return r.App == name })
-	return b.proxy.Check(b.routes(append(all, app.Route{App: name, Spec: spec})))
-}
-
-func (b *balancer) routes(all []app.Route) proxy.Routes {
-	var out proxy.Routes
-	for _, r := range all {
-		out.Apps = append(out.Apps, b.route(r))
-	}
-	return out
-}
-
-// count is how many apps there are routes for.
-func (b *balancer) count() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return len(b.last)
+	return b.proxy.Check(b.route(app.Route{App: name, Spec: spec}))
 }
 
 // route is an app as the proxy takes it: requests go to its first HTTP port, by

@@ -117,7 +117,7 @@ func (c *controller) speak(cfg config) error {
 		return err
 	}
 	acfg := apps.Config{
-		Engine: c.engine, Logs: c.replicaLog, Balanced: c.lb.count, Node: c.id, Hostname: host,
+		Engine: c.engine, Logs: c.replicaLog, Balanced: c.proxy.Len, Node: c.id, Hostname: host,
 		Database: apps.Database{Name: filepath.Join(cfg.data, controllerDB), PoolSize: 1},
 		Limits:   cfg.fleet.limits(), Log: c.log,
 	}
