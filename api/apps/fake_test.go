@@ -515,6 +515,13 @@ func (f *fakeLogs) fail(name string, err error) {
 	f.changed = make(chan struct{})
 }
 
+// asked is how often logs were asked for.
+func (f *fakeLogs) asked() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.queries)
+}
+
 func (f *fakeLogs) read(ctx context.Context, r app.Replica, q LogQuery, each func(LogLine) error) error {
 	name := r.Name()
 	f.mu.Lock()

@@ -28,7 +28,9 @@ func (d *Dialect) followLogs(w http.ResponseWriter, r *http.Request, p logParams
 	}
 	return d.stream(w, r, func(ctx context.Context, send func(any) error) error {
 		ctx, cancel := context.WithCancel(ctx)
-		f := follower{d: d, params: p, send: send, ended: make(chan read), marks: map[string]mark{}, open: map[string]bool{}}
+		f := follower{
+			d: d, params: p, send: send, ended: make(chan read), marks: map[string]mark{}, open: map[string]bool{}, silent: map[string]bool{},
+		}
 		defer f.wg.Wait()
 		defer cancel()
 		if err := f.past(ctx, v); err != nil {
@@ -59,11 +61,18 @@ type mark struct {
 	fresh bool      // no line has been sent, and those that are there are not to be
 }
 
+// logsMissing is the message that replicas cannot be asked now.
+type logsMissing struct {
+	Silent []logFailure `json:"unavailable"`
+}
+
 // read is a reader that has come to its end.
 type read struct {
-	replica string // id
+	replica app.Replica
 	mark    mark
+	heard   bool  // there was a line
 	err     error // of sending
+	failed  error // of reading
 }
 
 // follower reads the logs of an app's replicas.
@@ -74,8 +83,9 @@ type follower struct {
 	wg     sync.WaitGroup // of the readers
 	ended  chan read
 
-	marks map[string]mark // by id of a replica
-	open  map[string]bool // by id: a reader is at it
+	marks  map[string]mark // by id of a replica
+	open   map[string]bool // by id: a reader is at it
+	silent map[string]bool // by id: it cannot be asked, and the client has been told
 }
 
 // past sends the newest lines that are there, oldest first.
@@ -98,7 +108,13 @@ func (f *follower) past(ctx context.Context, v app.View) error {
 			return err
 		}
 	}
-	return nil
+	if len(l.failed) == 0 {
+		return nil
+	}
+	for _, one := range l.failed {
+		f.silent[one.replica] = true
+	}
+	return f.send(logsMissing{l.failed})
 }
 
 // run follows until ctx is done, the app is gone or a line cannot be sent.
@@ -117,10 +133,8 @@ func (f *follower) run(ctx context.Context, name string) error {
 		select {
 		case end := <-f.ended:
 			look = false // at the next tick: its host may be away
-			delete(f.open, end.replica)
-			f.marks[end.replica] = end.mark
-			if end.err != nil {
-				return end.err
+			if err := f.end(end); err != nil {
+				return err
 			}
 		case <-tick.C:
 			look = true
@@ -128,6 +142,25 @@ func (f *follower) run(ctx context.Context, name string) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// end notes where a reader has come to; if its replica cannot be asked, it tells
+// the client once.
+func (f *follower) end(end read) error {
+	id := end.replica.ID
+	delete(f.open, id)
+	f.marks[id] = end.mark
+	switch {
+	case end.err != nil:
+		return end.err
+	case end.heard || end.failed == nil:
+		delete(f.silent, id)
+	}
+	if end.failed == nil || f.silent[id] {
+		return nil
+	}
+	f.silent[id] = true
+	return f.send(logsMissing{[]logFailure{failureOf(&end.replica, end.failed)}})
 }
 
 // look begins to read replicas that are new, or run and are not read.
@@ -162,12 +195,15 @@ func (f *follower) read(ctx context.Context, r app.Replica, from mark) read {
 	default:
 		q.Since = f.params.since
 	}
-	end := read{replica: r.ID, mark: from}
-	_ = f.d.cfg.Logs(ctx, r, q, func(l LogLine) error {
+	end := read{replica: r, mark: from}
+	err := f.d.cfg.Logs(ctx, r, q, func(l LogLine) error {
 		if end.err = f.send(entryOf(line{l, &r})); end.err == nil {
-			end.mark = mark{last: l.Time}
+			end.mark, end.heard = mark{last: l.Time}, true
 		}
 		return end.err
 	})
+	if errs.KindOf(err) != errs.NotFound { // else it has written nothing, or is gone
+		end.failed = err
+	}
 	return end
 }

@@ -145,6 +145,12 @@ func (d *Dialect) streamLogs(w http.ResponseWriter, r *http.Request) error {
 type logFailure struct {
 	Container string `json:"container"`
 	Error     string `json:"error"`
+
+	replica string // id
+}
+
+func failureOf(r *app.Replica, err error) logFailure {
+	return logFailure{r.Name(), api.Sentence(err), r.ID}
 }
 
 // collected are lines of several replicas.
@@ -182,7 +188,7 @@ func (d *Dialect) collect(ctx context.Context, v app.View, p logParams) (collect
 			defer mu.Unlock()
 			if err != nil {
 				broken = append(broken, err)
-				all.failed = append(all.failed, logFailure{r.Name(), api.Sentence(err)})
+				all.failed = append(all.failed, failureOf(r, err))
 			}
 			all.total += tail.seen
 			all.last[r.ID] = tail.last

@@ -21,7 +21,7 @@ var schemas = map[string]any{
 	"AppList": appList{}, "AppListItem": listItem{}, "AppListReplicas": listReplicas{},
 	"AppMetrics": metrics{}, "AppCurrentMetrics": currentMetrics{}, "AppPastMetrics": pastMetrics{}, "AppMetricsHistory": metricsObject{}, "AppStreamedMetrics": streamedMetrics{},
 	"AppSystemMetrics": systemMetrics{}, "AppSystem": systemObject{}, "AppSystemApp": systemApp{}, "AppNetwork": network{},
-	"AppEvent": eventObject{}, "AppEventList": eventList{}, "AppLogEntry": logEntry{}, "AppLogList": logList{}, "AppLogFailure": logFailure{},
+	"AppEvent": eventObject{}, "AppEventList": eventList{}, "AppLogEntry": logEntry{}, "AppLogList": logList{}, "AppLogFailure": logFailure{}, "AppLogsMissing": logsMissing{},
 	"AppPolicy": policy{}, "AppPolicyChange": policyChange{}, "AppScaling": scalingObject{}, "AppScaleEvent": scaleEvent{},
 	"AppScalingChanged": scalingChanged{}, "AppSimulation": simulation{}, "AppSimulated": simulated{}, "AppEvaluation": evaluation{},
 	"AppHealth": healthObject{}, "AppHealthContainer": healthContainer{}, "AppHealthConfig": healthConfig{}, "AppHealthChecked": healthChecked{},

@@ -14,6 +14,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/buoy-edge/buoy/api"
+	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/buoy-edge/buoy/internal/testleak"
 )
 
@@ -159,13 +160,7 @@ func TestStreamLogs(t *testing.T) {
 	f := running(t, 1)
 	f.logs.write("my-app-1", 1, "before")
 	c := dial(t, f, "/api/v1/apps/my-app/logs/stream?container=my-app-1")
-	for {
-		f.logs.mu.Lock()
-		asked := len(f.logs.queries)
-		f.logs.mu.Unlock()
-		if asked > 0 {
-			break
-		}
+	for f.logs.asked() == 0 {
 		time.Sleep(time.Millisecond)
 	}
 	f.logs.write("my-app-1", 2, "after")
@@ -174,6 +169,31 @@ func TestStreamLogs(t *testing.T) {
 	}
 	if q := f.logs.queries[0]; q != "my-app-1 tail=-1 follow=true" {
 		t.Errorf("query = %s", q)
+	}
+}
+
+// TestFollowSome: who cannot be asked at the beginning is named; if nobody can, it ends.
+func TestFollowSome(t *testing.T) {
+	testleak.Check(t)
+	defer http.DefaultClient.CloseIdleConnections()
+	f := running(t, 2)
+	f.logs.write("my-app-1", 1, "first")
+	f.logs.fail("my-app-2", errs.E(errs.Unavailable, "host h1 is away"))
+	c := dial(t, f, "/api/v1/apps/my-app/logs?follow=true")
+	if m := next(t, c); m.Message != "first" {
+		t.Errorf("message = %+v", m)
+	}
+	if _, m, err := c.Read(t.Context()); err != nil || string(m) != `{"unavailable":[{"container":"my-app-2","error":"host h1 is away"}]}` {
+		t.Errorf("message = %s, %v", m, err)
+	}
+	f.logs.write("my-app-1", 2, "second")
+	if m := next(t, c); m.Message != "second" {
+		t.Errorf("message = %+v", m)
+	}
+	_ = c.CloseNow()
+	c = dial(t, f, "/api/v1/apps/my-app/logs?follow=true&container=my-app-2")
+	if _, m, err := c.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusInternalError || !strings.Contains(err.Error(), "host h1 is away") {
+		t.Errorf("message = %s, %v", m, err)
 	}
 }
 
@@ -187,7 +207,14 @@ func TestFollowReturns(t *testing.T) {
 	if m := next(t, c); m.Message != "first" {
 		t.Errorf("message = %+v", m)
 	}
-	f.logs.fail("my-app-1", context.DeadlineExceeded)
+	f.logs.fail("my-app-1", errs.E(errs.Unavailable, "host h1 is away"))
+	if _, m, err := c.Read(t.Context()); err != nil || string(m) != `{"unavailable":[{"container":"my-app-1","error":"host h1 is away"}]}` {
+		t.Errorf("message = %s, %v", m, err)
+	}
+	asked := f.logs.asked()
+	for f.logs.asked() == asked { // once more: the client is not told again
+		time.Sleep(time.Millisecond)
+	}
 	f.logs.write("my-app-1", 2, "second")
 	f.logs.fail("my-app-1", nil)
 	for _, want := range []string{"second", "third"} {

@@ -30,9 +30,13 @@ func (c *cli) appLogsCommand() *cobra.Command {
 			}
 			show := func(line buoy.AppLogLine) error { return c.logLine(line, timestamps, replica == "") }
 			if follow {
-				for line, err := range b.FollowAppLogs(ctx, args[0], o) {
-					if err == nil {
-						err = show(line)
+				for m, err := range b.FollowAppLogs(ctx, args[0], o) {
+					switch {
+					case err != nil:
+					case len(m.Unavailable) > 0:
+						c.unasked(m.Unavailable)
+					default:
+						err = show(m.AppLogLine)
 					}
 					if err != nil {
 						return about(errNoApp, err)
@@ -40,11 +44,12 @@ func (c *cli) appLogsCommand() *cobra.Command {
 				}
 				return nil
 			}
-			lines, err := b.AppLogs(ctx, args[0], o)
+			logs, err := b.AppLogs(ctx, args[0], o)
 			if err != nil {
 				return about(errNoApp, err)
 			}
-			for _, line := range slices.Backward(lines) {
+			c.unasked(logs.Unavailable)
+			for _, line := range slices.Backward(logs.Lines) {
 				if err := show(line); err != nil {
 					return err
 				}
@@ -59,6 +64,13 @@ func (c *cli) appLogsCommand() *cobra.Command {
 	f.StringVar(&replica, "replica", "", "only of this `replica`, like web-1")
 	f.BoolVarP(&timestamps, "timestamps", "t", false, "begin each line with its time")
 	return cmd
+}
+
+// unasked says whose lines are missing.
+func (c *cli) unasked(replicas []buoy.AppLogFailure) {
+	for _, r := range replicas {
+		fmt.Fprintf(c.stderr, "buoy: no log of %s: %s\n", r.Container, r.Error)
+	}
 }
 
 // logLine writes one, with the name of its replica if there may be several.

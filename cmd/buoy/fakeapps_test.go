@@ -109,11 +109,12 @@ func (f *fakeNode) appLogs(w http.ResponseWriter, r *http.Request) {
 	line := func(second int, stream, container, text string) map[string]any {
 		return map[string]any{"timestamp": fmt.Sprintf("2026-11-21T08:00:%02dZ", second), "container": container, "stream": stream, "message": text, "level": "INFO"}
 	}
+	missing := map[string]any{"unavailable": []any{map[string]string{"container": "web-3", "error": `node "h3" is not connected`}}}
 	if r.URL.Query().Get("follow") == "true" {
-		sendAll(w, r, line(1, "stdout", "web-1", "one"), line(2, "stderr", "web-2", "two"))
+		sendAll(w, r, line(1, "stdout", "web-1", "one"), missing, line(2, "stderr", "web-2", "two"))
 		return
 	}
-	answer(w, 200, map[string]any{"logs": []any{line(2, "stderr", "web-2", "two"), line(1, "stdout", "web-1", "one")}})
+	answer(w, 200, map[string]any{"logs": []any{line(2, "stderr", "web-2", "two"), line(1, "stdout", "web-1", "one")}, "unavailable": missing["unavailable"]})
 }
 
 func failApp(w http.ResponseWriter, status int, code, title, details string, more map[string]any) {

@@ -169,19 +169,35 @@ type AppLogLine struct {
 	Message   string    `json:"message"`
 }
 
-// AppLogs are lines that replicas of an app wrote, in the order of the API: the
-// newest first.
-func (c *Client) AppLogs(ctx context.Context, name string, o AppLogOptions) ([]AppLogLine, error) {
-	var answer struct {
-		Logs []AppLogLine `json:"logs"`
-	}
-	return answer.Logs, c.Do(ctx, http.MethodGet, appPath(name, "logs")+asQuery(o.query()), nil, &answer)
+// AppLogFailure is a replica that could not be asked for its log.
+type AppLogFailure struct {
+	Container string `json:"container"`
+	Error     string `json:"error"`
+}
+
+// AppLogs are lines that replicas of an app wrote.
+type AppLogs struct {
+	Lines       []AppLogLine    `json:"logs"` // the newest first
+	Unavailable []AppLogFailure `json:"unavailable"`
+}
+
+// AppLogs asks all replicas of an app for their logs. It fails if none can be
+// asked.
+func (c *Client) AppLogs(ctx context.Context, name string, o AppLogOptions) (l AppLogs, err error) {
+	err = c.Do(ctx, http.MethodGet, appPath(name, "logs")+asQuery(o.query()), nil, &l)
+	return l, err
+}
+
+// AppLogMessage is a line, or names replicas that cannot be asked at present.
+type AppLogMessage struct {
+	AppLogLine
+	Unavailable []AppLogFailure `json:"unavailable"` // if there are some, there is no line
 }
 
 // FollowAppLogs yields lines as they come, beginning with those that are there,
 // the oldest first. It ends with ctx, with the app, or with an error.
-func (c *Client) FollowAppLogs(ctx context.Context, name string, o AppLogOptions) iter.Seq2[AppLogLine, error] {
+func (c *Client) FollowAppLogs(ctx context.Context, name string, o AppLogOptions) iter.Seq2[AppLogMessage, error] {
 	q := o.query()
 	q.Set("follow", "true")
-	return stream[AppLogLine](ctx, c, appPath(name, "logs")+asQuery(q))
+	return stream[AppLogMessage](ctx, c, appPath(name, "logs")+asQuery(q))
 }

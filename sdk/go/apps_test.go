@@ -73,8 +73,9 @@ func TestAppRequests(t *testing.T) {
 			h, err := c.CheckAppHealth(ctx, "a")
 			return want(h.Healthy, 2, err)
 		}},
-		{"GET " + n + "/a/logs?container=a-1&since=2026-11-21T08%3A00%3A00Z&tail=5", `{"logs":[{"message":"x"}]}`, func(c *buoy.Client) error {
-			return oneOf(c.AppLogs(ctx, "a", buoy.AppLogOptions{Tail: 5, Replica: "a-1", Since: time.Date(2026, 11, 21, 8, 0, 0, 0, time.UTC)}))
+		{"GET " + n + "/a/logs?container=a-1&since=2026-11-21T08%3A00%3A00Z&tail=5", `{"logs":[{"message":"x"}],"unavailable":[{"container":"a-2"}]}`, func(c *buoy.Client) error {
+			l, err := c.AppLogs(ctx, "a", buoy.AppLogOptions{Tail: 5, Replica: "a-1", Since: time.Date(2026, 11, 21, 8, 0, 0, 0, time.UTC)})
+			return errors.Join(oneOf(l.Lines, err), oneOf(l.Unavailable, err))
 		}},
 		{"GET " + n + "/a/events?limit=5&since=2026-11-21T08%3A00%3A00Z&type=health", `{"events":[{"id":1}]}`, func(c *buoy.Client) error {
 			return oneOf(c.AppEvents(ctx, "a", buoy.EventQuery{Limit: 5, Type: "health", Since: time.Date(2026, 11, 21, 8, 0, 0, 0, time.UTC)}))
@@ -165,6 +166,7 @@ func TestFollowAppLogs(t *testing.T) {
 		if err := c.Ping(ctx); err != nil {
 			t.Error(err)
 		}
+		_ = c.Write(ctx, websocket.MessageText, []byte(`{"unavailable":[{"container":"a-3","error":"away"}]}`))
 		_ = c.Write(ctx, websocket.MessageText, []byte(`{"container":"a-2","message":"`+long+`"}`))
 		_ = c.Close(websocket.StatusNormalClosure, "")
 	})
@@ -173,9 +175,14 @@ func TestFollowAppLogs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got = append(got, line.Container+" "+line.Message)
+		for _, r := range line.Unavailable {
+			got = append(got, "no "+r.Container+": "+r.Error)
+		}
+		if line.Message != "" {
+			got = append(got, line.Container+" "+line.Message)
+		}
 	}
-	if diff := cmp.Diff([]string{"a-1 one", "a-2 " + long}, got); diff != "" {
+	if diff := cmp.Diff([]string{"a-1 one", "no a-3: away", "a-2 " + long}, got); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -280,6 +280,10 @@ func TestFleetHostLost(t *testing.T) {
 	n3 := f.nodes[2]
 	before := pidsOf(n3)
 	n3.kill()
+	f.await("two replicas cannot be asked for their logs", func() bool {
+		l, err := f.client.AppLogs(t.Context(), "web", buoy.AppLogOptions{})
+		return err == nil && len(l.Unavailable) == 2 && l.Unavailable[0].Error == `node "n3" is not connected`
+	})
 	f.await("n3's replicas are elsewhere", func() bool {
 		s := f.state("web")
 		here := 0
