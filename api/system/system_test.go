@@ -1,7 +1,9 @@
 package system
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 	"github.com/google/go-cmp/cmp"
+	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/buoy-edge/buoy/api"
@@ -23,6 +26,7 @@ import (
 	"github.com/buoy-edge/buoy/api/osc"
 	"github.com/buoy-edge/buoy/api/services"
 	"github.com/buoy-edge/buoy/app"
+	"github.com/buoy-edge/buoy/internal/testapi"
 	"github.com/buoy-edge/buoy/node"
 )
 
@@ -192,6 +196,10 @@ func TestEveryRouteIsDescribed(t *testing.T) {
 // TestDocument checks what each operation must have, the references and the examples.
 func TestDocument(t *testing.T) {
 	doc, raw := parse(t)
+	schemas, err := testapi.Read("openapi.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
 	used := map[string]bool{}
 	walk(raw, "", func(at string, m map[string]any) {
 		if ref, ok := m["$ref"].(string); ok {
@@ -201,8 +209,17 @@ func TestDocument(t *testing.T) {
 			}
 		}
 		if example, ok := m["example"]; ok && m["schema"] != nil {
-			if why := fits(doc, m["schema"], example); why != "" {
-				t.Errorf("%s: the example does not fit: %s", at, why)
+			values := []any{example}
+			if lines, ok := example.(string); ok && strings.HasSuffix(at, "ndjson") {
+				values = nil
+				for line := range strings.Lines(lines) {
+					values = append(values, json.RawMessage(line))
+				}
+			}
+			for _, v := range values {
+				if err := schemas.Fits("#"+at+"/schema", jsonOf(t, v)); err != nil {
+					t.Errorf("%s: the example does not fit: %v", at, err)
+				}
 			}
 		}
 	})
@@ -235,7 +252,7 @@ func walk(v any, at string, f func(at string, m map[string]any)) {
 	case map[string]any:
 		f(at, v)
 		for _, key := range slices.Sorted(maps.Keys(v)) {
-			walk(v[key], at+"/"+key, f)
+			walk(v[key], at+"/"+testapi.Key(key), f)
 		}
 	case []any:
 		for i, item := range v {
@@ -252,90 +269,15 @@ func resolve(doc document, ref string) any {
 	return doc.Components[parts[2]][parts[3]]
 }
 
-// fits says why v does not fit the schema, as far as this document uses JSON Schema.
-func fits(doc document, schema, v any) string {
-	s, ok := schema.(map[string]any)
-	if !ok {
-		return "no schema"
+// jsonOf is a value of YAML as JSON has it.
+func jsonOf(t *testing.T, v any) (out any) {
+	t.Helper()
+	raw, err := json.Marshal(v)
+	if err == nil {
+		out, err = jsonschema.UnmarshalJSON(bytes.NewReader(raw))
 	}
-	if ref, ok := s["$ref"].(string); ok {
-		return fits(doc, resolve(doc, ref), v)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if list, ok := s["oneOf"].([]any); ok {
-		for _, one := range list {
-			if _, text := v.(string); fits(doc, one, v) == "" || text { // lines of JSON
-				return ""
-			}
-		}
-		return fmt.Sprintf("%v is none of them", v)
-	}
-	if list, ok := s["enum"].([]any); ok && !slices.Contains(list, v) {
-		return fmt.Sprintf("%v is not of %v", v, list)
-	}
-	if c, ok := s["const"]; ok && c != v {
-		return fmt.Sprintf("%v is not %v", v, c)
-	}
-	switch v := v.(type) {
-	case map[string]any:
-		return fitsObject(doc, s, v)
-	case []any:
-		for _, item := range v {
-			if why := fits(doc, s["items"], item); why != "" {
-				return why
-			}
-		}
-		return isType(s, "array", v)
-	case string:
-		if p, ok := s["pattern"].(string); ok && !regexp.MustCompile(p).MatchString(v) {
-			return fmt.Sprintf("%q does not match %s", v, p)
-		}
-		if s["type"] == "boolean" || s["type"] == "number" {
-			return isType(s, "string", v)
-		}
-		return ""
-	case bool:
-		return isType(s, "boolean", v)
-	case int:
-		if s["type"] == "number" {
-			return ""
-		}
-		return isType(s, "integer", v)
-	case float64:
-		return isType(s, "number", v)
-	}
-	return fmt.Sprintf("%v of type %T", v, v)
-}
-
-func fitsObject(doc document, s, v map[string]any) string {
-	props, _ := s["properties"].(map[string]any)
-	for _, key := range asList(s["required"]) {
-		if _, ok := v[key.(string)]; !ok {
-			return fmt.Sprintf("%v is missing in %v", key, v)
-		}
-	}
-	for key, value := range v {
-		schema, ok := props[key]
-		if !ok {
-			schema, ok = s["additionalProperties"].(map[string]any)
-		}
-		if !ok {
-			return fmt.Sprintf("%s is not described", key)
-		}
-		if why := fits(doc, schema, value); why != "" {
-			return key + ": " + why
-		}
-	}
-	return isType(s, "object", v)
-}
-
-func asList(v any) []any {
-	list, _ := v.([]any)
-	return list
-}
-
-func isType(s map[string]any, want string, v any) string {
-	if s["type"] == want || slices.Contains(asList(s["type"]), any(want)) {
-		return ""
-	}
-	return fmt.Sprintf("%v is of type %s, not %v", v, want, s["type"])
+	return out
 }

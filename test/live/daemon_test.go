@@ -56,6 +56,7 @@ type daemon struct {
 	args   []string
 	guest  bool // another instance was there before, and outlives it: what they share is that one's to clean up
 	client *buoy.Client
+	http   *http.Client // of d.addr, without what client knows; both check the answers
 
 	ports int   // given out by killDuring
 	told  error // what the client heard of the last disturbed operation
@@ -88,7 +89,8 @@ func newInstance(t testing.TB, args ...string) *daemon {
 	before := traces(t)
 	d := &daemon{t: t, dir: dir, addr: freeAddr(t), args: args, log: &lockedBuffer{}}
 	t.Cleanup(func() { d.finish(before) })
-	d.client, err = buoy.New("http://" + d.addr)
+	d.http = &http.Client{Transport: checked(t, http.DefaultTransport)}
+	d.client, err = buoy.New("http://"+d.addr, buoy.WithHTTPClient(d.http))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -414,12 +416,12 @@ func (d *daemon) raw(method, path, body string) (int, http.Header, string) {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	var dialer net.Dialer
-	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+	client := http.Client{Transport: checked(d.t, &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if d.ns != "" { // whose loopback is not ours
 			network, addr = "unix", filepath.Join(d.run(), "buoy.sock")
 		}
 		return dialer.DialContext(ctx, network, addr)
-	}}}
+	}})}
 	defer client.CloseIdleConnections()
 	resp, err := client.Do(req)
 	if err != nil {

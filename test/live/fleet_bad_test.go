@@ -500,7 +500,7 @@ func (h bearer) try(f *fleet, path string, body any) (status int, text string) {
 	}
 	req.Header.Set("Authorization", string(h))
 	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := f.http.Do(req)
 	if err != nil {
 		f.t.Fatal(err)
 	}

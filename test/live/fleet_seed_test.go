@@ -72,7 +72,7 @@ func (d *daemon) play(s transcript.Step, words *strings.Replacer) (int, http.Hea
 			req.Header.Set(key, words.Replace(values[0]))
 		}
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := d.http.Do(req)
 	if err != nil {
 		d.t.Fatal(err)
 	}

@@ -410,7 +410,7 @@ func TestFleetScales(t *testing.T) {
 // post sends raw bytes.
 func (f *fleet) post(path, contentType, body string) (int, string) {
 	f.t.Helper()
-	resp, err := http.Post("http://"+f.addr+path, contentType, bytes.NewReader([]byte(body)))
+	resp, err := f.http.Post("http://"+f.addr+path, contentType, bytes.NewReader([]byte(body)))
 	if err != nil {
 		f.t.Fatal(err)
 	}
