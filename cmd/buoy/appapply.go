@@ -6,11 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -109,12 +107,7 @@ func (c *cli) apply(ctx context.Context, b *buoy.Client, sources []source, w *wa
 			return err
 		}
 	}
-	for _, a := range all {
-		if err := c.await(ctx, b, a.Name, a.Revision, w); err != nil {
-			return err
-		}
-	}
-	return nil
+	return c.awaitAll(ctx, b, all, w)
 }
 
 // notes tells what is not quite as it may seem.
@@ -265,78 +258,9 @@ func (c *cli) appRollbackCommand() *cobra.Command {
 	return cmd
 }
 
-// waiting are the flags of commands that may wait for what they have begun.
-type waiting struct {
-	wait    bool
-	timeout time.Duration
-}
-
-func (w *waiting) flags(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&w.wait, "wait", false, "until it is done")
-	cmd.Flags().DurationVar(&w.timeout, "timeout", 5*time.Minute, "with --wait: for so long at most")
-}
-
-const (
-	askSoon = 50 * time.Millisecond // doubles
-	askLate = time.Second
-)
-
-// await waits until an app is as it is wanted; with a revision, at that one.
-func (c *cli) await(ctx context.Context, b *buoy.Client, name string, revision int, w *waiting) error {
-	if !w.wait {
-		return nil
-	}
-	line := &statusLine{w: c.stderr, on: isTerminal(c.stderr)}
-	defer line.clear()
-	end := time.Now().Add(w.timeout)
-	for pause := askSoon; ; pause = min(2*pause, askLate) {
-		a, err := b.App(ctx, name)
-		switch {
-		case err != nil && !errors.Is(err, buoy.ErrUnreachable) && !errors.Is(err, buoy.ErrUnavailable):
-			return about(errNoApp, err)
-		case err != nil && time.Now().After(end):
-			return err
-		case err != nil:
-			line.show(err.Error())
-		case revision > 0 && a.Rollout.Revision != revision:
-			line.clear()
-			return fmt.Errorf("revision %d of app %q was given up: %s", revision, name, orElse(a.Rollout.Message, "another has taken its place"))
-		case a.Settled() && canariesWell(&a) && (a.Status != "running" || a.Replicas.Healthy >= a.Replicas.Desired):
-			line.clear()
-			if a.Rollout.Canary {
-				c.notes(name, []string{fmt.Sprintf("revision %d runs on canaries only, until \"buoy app rollout promote %s\"", a.Rollout.Revision, name)})
-			}
-			return nil
-		case time.Now().After(end):
-			line.clear()
-			return &buoy.Error{Status: http.StatusServiceUnavailable, Message: fmt.Sprintf("app %q is not as wanted after %v: %s", name, w.timeout, progressOf(a)), WhyNot: a.Unplaced}
-		default:
-			line.show(progressOf(a))
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(pause):
-		}
-	}
-}
-
-// canariesWell says whether those canaries that there are serve, and that there
-// are some.
-func canariesWell(a *buoy.App) bool {
-	if a.Status != "running" || !a.Rollout.Canary || a.Rollout.Paused {
-		return true
-	}
-	some := false
-	for i := range a.Containers {
-		if r := &a.Containers[i]; r.Revision == a.Rollout.Revision {
-			if r.Status != "running" || r.Health != "healthy" {
-				return false
-			}
-			some = true
-		}
-	}
-	return some
+// plain is JSON as people write it: encoding/json escapes <, > and & for web pages.
+func plain(raw json.RawMessage) string {
+	return strings.NewReplacer(`\u003c`, "<", `\u003e`, ">", `\u0026`, "&").Replace(string(raw))
 }
 
 func orElse(text, other string) string {
@@ -344,42 +268,4 @@ func orElse(text, other string) string {
 		return other
 	}
 	return text
-}
-
-// progressOf is how far an app is from being as wanted.
-func progressOf(a buoy.App) string {
-	text := fmt.Sprintf("%s is %s, %s", a.Name, a.Status, replicasText(a.Replicas))
-	if !a.Rollout.Done {
-		text += ", revision " + rolloutText(a.Rollout)
-	}
-	if a.Message != "" {
-		text += ": " + a.Message
-	}
-	return text
-}
-
-// statusLine is one line that is written over and over.
-type statusLine struct {
-	w     io.Writer
-	on    bool
-	shown string
-}
-
-func (l *statusLine) show(text string) {
-	if l.on && text != l.shown {
-		fmt.Fprintf(l.w, "\r\x1b[K%s", text)
-		l.shown = text
-	}
-}
-
-func (l *statusLine) clear() {
-	if l.shown != "" {
-		fmt.Fprint(l.w, "\r\x1b[K")
-		l.shown = ""
-	}
-}
-
-// plain is JSON as people write it: encoding/json escapes <, > and & for web pages.
-func plain(raw json.RawMessage) string {
-	return strings.NewReplacer(`\u003c`, "<", `\u003e`, ">", `\u0026`, "&").Replace(string(raw))
 }
