@@ -84,7 +84,9 @@ func fakeHost(id, name, mode string) map[string]any {
 		"labels": map[string]string{"zone": "a", "disk": "ssd"}, "ips": []string{}, "lastUpdateDateTime": time.Now(),
 	}
 	if mode == "drain" {
-		h["drainDetail"], h["numGPU"], h["gpuAvailable"], h["gpus"] = "a new fan", 2, 1, []any{map[string]any{"model": "H200"}}
+		model := map[string]any{"model": "H200"}
+		h["drainDetail"], h["numGPU"], h["gpus"] = "a new fan", 2, []any{model, model}
+		h["free"].(map[string]any)["gpus"] = 1
 	}
 	return h
 }

@@ -53,13 +53,22 @@ func (c *cli) listHosts(ctx context.Context, b *buoy.Client, quiet bool) error {
 	if err != nil {
 		return err
 	}
+	head := []string{"ID", "NAME", "ADDRESS", "STATE", "REPLICAS", "CPUS FREE", "MEMORY FREE"}
+	gpus := slices.ContainsFunc(hosts, func(h buoy.Host) bool { return h.NumGPU > 0 })
+	if gpus {
+		head = append(head, "GPUS FREE")
+	}
 	ids, rows := []string{}, [][]string{}
 	for _, h := range hosts {
 		ids = append(ids, h.ID)
-		rows = append(rows, []string{
+		row := []string{
 			h.ID, h.Name, h.Address, hostState(h), strconv.Itoa(h.Replicas), fmt.Sprintf("%.1f of %d", float64(h.Free.MilliCPU)/1000, h.CPUs),
-			size.Text(h.Free.Memory) + " of " + size.Text(h.Memory), gpusText(h), since(h.LastSeen), labelsText(h.Labels),
-		})
+			size.Text(h.Free.Memory) + " of " + size.Text(h.Memory),
+		}
+		if gpus {
+			row = append(row, gpusText(h))
+		}
+		rows = append(rows, append(row, since(h.LastSeen), labelsText(h.Labels)))
 	}
 	switch {
 	case quiet:
@@ -67,7 +76,7 @@ func (c *cli) listHosts(ctx context.Context, b *buoy.Client, quiet bool) error {
 	case c.output == "json":
 		return c.json(hosts)
 	}
-	return c.table([]string{"ID", "NAME", "ADDRESS", "STATE", "REPLICAS", "CPUS FREE", "MEMORY FREE", "GPUS", "SEEN", "LABELS"}, rows)
+	return c.table(append(head, "SEEN", "LABELS"), rows)
 }
 
 // hostState is how well a host is in touch, and what it has been told to do.
@@ -91,11 +100,11 @@ func gpusText(h buoy.Host) string {
 	if h.NumGPU == 0 {
 		return ""
 	}
-	text := fmt.Sprintf("%d of %d", h.GPUAvailable, h.NumGPU)
-	if len(h.GPUs) > 0 && h.GPUs[0].Model != "" {
-		text += " " + h.GPUs[0].Model
+	text := fmt.Sprintf("%d of %d", h.Free.GPUs, h.NumGPU)
+	if len(h.GPUs) == 0 || slices.ContainsFunc(h.GPUs, func(g buoy.GPU) bool { return g.Model != h.GPUs[0].Model }) {
+		return text
 	}
-	return text
+	return strings.TrimSpace(text + " " + h.GPUs[0].Model)
 }
 
 func labelsText(labels map[string]string) string {
