@@ -1,7 +1,6 @@
 package nodes
 
 import (
-	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -71,13 +70,13 @@ func logQueryIn(q url.Values, now time.Time) (lq container.LogQuery, stamps bool
 	if lq.Tail, err = tailIn(q); err != nil {
 		return lq, false, err
 	}
-	if lq.Since, err = timeIn(q, "since", now); err != nil {
+	if lq.Since, err = api.Time(q, "since", now); err != nil {
 		return lq, false, err
 	}
-	if lq.Until, err = timeIn(q, "until", now); err != nil {
+	if lq.Until, err = api.Time(q, "until", now); err != nil {
 		return lq, false, err
 	}
-	if lq.Follow, err = flag(q, "follow"); err != nil {
+	if lq.Follow, err = api.Flag(q, "follow"); err != nil {
 		return lq, false, err
 	}
 	switch stream := q.Get("stream"); stream {
@@ -87,7 +86,7 @@ func logQueryIn(q url.Values, now time.Time) (lq container.LogQuery, stamps bool
 	default:
 		return lq, false, errs.E(errs.Invalid, "parameter stream is %q; it must be stdout, stderr or all", stream)
 	}
-	stamps, err = flag(q, "timestamps")
+	stamps, err = api.Flag(q, "timestamps")
 	return lq, stamps, err
 }
 
@@ -105,24 +104,4 @@ func tailIn(q url.Values) (int, error) {
 		return -1, nil // only what comes
 	}
 	return n, nil
-}
-
-// timeIn reads a time: RFC 3339, seconds since 1970, or a duration before now ("10m").
-func timeIn(q url.Values, key string, now time.Time) (time.Time, error) {
-	text := q.Get(key)
-	if text == "" {
-		return time.Time{}, nil
-	}
-	if t, err := time.Parse(time.RFC3339Nano, text); err == nil {
-		return t, nil
-	}
-	if s, err := strconv.ParseFloat(text, 64); err == nil && s >= 0 && s < math.MaxInt64/float64(time.Second) {
-		whole, fraction := math.Modf(s)
-		return time.Unix(int64(whole), int64(fraction*float64(time.Second))), nil
-	}
-	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
-		return now.Add(-d), nil
-	}
-	return time.Time{}, errs.E(errs.Invalid,
-		"parameter %s is %q; it must be a time like 2026-11-21T08:00:00Z, seconds since 1970 or a duration like 10m", key, text)
 }

@@ -54,19 +54,3 @@ func filePath(p string) (string, error) {
 	}
 	return path.Clean(p), nil
 }
-
-// flag reads a query parameter that is true or false; one without value is true.
-func flag(q url.Values, key string) (bool, error) {
-	if !q.Has(key) {
-		return false, nil
-	}
-	text := q.Get(key)
-	if text == "" {
-		return true, nil
-	}
-	b, err := strconv.ParseBool(text)
-	if err != nil {
-		return false, errs.E(errs.Invalid, "parameter %s is %q; it must be true or false", key, text)
-	}
-	return b, nil
-}

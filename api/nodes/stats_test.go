@@ -1,7 +1,6 @@
 package nodes
 
 import (
-	"net/url"
 	"testing"
 	"time"
 
@@ -36,23 +35,5 @@ func TestSampler(t *testing.T) {
 	s.add(map[string]inventory.Stat{"g": {Value: 1}}, time.Unix(3910+3700, 0))
 	if _, ok := s.snapshot()["c/eth0"]; ok {
 		t.Error("a device that has gone an hour ago is still there")
-	}
-}
-
-func TestTimeIn(t *testing.T) {
-	now := time.Unix(1000, 0)
-	for text, want := range map[string]time.Time{
-		"": {}, "1970-01-01T00:00:05Z": time.Unix(5, 0), "1970-01-01T01:00:05.5+01:00": time.Unix(5, 5e8),
-		"12.5": time.Unix(12, 5e8), "10m": time.Unix(400, 0), "0": time.Unix(0, 0),
-	} {
-		got, err := timeIn(url.Values{"since": {text}}, "since", now)
-		if err != nil || !got.Equal(want) {
-			t.Errorf("since=%s is %v, %v, want %v", text, got, err, want)
-		}
-	}
-	for _, text := range []string{"x", "-5", "-5m", "NaN", "1e300", "yesterday"} {
-		if got, err := timeIn(url.Values{"since": {text}}, "since", now); err == nil {
-			t.Errorf("since=%s is %v, want an error", text, got)
-		}
 	}
 }
