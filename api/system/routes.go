@@ -19,6 +19,8 @@ func (d *Dialect) Routes(r chi.Router) {
 	r.Get("/health", d.health)
 	r.Get("/version", d.version)
 	r.Get("/openapi.yaml", d.openapi)
+	r.Get("/openapi.json", d.openapiJSON)
+	r.Get("/docs", d.docs)
 	r.Method(http.MethodGet, "/metrics", promhttp.HandlerFor(d.metrics.registry, promhttp.HandlerOpts{}))
 }
 

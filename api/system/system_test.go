@@ -2,6 +2,7 @@ package system
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -147,6 +148,66 @@ func TestMetrics(t *testing.T) {
 	}
 	if strings.Contains(got, "none1") || strings.Contains(got, "BREW") {
 		t.Errorf("a client can make series:\n%s", got)
+	}
+}
+
+// TestDocs: the reference has every operation and schema, all its links lead
+// somewhere, and it needs nothing from elsewhere.
+func TestDocs(t *testing.T) {
+	s := newServer(t)
+	page := get(t, s, "/docs")
+	doc, _ := parse(t)
+	var missing []string
+	for _, item := range doc.Paths {
+		for _, op := range item {
+			if op, ok := op.(map[string]any); ok && !strings.Contains(page, fmt.Sprintf("<details id=%q>", op["operationId"])) {
+				missing = append(missing, fmt.Sprint(op["operationId"]))
+			}
+		}
+	}
+	for name := range doc.Components["schemas"] {
+		if !strings.Contains(page, fmt.Sprintf("<h3 id=%q>", "schema-"+name)) {
+			missing = append(missing, name)
+		}
+	}
+	for _, link := range regexp.MustCompile(`href="#([^"]*)"`).FindAllStringSubmatch(page, -1) {
+		if !strings.Contains(page, fmt.Sprintf("id=%q", link[1])) {
+			missing = append(missing, link[0])
+		}
+	}
+	if len(missing) > 0 {
+		t.Errorf("missing: %q", missing)
+	}
+	if found := regexp.MustCompile(`<script|src=|href="https?:|url\(|@import`).FindString(page); found != "" {
+		t.Errorf("it loads %s", found)
+	}
+}
+
+// TestDocuments: they are told once, small.
+func TestDocuments(t *testing.T) {
+	s := newServer(t)
+	var tree map[string]any
+	if err := json.Unmarshal([]byte(get(t, s, "/openapi.json")), &tree); err != nil || tree["openapi"] != "3.1.0" {
+		t.Errorf("%v, %v", tree["openapi"], err)
+	}
+	for _, path := range []string{"/docs", "/openapi.json"} {
+		r := httptest.NewRequest("GET", path, nil)
+		r.Header.Set("Accept-Encoding", "gzip")
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		z, err := gzip.NewReader(w.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if raw, err := io.ReadAll(z); err != nil || string(raw) != get(t, s, path) {
+			t.Errorf("%s packed is another: %v", path, err)
+		}
+		r.Header.Set("If-None-Match", w.Header().Get("ETag"))
+		again := httptest.NewRecorder()
+		s.ServeHTTP(again, r)
+		if again.Code != http.StatusNotModified || again.Body.Len() > 0 {
+			t.Errorf("%s again: %d, %d bytes", path, again.Code, again.Body.Len())
+		}
 	}
 }
 

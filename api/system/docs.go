@@ -1,0 +1,323 @@
+package system
+
+import (
+	"bytes"
+	"compress/gzip"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/buoy-edge/buoy/internal/version"
+)
+
+// The reference at /docs is one page without scripts: 40 KB over the wire, a tenth
+// of what renders it in the browser needs, since it is read over bad links and
+// where there is no internet. It is made of openapi.yaml when somebody asks.
+
+//go:embed docs.html
+var docsPage string
+
+// docs is the API's document in the order in which it is written.
+type docs struct {
+	Version string
+	Info    struct{ Title, Summary, Description string }
+	Tags    []struct{ Name, Description string }
+	Paths   ordered[map[string]yaml.Node]
+
+	Components struct {
+		Parameters    map[string]parameter
+		RequestBodies map[string]body `yaml:"requestBodies"`
+		Responses     map[string]body
+		Headers       map[string]parameter
+		Schemas       map[string]schema
+	}
+}
+
+// ordered are the entries of an object, in order.
+type ordered[T any] []entry[T]
+
+type entry[T any] struct {
+	Key   string
+	Value T
+}
+
+// UnmarshalYAML implements yaml.Unmarshaler.
+func (o *ordered[T]) UnmarshalYAML(n *yaml.Node) error {
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		e := entry[T]{Key: n.Content[i].Value}
+		if err := n.Content[i+1].Decode(&e.Value); err != nil {
+			return err
+		}
+		*o = append(*o, e)
+	}
+	return nil
+}
+
+// operation is one method of one path.
+type operation struct {
+	Method, Path         string
+	OperationID          string `yaml:"operationId"`
+	Tags                 []string
+	Summary, Description string
+	Parameters           []parameter
+	RequestBody          *body `yaml:"requestBody"`
+	Responses            map[string]body
+}
+
+type parameter struct {
+	Ref               string `yaml:"$ref"`
+	Name, In          string
+	Required          bool
+	Description       string
+	Schema            schema
+	Example, Examples any
+}
+
+// body is that of a request or of an answer.
+type body struct {
+	Ref         string `yaml:"$ref"`
+	Description string
+	Required    bool
+	Headers     map[string]parameter
+	Content     map[string]struct {
+		Schema  schema
+		Example any
+	}
+}
+
+type schema struct {
+	Ref                  string `yaml:"$ref"`
+	Type                 any
+	Format, Description  string
+	Enum, OneOf          []yaml.Node
+	Const, Default       any
+	Pattern              string
+	Minimum, Maximum     *float64
+	Required             []string
+	Properties           ordered[schema]
+	Items                *schema
+	AdditionalProperties yaml.Node `yaml:"additionalProperties"`
+}
+
+// Group are the operations of one tag.
+type Group struct {
+	Name, Description string
+	Operations        []operation
+}
+
+// readDocs reads the document.
+func readDocs() (*docs, error) {
+	d := &docs{Version: version.Version}
+	return d, yaml.Unmarshal(openapi, d)
+}
+
+// Groups are all operations, by their first tag.
+func (d *docs) Groups() ([]Group, error) {
+	all := map[string][]operation{}
+	for _, path := range d.Paths {
+		var shared []parameter
+		if n, ok := path.Value["parameters"]; ok {
+			if err := n.Decode(&shared); err != nil {
+				return nil, err
+			}
+		}
+		for _, method := range []string{"get", "post", "put", "patch", "delete"} {
+			n, ok := path.Value[method]
+			if !ok {
+				continue
+			}
+			op := operation{Method: strings.ToUpper(method), Path: path.Key}
+			if err := n.Decode(&op); err != nil {
+				return nil, fmt.Errorf("%s %s: %w", method, path.Key, err)
+			}
+			op.Parameters = append(slices.Clip(shared), op.Parameters...)
+			for i, p := range op.Parameters {
+				if p.Ref != "" {
+					op.Parameters[i] = d.Components.Parameters[last(p.Ref)]
+				}
+			}
+			if b := op.RequestBody; b != nil && b.Ref != "" {
+				known := d.Components.RequestBodies[last(b.Ref)]
+				op.RequestBody = &known
+			}
+			for status, b := range op.Responses {
+				if b.Ref != "" {
+					op.Responses[status] = d.Components.Responses[last(b.Ref)]
+				}
+			}
+			all[op.Tags[0]] = append(all[op.Tags[0]], op)
+		}
+	}
+	groups := make([]Group, 0, len(d.Tags))
+	for _, tag := range d.Tags {
+		groups = append(groups, Group{tag.Name, tag.Description, all[tag.Name]})
+	}
+	return groups, nil
+}
+
+// last is what a reference ends in: the name of what it leads to.
+func last(ref string) string { return ref[strings.LastIndexByte(ref, '/')+1:] }
+
+// Link is the name of the schema that s refers to, or that it is a list or a map of.
+func (s schema) Link() string {
+	switch {
+	case s.Ref != "":
+		return last(s.Ref)
+	case s.Items != nil:
+		return s.Items.Link()
+	case s.AdditionalProperties.Kind == yaml.MappingNode:
+		return s.values().Link()
+	}
+	return ""
+}
+
+func (s schema) values() (v schema) {
+	if s.AdditionalProperties.Decode(&v) != nil {
+		return schema{}
+	}
+	return v
+}
+
+// Kind says in words what a value is.
+func (s schema) Kind() string {
+	typ := fmt.Sprint(s.Type)
+	if list, ok := s.Type.([]any); ok {
+		typ = strings.Trim(strings.ReplaceAll(fmt.Sprint(list), " ", " or "), "[]")
+	}
+	switch {
+	case s.Ref != "":
+		return last(s.Ref)
+	case s.Items != nil:
+		return "list of " + s.Items.Kind()
+	case s.AdditionalProperties.Kind == yaml.MappingNode:
+		return "map to " + s.values().Kind()
+	case len(s.OneOf) > 0:
+		var kinds []string
+		for i := range s.OneOf {
+			var one schema
+			if s.OneOf[i].Decode(&one) == nil {
+				kinds = append(kinds, one.Kind())
+			}
+		}
+		return strings.Join(kinds, " or ")
+	case s.Const != nil:
+		return fmt.Sprint("always ", s.Const)
+	case len(s.Enum) > 0:
+		var values []string
+		for _, n := range s.Enum {
+			values = append(values, n.Value)
+		}
+		return "one of " + strings.Join(values, ", ")
+	case s.Type == nil:
+		return "anything"
+	case s.Format != "":
+		return typ + ", " + s.Format
+	}
+	return typ
+}
+
+// Limits says what else a value has to keep to.
+func (s schema) Limits() string {
+	var l []string
+	if s.Minimum != nil {
+		l = append(l, fmt.Sprintf("at least %g", *s.Minimum))
+	}
+	if s.Maximum != nil {
+		l = append(l, fmt.Sprintf("at most %g", *s.Maximum))
+	}
+	if s.Pattern != "" {
+		l = append(l, "as "+s.Pattern)
+	}
+	if s.Default != nil {
+		l = append(l, fmt.Sprintf("default %v", s.Default))
+	}
+	return strings.Join(l, "; ")
+}
+
+// Needs says that a property must be there.
+func (s schema) Needs(property string) bool { return slices.Contains(s.Required, property) }
+
+// example is a value as JSON, in lines.
+func example(v any) (string, error) {
+	if text, ok := v.(string); ok {
+		return text, nil
+	}
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	err := enc.Encode(v)
+	return out.String(), err
+}
+
+// prose is a text in which `code` is marked.
+func prose(text string) template.HTML {
+	parts := strings.Split(template.HTMLEscapeString(text), "`")
+	for i := 1; i+1 < len(parts); i += 2 {
+		parts[i] = "<code>" + parts[i] + "</code>"
+	}
+	return template.HTML(strings.Join(parts, "")) //nolint:gosec // it has been escaped
+}
+
+// render writes the reference.
+func render() ([]byte, error) {
+	d, err := readDocs()
+	if err != nil {
+		return nil, err
+	}
+	funcs := template.FuncMap{"example": example, "prose": prose, "keys": func(m map[string]body) []string { return slices.Sorted(maps.Keys(m)) }}
+	page, err := template.New("docs").Funcs(funcs).Parse(docsPage)
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	err = page.Execute(&out, d)
+	return out.Bytes(), err
+}
+
+func (d *Dialect) docs(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'")
+	d.document(w, r, "text/html; charset=utf-8", render)
+}
+
+func (d *Dialect) openapiJSON(w http.ResponseWriter, r *http.Request) {
+	d.document(w, r, "application/json", func() ([]byte, error) {
+		var tree map[string]any
+		if err := yaml.Unmarshal(openapi, &tree); err != nil {
+			return nil, err
+		}
+		return json.Marshal(tree)
+	})
+}
+
+// document answers with what is the same until another version runs.
+func (d *Dialect) document(w http.ResponseWriter, r *http.Request, typ string, text func() ([]byte, error)) {
+	etag := fmt.Sprintf("%q", version.Version+"-"+d.start.UTC().Format("20060102150405"))
+	w.Header().Set("ETag", etag)
+	w.Header().Set("Cache-Control", "no-cache")
+	w.Header().Set("Vary", "Accept-Encoding")
+	if r.Header.Get("If-None-Match") == etag {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	raw, err := text()
+	if err != nil {
+		panic(fmt.Sprintf("BUG: openapi.yaml: %v", err)) // it is ours, and a test has read it
+	}
+	w.Header().Set("Content-Type", typ)
+	if !strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		_, _ = w.Write(raw) // fails when the client has gone
+		return
+	}
+	w.Header().Set("Content-Encoding", "gzip")
+	z := gzip.NewWriter(w)
+	_, _ = z.Write(raw)
+	_ = z.Close()
+}
