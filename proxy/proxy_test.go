@@ -37,7 +37,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 // otherwise, and with shorter times if tweak says so.
 func begin(t testing.TB, cfg Config, r []App, tweak func(*limits)) *Proxy {
 	t.Helper()
-	testleak.Check(t)
+	testleak.Check(t, dropPipes)
 	if cfg.HTTP == nil {
 		cfg.HTTP = []string{"127.0.0.1:0"}
 	}
@@ -61,18 +61,14 @@ func begin(t testing.TB, cfg Config, r []App, tweak func(*limits)) *Proxy {
 		if err := <-done; err != nil {
 			t.Errorf("Run: %v", err)
 		}
-		dropPipes()
 	})
 	eventually(t, "the proxy listens", func() bool { return len(p.Addrs().HTTP) > 0 })
 	return p
 }
 
-// dropPipes closes the pipes through which the kernel copies: they are kept
-// until the second collection.
-func dropPipes() {
-	runtime.GC()
-	runtime.GC()
-}
+// dropPipes closes the pipes through which the kernel copies: package net keeps
+// them in a pool.
+func dropPipes() { runtime.GC() }
 
 func (p *Proxy) url() string { return "http://" + p.Addrs().HTTP[0].String() }
 
@@ -356,7 +352,7 @@ func echo(t testing.TB, c net.Conn, text string) {
 }
 
 func TestRunEndsGently(t *testing.T) {
-	testleak.Check(t)
+	testleak.Check(t, dropPipes)
 	entered, finish := make(chan bool), make(chan bool)
 	at := backend(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/slow" {
@@ -403,7 +399,7 @@ func TestRunEndsGently(t *testing.T) {
 }
 
 func TestRunCutsWhatDoesNotEnd(t *testing.T) {
-	testleak.Check(t)
+	testleak.Check(t, dropPipes)
 	at := raw(t, func(c net.Conn, r *bufio.Reader) { _, _ = io.Copy(io.Discard, r) })
 	p, err := New(Config{HTTP: []string{"127.0.0.1:0"}})
 	if err != nil {
@@ -428,7 +424,6 @@ func TestRunCutsWhatDoesNotEnd(t *testing.T) {
 	if n := p.Stats()["web"].Active; n != 0 {
 		t.Errorf("%d are under way after Run", n)
 	}
-	dropPipes()
 }
 
 // logged is a log that a test reads.

@@ -9,7 +9,8 @@ import (
 )
 
 // Check fails a test that leaves goroutines or open files. It is called before whatever is to be watched is made.
-func Check(t testing.TB) {
+// meanwhile is called again and again while something is left.
+func Check(t testing.TB, meanwhile ...func()) {
 	t.Helper()
 	count := func() (int, int) {
 		fds, err := os.ReadDir("/proc/self/fd")
@@ -29,6 +30,9 @@ func Check(t testing.TB) {
 				buf := make([]byte, 1<<20)
 				t.Errorf("%d goroutines and %d files are left, there were %d and %d\n%s", g, f, wantG, wantF, buf[:runtime.Stack(buf, true)])
 				return
+			}
+			for _, f := range meanwhile {
+				f()
 			}
 		}
 	})
