@@ -64,6 +64,7 @@ type Report struct {
 	Boot       string      // id of its boot; another one begins Seq anew
 	Seq        uint64      // counts up; an older one is stale
 	Time       time.Time   // by its own clock
+	At         time.Time   // when it came, by the controller's; zero: none has
 	CPU        float64     // percent used, 0 to 100
 	MemoryUsed int64       // bytes
 	MemoryFree int64       // available

@@ -44,6 +44,7 @@ func (e *Engine) Report(_ context.Context, id string, r Report) (Orders, error) 
 		}
 	}
 	h := *old
+	r.At = now
 	h.Report, h.Seen = r, now
 	e.hosts[id] = &h
 	if e.liveness[id] != Alive {

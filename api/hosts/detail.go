@@ -148,6 +148,9 @@ func detailOut(h app.HostView) hostapi.HostDetail {
 	if len(f.GPUs) > 0 {
 		d.GPUType = f.GPUs[0].Model
 	}
+	if h.Report.At.IsZero() { // it has not said yet
+		d.GPUAvailable = d.Free.GPUs
+	}
 	switch h.Mode {
 	case app.Drain:
 		d.Drain, d.DrainReason, d.DrainDetail = true, h.Reason, h.Detail

@@ -47,7 +47,7 @@ func newFake() *fakeEngine {
 		hosts: map[string]app.Host{"node1": {
 			ID: "node1", Name: "edge-7", Addr: "10.0.0.7", Mode: app.Continue, Registered: at, Changed: at, Seen: at,
 			Facts:  app.Facts{MilliCPU: 4000, Memory: 8 << 30, GPUs: []app.GPU{{Model: "T4"}}},
-			Report: app.Report{Boot: "b1", Seq: 4, CPU: 25, MemoryFree: 6 << 30, GPUsFree: 1, Containers: []app.Container{{Launch: launch1, Name: "web-1-k7qd", State: "running"}}},
+			Report: app.Report{At: at, Boot: "b1", Seq: 4, CPU: 25, MemoryFree: 6 << 30, GPUsFree: 1, Containers: []app.Container{{Launch: launch1, Name: "web-1-k7qd", State: "running"}}},
 		}},
 		tokens:   map[string]string{"token1": "node1"},
 		orders:   map[string]app.Orders{},
@@ -75,7 +75,7 @@ func (f *fakeEngine) RegisterHost(_ context.Context, h app.Host, token string) (
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	h.ID = cmp.Or(h.ID, "made1")
-	h.Mode, h.Registered = app.Continue, time.Now()
+	h.Mode, h.Registered, h.Seen = app.Continue, time.Now(), time.Now()
 	if old, ok := f.hosts[h.ID]; ok {
 		h.Mode, h.Registered, h.Report, h.Seen = old.Mode, old.Registered, old.Report, old.Seen
 	}
@@ -106,7 +106,8 @@ func (f *fakeEngine) Report(_ context.Context, id string, r app.Report) (app.Ord
 		return app.Orders{}, err
 	}
 	h := f.hosts[id]
-	h.Report, h.Seen = r, time.Now()
+	r.At = time.Now()
+	h.Report, h.Seen = r, r.At
 	f.hosts[id] = h
 	o := f.orders[id]
 	o.Mode = h.Mode
@@ -128,7 +129,8 @@ func (f *fakeEngine) Host(id string) (app.HostView, error) {
 	if !ok {
 		return app.HostView{}, errs.E(errs.NotFound, "host %q is not known", id)
 	}
-	return app.HostView{Host: h, Liveness: app.Alive, Replicas: 1}, nil
+	free := app.Resources{MilliCPU: h.Facts.MilliCPU, Memory: h.Facts.Memory, GPUs: len(h.Facts.GPUs)}
+	return app.HostView{Host: h, Liveness: app.Alive, Replicas: 1, Free: free}, nil
 }
 
 func (f *fakeEngine) Hosts() (out []app.HostView) {

@@ -219,8 +219,8 @@ func (d *Dialect) cpuUsage(w http.ResponseWriter, r *http.Request, _ caller) err
 			continue
 		}
 		u := hostUsage{HostID: h.ID, Values: [][2]float64{}}
-		if within(h.Seen, begin, end) {
-			u.Values = append(u.Values, [2]float64{float64(unix(h.Seen)), h.Report.CPU})
+		if within(h.Report.At, begin, end) {
+			u.Values = append(u.Values, [2]float64{float64(unix(h.Report.At)), h.Report.CPU})
 		}
 		out.Data = append(out.Data, u)
 	}

@@ -311,3 +311,27 @@ func TestMinimalAnswer(t *testing.T) {
 		}
 	}
 }
+
+// TestBeforeTheFirstReport nothing is said that a host has not said.
+func TestBeforeTheFirstReport(t *testing.T) {
+	_, s := server(t)
+	tok := into[hostapi.RegisterResponse](t, ask(s, "POST", "/host/register", `{"info":{"hostID":"n9","numGPU":2}}`, token(joinToken)), 201).HostToken
+	if w := ask(s, "GET", "/host/n9/status", ""); w.Code != 404 || !strings.Contains(w.Body.String(), "host n9 has not reported yet") {
+		t.Errorf("status %d %s", w.Code, w.Body)
+	}
+	if w := ask(s, "GET", "/hosts/cpu_usage?hostID=n9", ""); !strings.Contains(w.Body.String(), `[{"hostID":"n9","values":[]}]`) {
+		t.Errorf("cpu_usage: %s", w.Body)
+	}
+	if d := into[hostapi.HostDetail](t, ask(s, "GET", "/host/n9/detail", ""), 200); d.GPUAvailable != 2 {
+		t.Errorf("%d of its GPUs are available", d.GPUAvailable)
+	}
+	if w := ask(s, "POST", "/host/n9/updatestatus", `{"CPUUtilized":5,"GPUAvailable":1}`, token(tok)); w.Code != 200 {
+		t.Fatal(w.Body)
+	}
+	if got := into[hostapi.HostStatus](t, ask(s, "GET", "/host/n9/status", ""), 200); got.CPUUtilized != 5 || got.GPUAvailable != 1 {
+		t.Errorf("status %+v", got)
+	}
+	if d := into[hostapi.HostDetail](t, ask(s, "GET", "/host/n9/detail", ""), 200); d.GPUAvailable != 1 {
+		t.Errorf("%d of its GPUs are available", d.GPUAvailable)
+	}
+}

@@ -58,7 +58,7 @@ func (d *Dialect) status(w http.ResponseWriter, r *http.Request, _ caller) error
 	if err != nil {
 		return err
 	}
-	if h.Seen.IsZero() {
+	if h.Report.At.IsZero() {
 		return errs.E(errs.NotFound, "host %s has not reported yet", h.ID)
 	}
 	api.JSON(w, http.StatusOK, statusOut(h.Host))
