@@ -67,8 +67,9 @@ type Config struct {
 	// Person says that a request is from somebody who may operate all hosts.
 	// Default: one without a token at the unix socket or at loopback.
 	Person func(r *http.Request) bool
-	// URL is where containers find this controller. Default: where the host
-	// that is told to launch them has found it.
+	// URL is where containers on a host that has come by the unix socket find
+	// this controller; those on others are told where the host has found it.
+	// Default: they are not told.
 	URL         string
 	ReportEvery time.Duration // how often hosts are to report; default 10 s
 	// RateLimit is how many requests a second one host, or one engine instance,

@@ -110,9 +110,11 @@ func containerOf(l *app.Launch, hostID, url string) buoy.CreateRequest {
 	c.Labels[labelLaunch] = rep.ID
 	c.Labels[labelRevision] = strconv.Itoa(rep.Revision)
 	c.Labels[labelReplica] = strconv.Itoa(rep.Index)
-	c.Env = mergeEnv([]string{
-		"AIWARE_CONTROLLER=" + url, "AIWARE_HOST_ID=" + hostID, "AIWARE_ID=" + rep.ID, "AIWARE_ENGINE_ID=" + rep.App,
-	}, c.Env, l.Env)
+	ours := []string{"AIWARE_HOST_ID=" + hostID, "AIWARE_ID=" + rep.ID, "AIWARE_ENGINE_ID=" + rep.App}
+	if url != "" {
+		ours = append(ours, "AIWARE_CONTROLLER="+url)
+	}
+	c.Env = mergeEnv(ours, c.Env, l.Env)
 	if c.Restart == "" {
 		c.Restart = "always"
 		if ends(l.Spec.Kind) {

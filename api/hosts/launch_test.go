@@ -36,7 +36,7 @@ func TestLaunchOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	env := []string{
-		"AIWARE_CONTROLLER=https://c:8443", "AIWARE_HOST_ID=node1", "AIWARE_ID=" + launch1, "AIWARE_ENGINE_ID=mine", "A=1", "B=two", "C=a=b",
+		"AIWARE_HOST_ID=node1", "AIWARE_ID=" + launch1, "AIWARE_ENGINE_ID=mine", "AIWARE_CONTROLLER=https://c:8443", "A=1", "B=two", "C=a=b",
 	}
 	wantContainer := spec.Container
 	wantContainer.Name, wantContainer.Ports, wantContainer.Standby, wantContainer.Restart, wantContainer.Env = "web-3-k7qd", nil, true, "always", env
@@ -137,5 +137,25 @@ func TestRegisteringAgain(t *testing.T) {
 	own := into[hostapi.RegisterResponse](t, ask(s, "POST", "/host/register", `{"info":{}}`, token(second)), 201)
 	if own.HostID != "n5" || own.HostToken == second || own.ConfigProperties.ReportIntervalSeconds != 10 {
 		t.Errorf("%+v", own)
+	}
+}
+
+// TestWhereTheControllerIs: containers are told where their host has found it;
+// a socket is nothing that they could ask.
+func TestWhereTheControllerIs(t *testing.T) {
+	for _, tt := range []struct {
+		url, want string
+		from      []string
+	}{
+		{"http://127.0.0.1:8080", `"AIWARE_CONTROLLER","value":"http://127.0.0.1:8080"`, nil},
+		{"", "", nil},
+		{"http://127.0.0.1:8080", `"AIWARE_CONTROLLER","value":"http://127.0.0.1"`, []string{"Remote: 203.0.113.9:5555"}},
+	} {
+		f, s := server(t, func(c *Config) { c.URL = tt.url })
+		f.orders["node1"] = app.Orders{Launch: []app.Launch{{Replica: f.replicas[launch1], Spec: f.specs["web"]}}}
+		w := ask(s, "POST", "/host/node1/updatestatus", `{}`, append(tt.from, token("token1"))...)
+		if got := w.Body.String(); !strings.Contains(got, tt.want) || (tt.want == "") == strings.Contains(got, "AIWARE_CONTROLLER") || !strings.Contains(got, "AIWARE_ID") {
+			t.Errorf("%q %v: %s", tt.url, tt.from, got)
+		}
 	}
 }

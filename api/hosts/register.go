@@ -67,7 +67,7 @@ func (d *Dialect) register(w http.ResponseWriter, r *http.Request, c caller) err
 
 // url is where containers find this controller.
 func (d *Dialect) url(r *http.Request) string {
-	if d.cfg.URL != "" {
+	if !remote(r).IsValid() {
 		return d.cfg.URL
 	}
 	if r.TLS != nil {

@@ -105,9 +105,13 @@ func newController(ctx context.Context, cfg config, id string, log *slog.Logger)
 
 // speak makes the dialects.
 func (c *controller) speak(cfg config) error {
+	url := ""
+	if len(cfg.listen) > 1 { // the first is the socket
+		url = "http://" + cfg.listen[1]
+	}
 	h, err := hosts.New(hosts.Config{
 		Engine: c.engine, Tunnels: c.hub, Join: c.join, Logs: c.containerLog, ReportEvery: cfg.fleet.interval,
-		RateLimit: cfg.fleet.hostRate, Log: c.log,
+		URL: url, RateLimit: cfg.fleet.hostRate, Log: c.log,
 	})
 	if err != nil {
 		return err
@@ -121,7 +125,7 @@ func (c *controller) speak(cfg config) error {
 		Database: apps.Database{Name: filepath.Join(cfg.data, controllerDB), PoolSize: 1},
 		Limits:   cfg.fleet.limits(), Log: c.log,
 	}
-	if len(cfg.listen) > 1 { // the first is the socket
+	if len(cfg.listen) > 1 {
 		at, err := netip.ParseAddrPort(cfg.listen[1])
 		if err == nil {
 			acfg.Listen = apps.Listen{Host: at.Addr().String(), Port: int(at.Port()), Workers: goruntime.GOMAXPROCS(0)}
