@@ -1,7 +1,6 @@
 package events
 
 import (
-	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -54,7 +53,8 @@ func queryIn(r *http.Request, now time.Time) (q query, err error) {
 			return q, errs.E(errs.Invalid, "parameters follow, after and limit do not go together: events would be missing where the limit is reached")
 		}
 	}
-	if q.filter.Types, err = Types(listIn(p, "type")); err != nil {
+	q.filter.Types = listIn(p, "type")
+	if err := events.CheckTypes(q.filter.Types); err != nil {
 		return q, errs.E(errs.Invalid, "parameter type: %w", err)
 	}
 	q.filter.Containers, q.filter.Images = listIn(p, "container"), Images(p["image"])
@@ -67,16 +67,6 @@ func listIn(p url.Values, key string) (all []string) {
 		all = append(all, strings.Split(text, ",")...)
 	}
 	return slices.DeleteFunc(all, func(s string) bool { return s == "" })
-}
-
-// Types checks that all are types of events, or kinds of types.
-func Types(all []string) ([]string, error) {
-	for _, text := range all {
-		if !slices.ContainsFunc(events.Types(), func(m events.Meaning) bool { return m.Type.Is(text) }) {
-			return nil, fmt.Errorf("%q is no type of event, nor a kind like container", text)
-		}
-	}
-	return all, nil
 }
 
 // Images are references as the log has them.

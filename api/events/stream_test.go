@@ -244,12 +244,21 @@ func TestStandstill(t *testing.T) {
 	if _, err := io.WriteString(conn, "GET /events?follow HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
-	resp, err := s.get("?follow&type=container.exited") // one that reads beside it
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	go func() { _, _ = io.Copy(io.Discard, resp.Body) }()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	go func() { // one that reads beside it
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.srv.URL+"/events?follow&type=container.exited", nil)
+		if err == nil {
+			var resp *http.Response
+			if resp, err = s.srv.Client().Do(req); err == nil {
+				_, _ = io.Copy(io.Discard, resp.Body)
+				_ = resp.Body.Close()
+			}
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}()
 	for s.d.readers.now.Load() < 2 {
 		time.Sleep(time.Millisecond)
 	}

@@ -33,6 +33,7 @@ var allowed = []struct {
 	{"node/events", []string{"internal/..."}},
 	{"node/inventory", []string{"internal/..."}},
 	{"node/probe", []string{"internal/..."}},
+	{"node/webhooks", []string{"node/events", "node/state", "internal/..."}},
 	{"node/lazy", []string{"container/shimapi", "flist/flistapi", "internal/..."}},
 	{"node/agent", []string{"api/hosts/hostapi", "sdk/go", "internal/..."}}, // it uses the node by its API, as anybody does
 	{"node", []string{"container", "container/shimapi", "netcfg/...", "images/...", "flist/flistapi", "node/...", "internal/..."}},

@@ -83,6 +83,10 @@ func ParseID(text string) (ID, error) {
 	return ID{epoch, seq}, nil
 }
 
+// Dropped is the reason of a gap of events that a reader was too slow for; how
+// many, the attribute "missing" says.
+const Dropped = "Dropped"
+
 // maxText bounds each text of an event, so that an event has a few KiB at most.
 const maxText = 1 << 10
 

@@ -1,6 +1,7 @@
 package events
 
 import (
+	"fmt"
 	"slices"
 	"time"
 )
@@ -14,6 +15,16 @@ type Filter struct {
 	Node       bool     // none of a controller's apps and hosts
 	Since      time.Time
 	Until      time.Time
+}
+
+// CheckTypes refuses what is no type of event, nor a kind of types.
+func CheckTypes(all []string) error {
+	for _, text := range all {
+		if !slices.ContainsFunc(Types(), func(m Meaning) bool { return m.Type.Is(text) }) {
+			return fmt.Errorf("%q is no type of event, nor a kind like container", text)
+		}
+	}
+	return nil
 }
 
 // All says that every event is selected.

@@ -130,7 +130,7 @@ func (r *Reader) take(lines []byte) (all []Record) {
 		}
 		if missing := id.Seq - r.pos.Seq - 1; id.Epoch == r.pos.Epoch && missing > 0 {
 			r.pos = ID{id.Epoch, id.Seq - 1}
-			all = append(all, r.gap("Dropped", "events were dropped from the log before they were read", int(missing)))
+			all = append(all, r.gap(Dropped, "events were dropped from the log before they were read", int(missing)))
 		}
 		r.pos = id
 		all = append(all, next)

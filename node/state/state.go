@@ -49,7 +49,7 @@ const (
 
 // migrations lead from an empty file to what this buoyd knows; a newer version
 // of the file is a further step.
-var migrations = []string{containersTable, nicsColumn, bridgesTables}
+var migrations = []string{containersTable, nicsColumn, bridgesTables, webhooksTable}
 
 const containersTable = `
 CREATE TABLE containers (
