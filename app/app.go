@@ -25,6 +25,8 @@ type App struct {
 	Revisions []Revision `json:"revisions"` // oldest first, the newest maxRevisions
 	Rollout   Progress   `json:"rollout"`
 
+	Lost []LostRoute `json:"lost,omitempty"` // routes that the spec wants and others have
+
 	Scaled ScaleEvent `json:"scaled,omitzero"` // the last one
 	// Removing is set while the app is on its way out: it goes when nothing of it
 	// is left on any host, however long that takes.

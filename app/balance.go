@@ -84,7 +84,7 @@ func (e *Engine) changedRoutes() (changed []Route) {
 	for _, name := range slices.Sorted(maps.Keys(e.routes)) {
 		r := Route{App: name}
 		if rec := e.apps[name]; rec != nil && len(rec.app.Spec().Ports) > 0 {
-			r.Spec, r.Backends = rec.app.Spec(), e.backends(rec)
+			r.Spec, r.Backends = rec.app.Spec().without(rec.app.Lost), e.backends(rec)
 		}
 		changed = append(changed, r)
 	}
@@ -120,13 +120,6 @@ func (e *Engine) serves(rec *record, r *Replica) bool {
 	}
 	i, ok := slices.BinarySearchFunc(rec.routed, r.ID, func(b Backend, id string) int { return strings.Compare(b.ID, id) })
 	return ok && !rec.routed[i].Draining && r.Phase == Running && !r.Well.IsZero()
-}
-
-// checkRoutes says what is wrong with the routes of an app beside those that
-// all others want by now. The caller holds edit.
-func (e *Engine) checkRoutes(spec *Spec) error {
-	e.balance()
-	return e.cfg.Balancer.Check(spec.Name, spec)
 }
 
 // backends are where requests for an app may go, by id. If no replica is well, those

@@ -139,6 +139,13 @@ func New(cfg Config) (*Engine, error) {
 
 // Load reads the store. It comes before everything else.
 func (e *Engine) Load(ctx context.Context) error {
+	if err := e.load(ctx); err != nil {
+		return err
+	}
+	return e.settleRoutes(ctx)
+}
+
+func (e *Engine) load(ctx context.Context) error {
 	st, err := e.cfg.Store.Load(ctx)
 	if err != nil {
 		return err
@@ -283,6 +290,9 @@ func (e *Engine) commit(ctx context.Context, c Change) error {
 		} else {
 			e.settings[k] = v
 		}
+	}
+	if len(c.Apps)+len(c.DropApps) > 0 {
+		e.markLosers()
 	}
 	e.tell(c.Events)
 	e.announce()

@@ -124,6 +124,7 @@ func (e *Engine) revise(a *App, spec Spec, source json.RawMessage) error {
 		})
 	}
 	a.Rollout = Progress{Target: n, Previous: previous, Since: now, Canary: spec.Rollout.Canary > 0 && a.Started}
+	a.Lost = nil
 	// What was set since by other means stays, unless the spec says something new of it.
 	if spec.Scaling != was.Scaling {
 		a.Scaling = spec.Scaling

@@ -162,6 +162,12 @@ func trouble(rec *record, v *View) (reason, message string) {
 			return "Canary", fmt.Sprintf("revision %d is on canaries until it is promoted: %d of %d ready", g.Target, ready, wanted)
 		}
 		return "RollingOut", fmt.Sprintf("revision %d is rolled out: %d of %d ready", g.Target, ready, wanted)
+	case len(rec.app.Lost) > 0:
+		message = "it goes without a route: " + rec.app.Lost[0].Why
+		if n := len(rec.app.Lost) - 1; n > 0 {
+			message += "; and " + several(n, "more route")
+		}
+		return "RouteLost", message
 	}
 	for i := range v.Replicas {
 		switch r := &v.Replicas[i]; {

@@ -248,11 +248,12 @@ func (e *Engine) planAll(ctx context.Context, names []string, nudged map[string]
 	var c Change
 	var ps []planned
 	for i, name := range names {
-		if p, ok := e.planOne(name, &c); ok {
+		p, ok := e.planOne(name, &c)
+		if ok {
 			ps = append(ps, p)
 		}
 		n := len(c.Replicas) + len(c.DropReplicas)
-		if n < most && i < len(names)-1 {
+		if n < most && !p.routes && i < len(names)-1 {
 			continue
 		}
 		if n+len(c.Apps)+len(c.Events) > 0 {
@@ -318,6 +319,7 @@ type planned struct {
 	missing int
 	why     []WhyNot
 	made    bool // replicas were placed
+	routes  bool // are others: the next app's are checked beside these
 }
 
 // planOne adds the steps of an app to c.
@@ -346,6 +348,7 @@ func (e *Engine) planOne(name string, c *Change) (planned, bool) {
 		}
 	}
 	noteVolumes(&s, &steps)
+	p.routes = e.yield(&s, &steps)
 	c.Replicas = append(c.Replicas, steps.Put...)
 	c.DropReplicas = append(c.DropReplicas, steps.Drop...)
 	c.Events = append(c.Events, steps.Events...)

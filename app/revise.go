@@ -38,6 +38,7 @@ func (e *Engine) Rollback(ctx context.Context, name string, revision int) (View,
 		now := e.cfg.Now().UTC()
 		from := a.Rollout.Target
 		a.Rollout = Progress{Target: revision, Previous: from, Since: now}
+		a.Lost = nil
 		a.Revision(revision).Failed = ""
 		a.Updated = now
 		return []Event{{Type: Configured, App: name, Message: fmt.Sprintf("Back from revision %d to %d", from, revision), Details: map[string]any{"revision": revision, "previous": from}}}, nil

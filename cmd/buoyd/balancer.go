@@ -34,8 +34,7 @@ func (b *balancer) Check(name string, spec *app.Spec) error {
 	return b.proxy.Check(b.route(app.Route{App: name, Spec: spec}))
 }
 
-// route is an app as the proxy takes it: requests go to its first HTTP port, by
-// its own host names unless it names others.
+// route is an app as the proxy takes it: requests go to its first HTTP port.
 func (b *balancer) route(r app.Route) proxy.App {
 	a := proxy.App{Name: r.App}
 	for _, p := range r.Spec.Ports {
@@ -55,13 +54,8 @@ func (b *balancer) route(r app.Route) proxy.App {
 			})
 		}
 	}
-	if a.Port != 0 {
-		for _, rule := range r.Spec.Expose.Rules {
-			a.Rules = append(a.Rules, proxy.Rule{Host: rule.Host, Path: rule.Path})
-		}
-		if len(a.Rules) == 0 {
-			a.Rules = []proxy.Rule{{Host: r.App}, {Host: r.App + ".localhost"}}
-		}
+	for _, rule := range r.Spec.Rules() {
+		a.Rules = append(a.Rules, proxy.Rule{Host: rule.Host, Path: rule.Path})
 	}
 	switch r.Spec.Expose.Balance {
 	case "leastconn":

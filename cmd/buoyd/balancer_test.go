@@ -73,6 +73,7 @@ func TestBalancerCheck(t *testing.T) {
 		{"the port of another", "new", with(app.Port{Container: 5432, Proto: "tcp", Listen: all[0].Spec.Ports[0].Listen}), true},
 		{"the same port, of datagrams", "new", with(app.Port{Container: 53, Proto: "udp", Listen: all[0].Spec.Ports[0].Listen}), false},
 	} {
+		c.spec.Name = c.app
 		t.Run(c.name, func(t *testing.T) {
 			if err := lb.Check(c.app, c.spec); errors.Is(err, errs.Conflict) != c.clashes || err != nil && !c.clashes {
 				t.Errorf("Check: %v, want a clash: %v", err, c.clashes)
