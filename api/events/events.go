@@ -15,8 +15,9 @@ import (
 
 // Config is what a Dialect is made of.
 type Config struct {
-	Log    *events.Log  // required
-	Logger *slog.Logger // gets what clients are not told; default: none
+	Log      *events.Log  // required
+	Webhooks Webhooks     // required
+	Logger   *slog.Logger // gets what clients are not told; default: none
 	// Shared says that somebody else answers GET /events and hands on to Stream
 	// what is ours.
 	Shared bool
@@ -31,8 +32,8 @@ type Dialect struct {
 
 // New makes a Dialect.
 func New(cfg Config) (*Dialect, error) {
-	if cfg.Log == nil {
-		return nil, errors.New("new events dialect: Log is required")
+	if cfg.Log == nil || cfg.Webhooks == nil {
+		return nil, errors.New("new events dialect: Log and Webhooks are required")
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -45,6 +46,7 @@ func (d *Dialect) Routes(r chi.Router) {
 	if !d.cfg.Shared {
 		r.Method(http.MethodGet, "/events", d.Stream())
 	}
+	d.webhookRoutes(r)
 }
 
 // Stream answers with all events of this daemon: a controller's have those of

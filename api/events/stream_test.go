@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -17,8 +18,11 @@ import (
 	"time"
 
 	"github.com/buoy-edge/buoy/api"
+	"github.com/buoy-edge/buoy/internal/egress"
 	"github.com/buoy-edge/buoy/internal/testleak"
 	"github.com/buoy-edge/buoy/node/events"
+	"github.com/buoy-edge/buoy/node/state"
+	"github.com/buoy-edge/buoy/node/webhooks"
 )
 
 // site is a log behind a server.
@@ -35,7 +39,15 @@ func newSite(t *testing.T, segment int64) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := New(Config{Log: log})
+	db, err := state.Open(t.Context(), filepath.Join(t.TempDir(), "node.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	hooks, err := webhooks.New(webhooks.Config{Events: log, Store: db, Rules: egress.Rules{Flag: "--webhook-allow"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := New(Config{Log: log, Webhooks: hooks})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,6 +63,9 @@ func newSite(t *testing.T, segment int64) *site {
 		s.srv.Close()
 		stop()
 		run.Wait()
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
 	})
 	return s
 }
