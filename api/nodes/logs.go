@@ -13,7 +13,7 @@ import (
 
 // logs answers with what the container has written, as lines of text.
 func (d *Dialect) logs(w http.ResponseWriter, r *http.Request) error {
-	q, stamps, err := logQueryIn(r.URL.Query(), time.Now())
+	q, text, err := logQueryIn(r.URL.Query(), time.Now())
 	if err != nil {
 		return err
 	}
@@ -30,7 +30,7 @@ func (d *Dialect) logs(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	err = d.node.Logs(ctx, c.Spec.Name, q, func(l container.LogLine) error {
-		if err := stream.WriteString(logText(l, stamps)); err != nil {
+		if err := stream.WriteString(text(l)); err != nil {
 			return err
 		}
 		if q.Follow {
@@ -53,41 +53,70 @@ func (d *Dialect) logs(w http.ResponseWriter, r *http.Request) error {
 	}
 }
 
-// logText is a line as the client reads it; a partial one goes on in the next.
-func logText(l container.LogLine, stamps bool) string {
-	text := l.Text
-	if stamps {
-		text = l.Time.UTC().Format("2006-01-02T15:04:05.000000000Z") + " " + text
+// logText is a line as the client reads it.
+type logText func(container.LogLine) string
+
+// bareLine goes on in the next if it is partial.
+func bareLine(l container.LogLine) string {
+	if l.Partial {
+		return l.Text
 	}
-	if l.Partial && !stamps {
-		return text
-	}
-	return text + "\n"
+	return l.Text + "\n"
 }
 
-// logQueryIn reads the parameters of a log request; stamps asks for times.
-func logQueryIn(q url.Values, now time.Time) (lq container.LogQuery, stamps bool, err error) {
+func stampedLine(l container.LogLine) string { return stampOf(l) + " " + l.Text + "\n" }
+
+// criLine is as Kubernetes' CRI has it: whose it is, and whether it is full.
+func criLine(l container.LogLine) string {
+	tag := " F "
+	if l.Partial {
+		tag = " P "
+	}
+	return stampOf(l) + " " + l.Stream + tag + l.Text + "\n"
+}
+
+func stampOf(l container.LogLine) string {
+	return l.Time.UTC().Format("2006-01-02T15:04:05.000000000Z")
+}
+
+// logQueryIn reads the parameters of a log request.
+func logQueryIn(q url.Values, now time.Time) (lq container.LogQuery, text logText, err error) {
 	if lq.Tail, err = tailIn(q); err != nil {
-		return lq, false, err
+		return lq, nil, err
 	}
 	if lq.Since, err = api.Time(q, "since", now); err != nil {
-		return lq, false, err
+		return lq, nil, err
 	}
 	if lq.Until, err = api.Time(q, "until", now); err != nil {
-		return lq, false, err
+		return lq, nil, err
 	}
 	if lq.Follow, err = api.Flag(q, "follow"); err != nil {
-		return lq, false, err
+		return lq, nil, err
 	}
 	switch stream := q.Get("stream"); stream {
 	case "", "all", "both":
 	case "stdout", "stderr":
 		lq.Stream = stream
 	default:
-		return lq, false, errs.E(errs.Invalid, "parameter stream is %q; it must be stdout, stderr or all", stream)
+		return lq, nil, errs.E(errs.Invalid, "parameter stream is %q; it must be stdout, stderr or all", stream)
 	}
-	stamps, err = api.Flag(q, "timestamps")
-	return lq, stamps, err
+	text, err = logTextIn(q)
+	return lq, text, err
+}
+
+func logTextIn(q url.Values) (logText, error) {
+	switch form := q.Get("format"); form {
+	case "":
+	case "cri":
+		return criLine, nil
+	default:
+		return nil, errs.E(errs.Invalid, "parameter format is %q; it must be cri", form)
+	}
+	stamps, err := api.Flag(q, "timestamps")
+	if stamps {
+		return stampedLine, err
+	}
+	return bareLine, err
 }
 
 // tailIn reads how many lines: "all", a number, or none at all.

@@ -178,6 +178,8 @@ func TestRoutes(t *testing.T) {
 
 		{"GET", c + "/logs", "", 200, "one\ntwo\n", "logs vfw_21 tail 0 stream \"\""},
 		{"GET", c + "/logs?tail=5&stream=stderr&timestamps=1", "", 200, "1970-01-01T00:00:01.000000005Z one\n", "logs vfw_21 tail 5 stream \"stderr\""},
+		{"GET", c + "/logs?format=cri", "", 200, "1970-01-01T00:00:01.000000005Z stdout F one\n", "logs vfw_21 tail 0 stream \"\""},
+		{"GET", c + "/logs?format=json", "", 400, `parameter format`, ""},
 		{"GET", c + "/logs?tail=x", "", 400, `parameter tail`, ""},
 		{"GET", c + "/logs?since=soon", "", 400, `parameter since`, ""},
 		{"GET", c + "/logs?follow=perhaps", "", 400, `parameter follow`, ""},

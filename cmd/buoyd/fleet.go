@@ -321,8 +321,8 @@ func (c *controller) containerLog(ctx context.Context, host, name string, w io.W
 	return errors.Join(err, r.Close())
 }
 
-// maxLine is the longest line of a log that is passed on whole.
-const maxLine = 256 << 10
+// maxLine is the longest line of a log: what is longer than 1 MiB is a line of its own.
+const maxLine = 1<<20 + 1<<10
 
 // replicaLog gives the lines of a replica.
 func (c *controller) replicaLog(ctx context.Context, r app.Replica, q apps.LogQuery, f func(apps.LogLine) error) error {
@@ -330,7 +330,7 @@ func (c *controller) replicaLog(ctx context.Context, r app.Replica, q apps.LogQu
 	if err != nil {
 		return err
 	}
-	o := buoy.LogOptions{Tail: q.Tail, Since: q.Since, Follow: q.Follow, Timestamps: true}
+	o := buoy.LogOptions{Tail: q.Tail, Since: q.Since, Follow: q.Follow, CRI: true}
 	if q.Tail < 0 {
 		o.Tail, o.Since = 0, time.Now()
 	}
@@ -342,12 +342,11 @@ func (c *controller) replicaLog(ctx context.Context, r app.Replica, q apps.LogQu
 	lines := bufio.NewScanner(body)
 	lines.Buffer(nil, maxLine)
 	for lines.Scan() {
-		stamp, text, _ := strings.Cut(lines.Text(), " ")
-		at, err := time.Parse(time.RFC3339Nano, stamp)
-		if err != nil {
+		l, ok := readLine(lines.Text())
+		if !ok {
 			continue
 		}
-		if err := f(apps.LogLine{Time: at, Text: text}); err != nil {
+		if err := f(l); err != nil {
 			return err
 		}
 	}
@@ -355,6 +354,16 @@ func (c *controller) replicaLog(ctx context.Context, r app.Replica, q apps.LogQu
 		return nil
 	}
 	return lines.Err()
+}
+
+// readLine reads a line as LogOptions.CRI has it.
+func readLine(s string) (apps.LogLine, bool) {
+	part := strings.SplitN(s, " ", 4)
+	if len(part) != 4 {
+		return apps.LogLine{}, false
+	}
+	at, err := time.Parse(time.RFC3339Nano, part[0])
+	return apps.LogLine{Time: at, Stream: part[1], Text: part[3]}, err == nil
 }
 
 // member is the part of a daemon that reports to a controller.

@@ -111,8 +111,8 @@ func TestRequests(t *testing.T) {
 			r, err := c.Download(ctx, "a", "/x y")
 			return readAll(r, err, "data")
 		}},
-		{"GET " + n + "/containers/a/logs?follow=true&since=2026-11-21T08%3A00%3A00Z&stream=stderr&tail=5&timestamps=true", "x\n", func(c *buoy.Client) error {
-			o := buoy.LogOptions{Tail: 5, Since: time.Date(2026, 11, 21, 8, 0, 0, 0, time.UTC), Follow: true, Stream: "stderr", Timestamps: true}
+		{"GET " + n + "/containers/a/logs?follow=true&format=cri&since=2026-11-21T08%3A00%3A00Z&stream=stderr&tail=5&timestamps=true", "x\n", func(c *buoy.Client) error {
+			o := buoy.LogOptions{Tail: 5, Since: time.Date(2026, 11, 21, 8, 0, 0, 0, time.UTC), Follow: true, Stream: "stderr", Timestamps: true, CRI: true}
 			r, err := c.Logs(ctx, "a", o)
 			return readAll(r, err, "x\n")
 		}},

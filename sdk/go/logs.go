@@ -16,6 +16,7 @@ type LogOptions struct {
 	Follow       bool      // go on with new lines until the container ends
 	Stream       string    // "stdout" or "stderr"; empty: both
 	Timestamps   bool      // each line begins with its time, RFC 3339, and a space
+	CRI          bool      // each line is as Kubernetes' CRI has it: time, stream, and F, or P if it goes on in the next
 }
 
 func (o LogOptions) query() url.Values {
@@ -37,6 +38,9 @@ func (o LogOptions) query() url.Values {
 	}
 	if o.Timestamps {
 		q.Set("timestamps", "true")
+	}
+	if o.CRI {
+		q.Set("format", "cri")
 	}
 	return q
 }

@@ -422,6 +422,23 @@ func (f *fleet) post(path, contentType, body string) (int, string) {
 	return resp.StatusCode, string(text)
 }
 
+// TestFleetLogs: lines come with the stream they were written to, long ones whole.
+func TestFleetLogs(t *testing.T) {
+	f := newFleet(t, 1)
+	f.apply(map[string]any{"apiVersion": "v1", "kind": "Job", "metadata": map[string]any{"name": "say"}, "spec": map[string]any{
+		"image": image(t), "command": []any{"/bin/sh", "-c", `echo out; echo err >&2; head -c 300000 /dev/zero | tr '\0' x; echo`},
+	}})
+	f.await("all is in the log", func() bool {
+		l, err := f.client.AppLogs(t.Context(), "say", buoy.AppLogOptions{})
+		streams, longest := map[string]string{}, 0
+		for _, line := range l.Lines {
+			streams[line.Message] = line.Stream
+			longest = max(longest, len(line.Message))
+		}
+		return err == nil && streams["out"] == "stdout" && streams["err"] == "stderr" && longest == 300_000 && len(l.Lines) == 3
+	})
+}
+
 // TestFleetRefuses: what no host takes is refused or waits, with the reason of
 // each host.
 func TestFleetRefuses(t *testing.T) {
