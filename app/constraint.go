@@ -59,7 +59,7 @@ func (c Constraint) compile() condition {
 		return out
 	}
 	if len(c.Values) != want {
-		out.broken = fmt.Sprintf("has %d values; %q takes %s", len(c.Values), c.Op, [...]string{"none", "one"}[min(want, 1)])
+		out.broken = fmt.Sprintf("has %s; %q takes %s", several(len(c.Values), "value"), c.Op, [...]string{"none", "one"}[min(want, 1)])
 		if c.Op == opIn || c.Op == opNotIn {
 			out.broken = fmt.Sprintf("has no values; %q takes at least one", c.Op)
 		}

@@ -40,9 +40,9 @@ func (p *planner) daemon() {
 		_, ok := targets[r.Host]
 		switch {
 		case p.leaving(r):
-			p.stop(r, "its host is to be empty")
+			p.stop(r, "its host is being emptied")
 		case !ok:
-			p.stop(r, "its host is none that takes one")
+			p.stop(r, "the app is not placed on its host any more")
 		default:
 			kept = append(kept, r)
 		}

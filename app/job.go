@@ -40,7 +40,7 @@ func runState(a *App, s *Spec, reps []Replica, now time.Time) RunState {
 	case st.Succeeded >= s.Job.Completions:
 		st.Over = true
 	case st.Failed > s.Job.Retries:
-		st.Over, st.Why = true, fmt.Sprintf("%d replicas failed", st.Failed)
+		st.Over, st.Why = true, several(st.Failed, "replica")+" failed"
 	case !due.IsZero() && !now.Before(due):
 		st.Over, st.Why = true, fmt.Sprintf("it took longer than %s", s.Job.Timeout)
 	}

@@ -355,7 +355,7 @@ func (e *Engine) Await(ctx context.Context, name string, done func(View) bool) (
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return v, errs.E(errs.Unavailable, "app %q has %d of %d replicas ready in time: %s: %w", name, v.Ready, v.Desired, v.Message, context.Cause(ctx))
+			return v, errs.E(errs.Unavailable, "app %q has %d of %s ready in time: %s: %w", name, v.Ready, several(v.Desired, "replica"), v.Message, context.Cause(ctx))
 		}
 	}
 }

@@ -124,10 +124,10 @@ func judge(rec *record, v *View, spec *Spec, now time.Time) (s Status, reason, m
 	}
 	if !a.Started {
 		if a.Removing != "" {
-			return Down, "Removing", fmt.Sprintf("it is being removed; %d replicas are on hosts yet", len(v.Replicas))
+			return Down, "Removing", fmt.Sprintf("it is being removed, with %s left on hosts", several(len(v.Replicas), "replica"))
 		}
 		if v.Current > 0 {
-			return Down, "Stopping", fmt.Sprintf("%d replicas are being stopped", v.Current)
+			return Down, "Stopping", "stopping " + several(v.Current, "replica")
 		}
 		return Down, "", ""
 	}
@@ -136,7 +136,7 @@ func judge(rec *record, v *View, spec *Spec, now time.Time) (s Status, reason, m
 	case v.Ready >= v.Desired && rec.missing == 0:
 		return Up, reason, message
 	case v.Ready > 0:
-		return Degraded, cmp.Or(reason, "NotReady"), cmp.Or(message, fmt.Sprintf("%d of %d replicas are ready", v.Ready, v.Desired))
+		return Degraded, cmp.Or(reason, "NotReady"), cmp.Or(message, fmt.Sprintf("%d of %s ready", v.Ready, several(v.Desired, "replica")))
 	case rec.missing > 0 || rec.held != "" || rec.fails.InRow > 0 || a.Rollout.Done:
 		return Failing, cmp.Or(reason, "NotReady"), cmp.Or(message, "no replica is ready")
 	}
@@ -151,7 +151,7 @@ func trouble(rec *record, v *View) (reason, message string) {
 	case rec.held != "":
 		return notLaunched, "replicas are not launched: " + rec.held
 	case rec.fails.InRow > 0 && v.Ready < v.Desired:
-		return "Failed", "the last replica that failed: " + rec.fails.Last
+		return "Failed", "a replica failed: " + rec.fails.Last
 	case !rec.app.Rollout.Done && rec.app.Rollout.Previous > 0:
 		g := rec.app.Rollout
 		ready, wanted := v.Rolled()
@@ -184,7 +184,7 @@ func judgeJob(a *App, v *View, spec *Spec, now time.Time) (s Status, reason, mes
 	case !a.Started:
 		return Down, "", ""
 	case a.RunAt.IsZero():
-		return Up, "Scheduled", "it waits for its time"
+		return Up, "Scheduled", "it waits for its first run"
 	}
 	st := runState(a, spec, v.Replicas, now)
 	over := !a.Tally.Over.IsZero() // and noted: what hears of it finds its event
@@ -192,7 +192,7 @@ func judgeJob(a *App, v *View, spec *Spec, now time.Time) (s Status, reason, mes
 	case over && st.Why != "":
 		return Failing, "Failed", fmt.Sprintf("run %d failed: %s", a.Run, st.Why)
 	case over && spec.Kind == Cron:
-		return Up, "Scheduled", fmt.Sprintf("run %d succeeded; it waits for its time", a.Run)
+		return Up, "Scheduled", fmt.Sprintf("run %d succeeded; it waits for the next one", a.Run)
 	case over:
 		return Completed, "", fmt.Sprintf("run %d succeeded", a.Run)
 	case v.Missing > 0:

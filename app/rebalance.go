@@ -176,11 +176,11 @@ func (b *balancing) mend() (moved bool) {
 func overfull(s *site, n need) string {
 	switch {
 	case n.MilliCPU > 0 && s.free.MilliCPU < 0:
-		return fmt.Sprintf("CPU: %s more than there is were given", cpus(-s.free.MilliCPU))
+		return "CPU: more is given than there is, by " + cpus(-s.free.MilliCPU)
 	case n.Memory > 0 && s.free.Memory < 0:
-		return fmt.Sprintf("memory: %s more than there is were given", bytesText(-s.free.Memory))
+		return "memory: more is given than there is, by " + bytesText(-s.free.Memory)
 	case n.GPUs > 0 && s.free.GPUs < 0:
-		return fmt.Sprintf("GPUs: %d more than there is were given", -s.free.GPUs)
+		return fmt.Sprintf("GPUs: more are given than there are, by %d", -s.free.GPUs)
 	}
 	return ""
 }
@@ -343,7 +343,7 @@ func (m *mover) why(here rating, on *site, to target, shares map[string]int) str
 		name := attributeName(m.spec.Placement.Spread)
 		value, known := on.Attr[m.spec.Placement.Spread]
 		if !known {
-			return fmt.Sprintf("%s is missing, and it is spread over that", name)
+			return fmt.Sprintf("%s is missing, and the app is spread over it", name)
 		}
 		other := to.Attr[m.spec.Placement.Spread]
 		return fmt.Sprintf("%s %q has %d of its replicas, %q has %d", name, value, shares[value], other, shares[other])

@@ -88,18 +88,18 @@ func TestRebalance(t *testing.T) {
 			name: "less memory than before", nodes: zones,
 			set:   func(s *settled) { s.add(appOf("web", 100, 300*mib), "h1"); s.add(appOf("db", 100, 0), "h1") },
 			after: func(s *settled) { s.c.Set(hostOf("h1", 1000, 200*mib, "zone=a")) },
-			want:  []string{"web h1>h2: memory: 100 MiB more than there is were given"},
+			want:  []string{"web h1>h2: memory: more is given than there is, by 100 MiB"},
 		},
 		{
 			name: "fewer CPUs than before", nodes: zones,
 			set:   func(s *settled) { s.add(appOf("web", 300, 0), "h1"); s.add(appOf("db", 0, 10*mib), "h1") },
 			after: func(s *settled) { s.c.Set(hostOf("h1", 250, 1024*mib, "zone=a")) },
-			want:  []string{"web h1>h2: CPU: 0.05 more than there is were given"},
+			want:  []string{"web h1>h2: CPU: more is given than there is, by 0.05"},
 		},
 		{
 			name: "a graphics card that is gone", nodes: append(slices.Clone(zones[:1]), func() Node { n := hostOf("h2", 1000, 1024*mib); n.Total.GPUs = 1; return n }()),
 			set:  func(s *settled) { s.add(appOf("web", 10, 0, func(s *Spec) { s.GPUs = 1 }), "h1") },
-			want: []string{"web h1>h2: GPUs: 1 more than there is were given"},
+			want: []string{"web h1>h2: GPUs: more are given than there are, by 1"},
 		},
 		{
 			name: "shares", nodes: zones,
@@ -109,7 +109,7 @@ func TestRebalance(t *testing.T) {
 		{
 			name: "a host without a zone", nodes: append(slices.Clone(zones), hostOf("h4", 1000, 1024*mib)),
 			set:  func(s *settled) { s.add(appOf("web", 10, 10*mib, spreadOver("label.zone")), "h1", "h4") },
-			want: []string{"web h4>h3: label zone is missing, and it is spread over that"},
+			want: []string{"web h4>h3: label zone is missing, and the app is spread over it"},
 		},
 		{
 			name: "affinity", nodes: zones,

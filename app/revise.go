@@ -151,7 +151,7 @@ func (e *Engine) wouldLaunch(d *Diff, spec *Spec, n int) {
 		d.Actions = append(d.Actions, fmt.Sprintf("launch %d on host %s", count[h], e.cluster.called(h)))
 	}
 	if missing := n - len(hosts); missing > 0 && spec.Kind != Daemon {
-		d.Actions = append(d.Actions, fmt.Sprintf("leave %d unplaced: %s", missing, noRoom(missing, why)))
+		d.Actions = append(d.Actions, fmt.Sprintf("leave %d unplaced: %s", missing, Reasons(why)))
 	}
 }
 

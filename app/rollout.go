@@ -36,7 +36,7 @@ func (p *planner) service() {
 	}
 	if surplus := len(cur) - want; surplus > 0 {
 		for _, r := range p.worst(cur, surplus) {
-			p.stop(r, fmt.Sprintf("%d replicas are wanted", want))
+			p.stop(r, "the app is to have "+several(want, "replica"))
 		}
 		cur = slices.DeleteFunc(cur, func(r *Replica) bool { return !r.Living() })
 	}
@@ -137,9 +137,9 @@ func (p *planner) why(r *Replica) string {
 	case r.Move != "":
 		return r.Move
 	case p.leaving(r):
-		return "its host is to be empty"
+		return "its host is being emptied"
 	case p.app.Rollout.Canary && r.Revision == p.app.Rollout.Target:
-		return fmt.Sprintf("%d canaries are wanted", p.spec.Rollout.Canary)
+		return fmt.Sprintf("revision %d is to be tried by %s", r.Revision, several(p.spec.Rollout.Canary, "replica"))
 	case r.Revision == p.app.Rollout.Target:
 		return "its image is not the one that the revision is pinned to"
 	}
@@ -175,7 +175,7 @@ func (p *planner) refill(standbys []*Replica) {
 		case !p.fresh(r):
 			p.stop(r, p.why(r))
 		case have >= p.app.Scaling.Standby:
-			p.stop(standbys[i], fmt.Sprintf("%d replicas are to stand by", p.app.Scaling.Standby))
+			p.stop(standbys[i], "the app is to have "+several(p.app.Scaling.Standby, "replica")+" standing by")
 		default:
 			have++
 		}
@@ -193,7 +193,7 @@ func (p *planner) giveUpRevision(limit int) bool {
 	}
 	why := ""
 	if p.steps.Fails.Target >= failsRevision {
-		why = fmt.Sprintf("%d replicas failed, the last one: %s", p.steps.Fails.Target, p.steps.Fails.Last)
+		why = fmt.Sprintf("%s failed, the last one: %s", several(p.steps.Fails.Target, "replica"), p.steps.Fails.Last)
 	}
 	if why == "" {
 		why = p.crashLoop(g.Target)
@@ -231,7 +231,7 @@ const crashLoop = 8
 func (p *planner) crashLoop(revision int) string {
 	for i := range p.reps {
 		if r := &p.reps[i]; r.Revision == revision && r.Living() && r.Well.IsZero() && r.Restarts >= crashLoop {
-			return fmt.Sprintf("replica %s was started again %d times: %s", r.Name(), r.Restarts, cmp.Or(r.Message, r.Reason, "it ends"))
+			return fmt.Sprintf("replica %s was restarted %s: %s", r.Name(), several(r.Restarts, "time"), cmp.Or(r.Message, r.Reason, "it ends"))
 		}
 	}
 	return ""
@@ -282,7 +282,7 @@ func (p *planner) progress(cur []*Replica, old, limit int) {
 		if g.Message == "" { // else it says why the one before was given up
 			g.Message = fmt.Sprintf("Revision %d runs", g.Target)
 		}
-		p.event(Configured, nil, map[string]any{"revision": g.Target}, "All %d replicas are at revision %d", ready, g.Target)
+		p.event(Configured, nil, map[string]any{"revision": g.Target}, "Revision %d is rolled out to %s", g.Target, several(ready, "replica"))
 	}
 }
 

@@ -56,10 +56,10 @@ func Decide(s Scaling, w *Window, current int, mem ScaleMemory, now time.Time) (
 		mem.Quiet, mem.Least = time.Time{}, nil
 		return d, mem
 	case current < s.Min:
-		d.set(s.Min, current, "below_min", fmt.Sprintf("Below the minimum of %d replicas", s.Min))
+		d.set(s.Min, current, "below_min", "Below the minimum of "+several(s.Min, "replica"))
 		return d, mem
 	case current > max(s.Max, s.Min):
-		d.set(max(s.Max, s.Min), current, "above_max", fmt.Sprintf("Above the maximum of %d replicas", max(s.Max, s.Min)))
+		d.set(max(s.Max, s.Min), current, "above_max", "Above the maximum of "+several(max(s.Max, s.Min), "replica"))
 		return d, mem
 	}
 	since := now.Add(-max(s.Window, 2*fineStep)) // less may have no sample
@@ -187,7 +187,7 @@ func (l load) traffic(m Sample) string {
 	if m.RPS > 0 {
 		return fmt.Sprintf("%.1f requests/s", m.RPS)
 	}
-	return fmt.Sprintf("%.0f connections", m.Connections)
+	return several(int(math.Round(m.Connections)), "connection")
 }
 
 func loadOf(s Scaling, m Sample) load {

@@ -27,7 +27,7 @@ func within(a *App, n int) error {
 		return errs.E(errs.Conflict, "app %q may have %d to %d replicas, not %d: %w", a.Name, s.Min, max(s.Max, s.Min), n, ErrLimits)
 	}
 	if s.Mode == Auto && n < s.Min {
-		return errs.E(errs.Conflict, "app %q is scaled automatically and has at least %d replicas, not %d: %w", a.Name, s.Min, n, ErrLimits)
+		return errs.E(errs.Conflict, "app %q is scaled automatically and has at least %s, not %d: %w", a.Name, several(s.Min, "replica"), n, ErrLimits)
 	}
 	return nil
 }
@@ -48,7 +48,7 @@ func (e *Engine) Scale(ctx context.Context, name string, replicas int, reason st
 			return nil, nil
 		}
 		if a.Started && !e.settled(a) {
-			return nil, errs.E(errs.Conflict, "app %q is on its way to %d replicas: %w", name, a.Replicas, ErrScaling)
+			return nil, errs.E(errs.Conflict, "app %q is on its way to %s: %w", name, several(a.Replicas, "replica"), ErrScaling)
 		}
 		now := e.cfg.Now().UTC()
 		a.Scaled = ScaleEvent{At: now, From: from, To: replicas, Reason: reason, Person: person}
@@ -60,7 +60,7 @@ func (e *Engine) Scale(ctx context.Context, name string, replicas int, reason st
 }
 
 func scaledEvent(app string, from, to int, reason string, details map[string]any) Event {
-	return Event{Type: Rescale, App: app, Message: fmt.Sprintf("Scaled from %d to %d replicas: %s", from, to, reason), Details: details}
+	return Event{Type: Rescale, App: app, Message: fmt.Sprintf("Scaled from %d to %s: %s", from, several(to, "replica"), reason), Details: details}
 }
 
 // settled says that the replicas of an app are as many as are wanted, or

@@ -234,7 +234,7 @@ func TestValidateRefuses(t *testing.T) {
 		{service(func(s *Spec) { s.Placement.Constraints[0].Op = "==" }), `placement.constraints[0] has the operator "=="; it must be =, !=, in, not in, exists, not exists, <, <=, >, >= or ~`},
 		{service(func(s *Spec) { s.Placement.Constraints[0].Values = nil }), `placement.constraints[0] has no values; "in" takes at least one`},
 		{service(func(s *Spec) { s.Placement.Constraints[1].Values = nil }), `placement.constraints[1] has 0 values; "=" takes one`},
-		{service(func(s *Spec) { s.Placement.Constraints[3].Values = []string{"a"} }), `placement.constraints[3] has 1 values; "exists" takes none`},
+		{service(func(s *Spec) { s.Placement.Constraints[3].Values = []string{"a"} }), `placement.constraints[3] has 1 value; "exists" takes none`},
 		{service(func(s *Spec) { s.Placement.Constraints[2].Values[0] = "a(" }), "placement.constraints[2] is no regular expression: missing closing ): `a(`"},
 		{service(func(s *Spec) { s.Placement.Constraints[4].Values[0] = "many" }), `placement.constraints[4] compares numbers, and "many" is none`},
 		{service(func(s *Spec) { s.Placement.Affinity[0].Constraint = &Constraint{} }), "placement.affinity[0] has an app and a constraint; it must be one of them"},

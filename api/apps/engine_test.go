@@ -138,7 +138,7 @@ func crowd(t *testing.T, f fixture) {
 		{"my-app/start", `{"replicas":2,"wait":true}`, 200, `"replicas":2,"status":"running"`},
 		{"my-app/scale", `{"replicas":9}`, 503, `"code":"INSUFFICIENT_RESOURCES"`},
 		{"my-app/scale", `{"replicas":8,"wait":true}`, 503, `"hosts":[{"host":"h`},
-		{"my-app/start", ``, 503, `fit nowhere and wait for room: host h`},
+		{"my-app/start", ``, 503, `replicas of \"my-app\": host h`},
 		{"my-app/scale", `{"replicas":1,"wait":true}`, 200, `"current_replicas":1,`},
 	} {
 		w := f.ask("POST", "/api/v1/apps/"+tt.path, tt.body)

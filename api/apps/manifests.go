@@ -89,7 +89,7 @@ func (d *Dialect) apply(w http.ResponseWriter, r *http.Request) error {
 	for _, m := range all {
 		one, err := d.applyOne(r, m)
 		if err != nil && len(done) > 0 {
-			err = fmt.Errorf("app %q, after %d others were applied: %w", m.Spec.Name, len(done), err)
+			err = fmt.Errorf("app %q (applied before it: %d): %w", m.Spec.Name, len(done), err)
 		}
 		if err != nil {
 			return err

@@ -308,7 +308,7 @@ func TestWait(t *testing.T) {
 	f.engine.apps["my-app"].Replicas[1].Message = ""
 	f.engine.mu.Unlock()
 	w = f.ask("POST", "/api/v1/apps/my-app/start", `{"wait":true,"timeout":0.01}`)
-	if w.Code != 503 || !strings.Contains(w.Body.String(), `1 of 2 replicas are ready after 10ms; they go on`) || !strings.Contains(w.Body.String(), `"code":"TIMEOUT"`) {
+	if w.Code != 503 || !strings.Contains(w.Body.String(), `ready after 10ms: 1 of 2 replicas; they go on`) || !strings.Contains(w.Body.String(), `"code":"TIMEOUT"`) {
 		t.Errorf("start = %d %s", w.Code, w.Body)
 	}
 	f.engine.done()

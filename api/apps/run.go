@@ -97,7 +97,7 @@ func (d *Dialect) await(ctx context.Context, patience time.Duration, name string
 	if why := failures(v); why != "" {
 		return v, as(dockerError, errs.E(errs.Unavailable, "%s: %w", why, wait.Err()))
 	}
-	return v, as(timeout, errs.E(errs.Unavailable, "%d of %d replicas are ready after %v; they go on: %w", v.Ready, v.Desired, patience, wait.Err()))
+	return v, as(timeout, errs.E(errs.Unavailable, "ready after %v: %d of %d replicas; they go on: %w", patience, v.Ready, v.Desired, wait.Err()))
 }
 
 // placed waits until it has been decided where replicas run, which takes but a
@@ -133,7 +133,7 @@ func crowded(v app.View) error {
 	if !full(v) {
 		return nil
 	}
-	err := errs.E(errs.Unavailable, "%d of %d replicas of %q fit nowhere and wait for room: %s", v.Missing, v.Desired, v.App.Name, app.Reasons(v.Unplaced))
+	err := errs.E(errs.Unavailable, "no host has room yet for %d of %d replicas of %q: %s", v.Missing, v.Desired, v.App.Name, app.Reasons(v.Unplaced))
 	return &failure{code: noRoom, err: err, hosts: v.Unplaced}
 }
 

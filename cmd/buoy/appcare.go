@@ -105,7 +105,7 @@ func (c *cli) appHealthCommand() *cobra.Command {
 			for _, r := range h.Containers {
 				rows = append(rows, []string{r.Name, r.Health, strconv.Itoa(r.Failures), fmt.Sprintf("%.0f ms", r.ResponseMillis), since(r.LastCheck), r.LastError})
 			}
-			fmt.Fprintf(c.stdout, "%s is %s: %d of %d replicas are healthy\n\n", args[0], h.Overall, h.Healthy, h.Total)
+			fmt.Fprintf(c.stdout, "%s is %s: %d of %s healthy\n\n", args[0], h.Overall, h.Healthy, several(h.Total, "replica"))
 			return c.table([]string{"REPLICA", "HEALTH", "FAILURES", "RESPONSE", "CHECKED", "ERROR"}, rows)
 		}),
 	}

@@ -215,7 +215,7 @@ func TestFleetDaemon(t *testing.T) {
 	before := f.launched()
 	m["spec"].(map[string]any)["env"] = map[string]any{"VERSION": "2"}
 	f.apply(m)
-	f.await("the new revision is on all", func() bool { return slices.Contains(f.said("watch"), "All 3 replicas are at revision 2") })
+	f.await("the new revision is on all", func() bool { return slices.Contains(f.said("watch"), "Revision 2 is rolled out to 3 replicas") })
 	f.spread("watch", map[string]int{"n1": 1, "n2": 1, "n3": 1})
 	if after := f.launched(); len(after) != len(before)+3 {
 		t.Errorf("launched were %d and are %d", len(before), len(after))
