@@ -8,8 +8,9 @@ import (
 
 // Problem is what is wrong with a field of a spec.
 type Problem struct {
-	Path string // as manifests spell it: "spec.ports[0].containerPort"
-	Text string // "is 70000; it must be 1 to 65535"
+	Path string   // as manifests spell it: "spec.ports[0].containerPort"
+	Text string   // "is 70000; it must be 1 to 65535"
+	With []string // paths of what else it comes of: without them it may be none
 }
 
 // Problems are all that is wrong with a spec. It is an errs.Invalid.

@@ -17,6 +17,7 @@ const (
 	maxCompletions = 100_000
 	maxTime        = 365 * 24 * time.Hour
 	maxThreshold   = 1000 // percent of a target, and checks of health in a row
+	maxShown       = 256  // bytes of a text that a problem repeats
 )
 
 // Validate says all that is wrong with s as far as s alone tells: Problems, with
@@ -50,8 +51,15 @@ func (s *Spec) Validate() error {
 // checker collects problems.
 type checker struct{ problems Problems }
 
-func (c *checker) add(path, format string, args ...any) {
+// add has texts of strangers cut short. With is set in what it gives.
+func (c *checker) add(path, format string, args ...any) *Problem {
+	for i, arg := range args {
+		if text, ok := arg.(string); ok && len(text) > maxShown {
+			args[i] = strings.ToValidUTF8(text[:maxShown], "") + "…"
+		}
+	}
 	c.problems = append(c.problems, Problem{Path: path, Text: fmt.Sprintf(format, args...)})
+	return &c.problems[len(c.problems)-1]
 }
 
 // number complains about n outside its bounds.
@@ -62,9 +70,9 @@ func (c *checker) number(path string, n, least, most int64) {
 }
 
 // span complains about a time outside its bounds.
-func (c *checker) span(path string, d, least, most time.Duration) {
-	if d < least || d > most {
-		c.add(path, "is %s; it must be %s to %s", d, least, most)
+func (c *checker) span(path string, d, most time.Duration) {
+	if d < 0 || d > most {
+		c.add(path, "is %s; it must be 0s to %s", d, most)
 	}
 }
 
@@ -75,6 +83,18 @@ func (c *checker) word(path, value string, words ...string) {
 		last := len(words) - 1
 		c.add(path, "is %q; it must be %s or %s", value, strings.Join(words[:last], ", "), words[last])
 	}
+}
+
+// each are the paths of a field of all of a list, or of the list if it is empty.
+func each(path string, n int, field string) []string {
+	if n == 0 {
+		return []string{path}
+	}
+	var all []string
+	for i := range n {
+		all = append(all, at(path, i, field))
+	}
+	return all
 }
 
 func at(path string, i int, field string) string {
@@ -99,13 +119,13 @@ func (c *checker) identity(s *Spec) {
 	}
 	c.number("spec.resources.gpus", int64(s.GPUs), 0, 64)
 	if s.Kind != Job && s.Kind != Cron && s.Job != (JobSpec{}) {
-		c.add("job", "is for jobs alone, and this is a %s", s.Kind)
+		c.add("job", "is for jobs alone, and this is a %s", s.Kind).With = []string{"kind"}
 	}
 	if s.Kind != Service && s.Replicas != 0 {
-		c.add("spec.replicas", "is %d, and the number of replicas of a %s is not chosen", s.Replicas, s.Kind)
+		c.add("spec.replicas", "is %d, and the number of replicas of a %s is not chosen", s.Replicas, s.Kind).With = []string{"kind"}
 	}
 	if s.Kind != Service && s.Scaling.Standby != 0 {
-		c.add("scaling.standby", "is %d, and only replicas of a service stand by", s.Scaling.Standby)
+		c.add("scaling.standby", "is %d, and only replicas of a service stand by", s.Scaling.Standby).With = []string{"kind"}
 	}
 }
 
@@ -125,11 +145,12 @@ func (c *checker) scaling(s *Spec) {
 	p := &s.Scaling
 	c.word("scaling.mode", string(p.Mode), string(Auto), string(Manual))
 	c.number("scaling.maxReplicas", int64(p.Max), 0, maxReplicas)
+	most := []string{"scaling.maxReplicas", "scaling.mode"} // on which its default depends
 	if p.Min < 0 || p.Min > p.Max {
-		c.add("scaling.minReplicas", "is %d; it must be 0 to scaling.maxReplicas, which is %d", p.Min, p.Max)
+		c.add("scaling.minReplicas", "is %d; it must be 0 to scaling.maxReplicas, which is %d", p.Min, p.Max).With = most
 	}
 	if s.Replicas < 0 || s.Replicas > p.Max {
-		c.add("spec.replicas", "is %d; it must be 0 to scaling.maxReplicas, which is %d", s.Replicas, p.Max)
+		c.add("spec.replicas", "is %d; it must be 0 to scaling.maxReplicas, which is %d", s.Replicas, p.Max).With = append(most, "scaling.minReplicas")
 	}
 	c.number("scaling.standby", int64(p.Standby), 0, maxReplicas)
 	c.number("scaling.maxScaleOutStep", int64(p.OutStep), 0, maxReplicas)
@@ -149,15 +170,17 @@ func (c *checker) scaling(s *Spec) {
 			c.add(f.path, "is %g; it must be 0 to %.0f", f.v, f.most)
 		}
 	}
-	c.span("scaling.maxP95LatencyMs", p.P95, 0, time.Hour)
-	c.span("scaling.cooldownSeconds", p.Cooldown, 0, maxTime)
-	c.span("scaling.stabilizationWindowSeconds", p.Stabilization, 0, maxTime)
+	c.span("scaling.maxP95LatencyMs", p.P95, time.Hour)
+	c.span("scaling.cooldownSeconds", p.Cooldown, maxTime)
+	c.span("scaling.stabilizationWindowSeconds", p.Stabilization, maxTime)
 	if p.Mode != Auto {
 		return
 	}
-	c.span("scaling.windowSeconds", p.Window, time.Second, time.Hour) // so much is kept, see Window
+	if p.Window < time.Second || p.Window > time.Hour { // so much is kept, see Window
+		c.add("scaling.windowSeconds", "is %s; it must be %s to %s", p.Window, time.Second, time.Hour).With = []string{"scaling.mode"}
+	}
 	if p.InPct >= p.OutPct {
-		c.add("scaling.scaleInThresholdPct", "is %g; it must be less than scaling.scaleOutThresholdPct, which is %g", p.InPct, p.OutPct)
+		c.add("scaling.scaleInThresholdPct", "is %g; it must be less than scaling.scaleOutThresholdPct, which is %g", p.InPct, p.OutPct).With = []string{"scaling.mode", "scaling.scaleOutThresholdPct"}
 	}
 }
 
@@ -166,16 +189,16 @@ func (c *checker) rollout(s *Spec) {
 	c.number("rollout.maxUnavailable", int64(r.MaxUnavailable), 0, maxReplicas)
 	c.number("rollout.maxSurge", int64(r.MaxSurge), 0, maxReplicas)
 	if r.MaxUnavailable == 0 && r.MaxSurge == 0 {
-		c.add("rollout.maxSurge", "is 0, and so is rollout.maxUnavailable: no replica could ever be replaced")
+		c.add("rollout.maxSurge", "is 0, and so is rollout.maxUnavailable: no replica could ever be replaced").With = append(each("spec.ports", len(s.Ports), "hostPort"), "rollout.maxUnavailable", "kind", "spec.hostNetwork")
 	}
 	c.number("rollout.canary", int64(r.Canary), 0, maxReplicas)
 	if s.Kind == Daemon && r.Canary > 0 {
-		c.add("rollout.canary", "is %d, and daemons have no canaries", r.Canary)
+		c.add("rollout.canary", "is %d, and daemons have no canaries", r.Canary).With = []string{"kind"}
 	}
-	c.span("rollout.progressDeadlineSeconds", r.Deadline, 0, maxTime)
-	c.span("rollout.minHealthySeconds", r.Healthy, 0, maxTime)
+	c.span("rollout.progressDeadlineSeconds", r.Deadline, maxTime)
+	c.span("rollout.minHealthySeconds", r.Healthy, maxTime)
 	if r.Deadline > 0 && r.Healthy >= r.Deadline {
-		c.add("rollout.minHealthySeconds", "is %s; it must be less than rollout.progressDeadlineSeconds, which is %s", r.Healthy, r.Deadline)
+		c.add("rollout.minHealthySeconds", "is %s; it must be less than rollout.progressDeadlineSeconds, which is %s", r.Healthy, r.Deadline).With = []string{"rollout.progressDeadlineSeconds"}
 	}
 }
 
@@ -184,10 +207,13 @@ func (c *checker) job(s *Spec) {
 	c.number("job.completions", int64(j.Completions), 1, maxCompletions)
 	c.number("job.parallelism", int64(j.Parallelism), 1, maxReplicas)
 	c.number("job.backoffLimit", int64(j.Retries), 0, maxCompletions)
-	c.span("job.activeDeadlineSeconds", j.Timeout, 0, maxTime)
+	c.span("job.activeDeadlineSeconds", j.Timeout, maxTime)
+	if r := s.Container.Restart; r == "always" || r == "unless-stopped" {
+		c.add("spec.restartPolicy", "is %q, and replicas of a %s come to an end; it must be Never or OnFailure[:N]", r, s.Kind).With = []string{"kind"}
+	}
 	switch {
 	case s.Kind == Job && j.Schedule != "":
-		c.add("spec.schedule", "is for cron alone, and this is a job")
+		c.add("spec.schedule", "is for cron alone, and this is a job").With = []string{"kind"}
 	case s.Kind == Cron:
 		c.schedule("spec.schedule", j.Schedule)
 	}
@@ -220,17 +246,17 @@ func (c *checker) placement(s *Spec) {
 		path := func(field string) string { return at("placement.affinity", i, field) }
 		switch {
 		case a.App != "" && a.Constraint != nil:
-			c.add(path(""), "has an app and a constraint; it must be one of them")
+			c.add(path(""), "has an app and a constraint: keep one of them")
 		case a.App != "":
 			c.name(path("app"), a.App)
 		case a.Constraint != nil:
 			c.constraint(path("constraint"), *a.Constraint)
 		default:
-			c.add(path(""), "has neither app nor constraint; it must be one of them")
+			c.add(path(""), "has neither app nor constraint; it must have one of them").With = []string{path("app"), path("constraint")}
 		}
 		c.number(path("weight"), int64(a.Weight), -100, 100)
 		if a.Weight == 0 && !a.Required {
-			c.add(path("weight"), "is 0: without a weight, or required, it says nothing")
+			c.add(path("weight"), "is 0: without a weight, or required, it says nothing").With = []string{path("required")}
 		}
 	}
 	if p.Spread != "" && p.Spread != spreadHosts && !validAttribute(p.Spread) {
@@ -245,6 +271,6 @@ func (c *checker) constraint(path string, one Constraint) {
 		c.add(path+".attribute", "is %q; it must be id, name, arch, os, gpu.model or label.KEY", one.Attribute)
 	}
 	if broken := one.compile().broken; broken != "" {
-		c.add(path, "%s", broken)
+		c.add(path, "%s", broken).With = []string{path + ".op", path + ".value", path + ".values"}
 	}
 }

@@ -91,6 +91,9 @@ func TestValidateRefuses(t *testing.T) {
 	health := func(f func(h *buoy.HealthCheck)) Spec {
 		return service(func(s *Spec) { f(s.Container.Health) })
 	}
+	nic := func(f func(n *buoy.NIC)) Spec {
+		return service(func(s *Spec) { f(&s.Container.NICs[1]) })
+	}
 	rule := func(r Rule) Spec { return service(func(s *Spec) { s.Expose.Rules = []Rule{r} }) }
 	for _, tt := range []struct {
 		spec Spec
@@ -110,9 +113,9 @@ func TestValidateRefuses(t *testing.T) {
 		{service(func(s *Spec) { s.Container.Flist = "" }), "spec.image is missing"},
 		{service(func(s *Spec) { s.Container.Flist = "nginx 1" }), `spec.image is "nginx 1"; it must have no blanks`},
 		{service(func(s *Spec) { s.Container.Lazy = "x" }), `spec.lazy is "x"; it must be auto, always or never`},
-		{service(func(s *Spec) { s.Container.Entrypoint = []string{""} }), "spec.command begins with an empty word"},
-		{service(func(s *Spec) { s.Container.Command = []string{"a\x00"} }), "spec.args has a NUL byte in it"},
-		{service(func(s *Spec) { s.Container.Command = []string{strings.Repeat("a", 128<<10)} }), "spec.args has a text of 131072 bytes; at most 131071 are possible"},
+		{service(func(s *Spec) { s.Container.Entrypoint = []string{""} }), "spec.command[0] is empty; it must be what runs"},
+		{service(func(s *Spec) { s.Container.Command = []string{"a\x00"} }), "spec.args[0] has a NUL byte in it"},
+		{service(func(s *Spec) { s.Container.Command = []string{strings.Repeat("a", 128<<10)} }), "spec.args[0] has a text of 131072 bytes; at most 131071 are possible"},
 		{service(func(s *Spec) { s.Container.Pwd = "srv" }), `spec.workingDir is "srv"; it must be absolute`},
 		{service(func(s *Spec) { s.Container.User = "\x00" }), "spec.user has a NUL byte in it"},
 		{service(func(s *Spec) { s.Container.Hostname = "a b" }), `spec.hostname is "a b"; it must be at most 64 letters, digits, '-', '_' and '.'`},
@@ -129,7 +132,7 @@ func TestValidateRefuses(t *testing.T) {
 		{service(func(s *Spec) { s.Container.Limits.PIDs = -2 }), "spec.resources.pids is -2; it must be a number, or -1 for no limit"},
 		{service(func(s *Spec) { s.Container.Limits.CPUShares = 1 }), "spec.resources.cpuShares is 1; it must be 2 to 262144"},
 		{service(func(s *Spec) { s.Container.Limits.CPUSet = "0-" }), `spec.resources.cpuset is "0-"; it must be a list like 0-3,7`},
-		{service(func(s *Spec) { s.Container.Ulimits[0].Name = "" }), "spec.ulimits[0].name is missing"},
+		{service(func(s *Spec) { s.Container.Ulimits[0].Name = "" }), `spec.ulimits[0].name is ""; it must be one of as, core, cpu, data, fsize, locks, memlock, msgqueue, nice, nofile, nproc, rss, rtprio, rttime, sigpending, stack`},
 		{service(func(s *Spec) { s.Container.Ulimits[0].Soft = 21 }), "spec.ulimits[0].soft is 21; it must be at most hard, which is 20"},
 		{service(func(s *Spec) { s.Container.ShmSize = -1 }), "spec.shmSize is -1; it must be bytes"},
 
@@ -139,27 +142,68 @@ func TestValidateRefuses(t *testing.T) {
 		{service(func(s *Spec) { s.Container.Mounts[2].Target = "/data" }), `spec.volumes[2].mountPath is "/data" a second time`},
 		{service(func(s *Spec) { s.Container.Mounts[2].Size = -1 }), "spec.volumes[2].size is -1; it must be bytes"},
 		{service(func(s *Spec) { s.Container.Mounts[0].Source = "www" }), `spec.volumes[0].hostPath is "www"; it must be absolute`},
-		{service(func(s *Spec) { s.Container.Mounts[0].Source = "/\x00" }), "spec.volumes[0].mountPath has a NUL byte in it"},
+		{service(func(s *Spec) { s.Container.Mounts[0].Source = "/\x00" }), "spec.volumes[0].hostPath has a NUL byte in it"},
 		{service(func(s *Spec) { s.Container.Mounts[1].Source = "a/b" }), `spec.volumes[1].name is "a/b"; it must be 1 to 63 letters, digits, '.', '_' and '-'`},
 		{service(func(s *Spec) { s.Container.Mounts[1].Type = "nfs" }), `spec.volumes[1] is of type "nfs"; it must be bind, volume or tmpfs`},
+		{service(func(s *Spec) { s.Container.Mounts[1].Source = ".." }), `spec.volumes[1].name is ".."; it must be 1 to 63 letters, digits, '.', '_' and '-'`},
 		{service(func(s *Spec) { s.Container.Filesystems[0] = "x" }), `spec.filesystems[0] is "x"; it must be POOL:FILESYSTEM`},
-		{service(func(s *Spec) { s.Container.Devices[0].Path = "fuse" }), `spec.devices[0].path is "fuse"; it must be absolute`},
+		{service(func(s *Spec) { s.Container.Devices[0].Path = "fuse" }), `spec.devices[0].path is "fuse"; it must be a path below /dev`},
 
-		{service(func(s *Spec) { s.Container.Env[0] = "=1" }), `spec.env has a variable called ""; a name is not empty and has no '='`},
-		{service(func(s *Spec) { s.Container.Env[0] = "A=\x00" }), "spec.env has a NUL byte in it"},
-		{service(func(s *Spec) { s.Env[2].Name = "C=" }), `spec.env has a variable called "C="; a name is not empty and has no '='`},
-		{service(func(s *Spec) { s.Env[2].Name = "A" }), "spec.env sets A twice"},
-		{service(func(s *Spec) { s.Env[0].Value = "x" }), "spec.env says in 2 ways what IP is; it must be a value, a field or a secret"},
-		{service(func(s *Spec) { s.Env[0].Field = "x" }), `spec.env has IP from "x"; it must be one of ` + strings.Join(fieldsOfLaunch, ", ")},
-		{service(func(s *Spec) { s.Env[1].Secret = "../x" }), `spec.env has PASSWORD from the secret "../x"; a name is of letters, digits, '.', '_' and '-'`},
-		{service(func(s *Spec) { s.Env[2].Key = "x" }), "spec.env has a key for C, which only secrets have"},
-		{service(func(s *Spec) { s.Env[2].Value = "\x00" }), "spec.env has a NUL byte in it"},
+		{service(func(s *Spec) { s.Container.Devices[0].Target = "x" }), `spec.devices[0].target is "x"; it must be absolute`},
+		{service(func(s *Spec) { s.Container.Devices[0].Permissions = "rx" }), `spec.devices[0].permissions is "rx"; it must be of r, w and m`},
+		{service(func(s *Spec) { s.Container.InitProcesses[0].Environment = []string{"A"} }), `spec.initProcesses[0].environment[0] is "A"; it must be NAME=VALUE`},
+		{service(func(s *Spec) { s.Container.InitProcesses[0].Args = []string{"", "\x00"} }), "spec.initProcesses[0].args[1] has a NUL byte in it"},
+		{service(func(s *Spec) { s.Container.Limits.CPUSet = "3-1" }), `spec.resources.cpuset is "3-1"; it must be a list like 0-3,7`},
+		{service(func(s *Spec) { s.Container.CapAdd = []string{"all", "cap_net_admin", "NET_ADMN"} }), `spec.capAdd[2] is "NET_ADMN", which is no capability, like NET_ADMIN`},
+		{service(func(s *Spec) { s.Container.CapDrop = []string{""} }), `spec.capDrop[0] is "", which is no capability, like NET_ADMIN`},
+		{service(func(s *Spec) { s.Container.Ulimits = append(s.Container.Ulimits, buoy.Ulimit{Name: "NOFILE"}) }), `spec.ulimits[1].name is "NOFILE" a second time`},
+		{service(func(s *Spec) {
+			s.Container.Sysctls = map[string]string{"net.a": "", "fs.mqueue.x": "", "kernel.sem": "", "vm.x": ""}
+		}), "spec.sysctls.vm.x would change the whole host; it must be below net. or fs.mqueue., or one of " + strings.Join(sysctls, ", ")},
+		{service(func(s *Spec) {
+			s.Container.HostNetworking, s.Ports, s.Expose, s.Container.Sysctls = true, nil, Expose{}, map[string]string{"net.a": ""}
+		}), "spec.sysctls.net.a would change the network of the host, which is the app's, too"},
+		{service(func(s *Spec) { s.Container.StopSignal = "SIGFOO" }), `termination.stopSignal is "SIGFOO"; it must be a signal, like SIGTERM or 15`},
+
+		{service(func(s *Spec) { s.Container.Env[0] = "=1" }), `spec.env[0] has a variable called ""; a name is not empty and has no '='`},
+		{service(func(s *Spec) { s.Container.Env[0] = "A=\x00" }), "spec.env[0] has a NUL byte in it"},
+		{service(func(s *Spec) { s.Env[2].Name = "C=" }), `spec.env[4] has a variable called "C="; a name is not empty and has no '='`},
+		{service(func(s *Spec) { s.Env[2].Name = "A" }), "spec.env[4] sets A a second time"},
+		{service(func(s *Spec) { s.Env[0].Value = "x" }), "spec.env[2] says in 2 ways what IP is; it must be a value, a field or a secret"},
+		{service(func(s *Spec) { s.Env[0].Field = "x" }), `spec.env[2] has IP from "x"; it must be one of ` + strings.Join(fieldsOfLaunch, ", ")},
+		{service(func(s *Spec) { s.Env[1].Secret = "../x" }), `spec.env[3] has PASSWORD from the secret "../x"; a name is of letters, digits, '.', '_' and '-'`},
+		{service(func(s *Spec) { s.Env[2].Key = "x" }), "spec.env[4] has a key for C, which only secrets have"},
+		{service(func(s *Spec) { s.Env[2].Value = "\x00" }), "spec.env[4] has a NUL byte in it"},
 
 		{service(func(s *Spec) { s.Container.NICs[1].Type = "wifi" }), `spec.nics[1].type is "wifi"; it must be default, bridge, vlan, vxlan, macvlan, ipvlan, passthrough or cni`},
 		{service(func(s *Spec) { s.Container.NICs = s.Container.NICs[1:] }), "spec.nics has none of type default, which ports are published through"},
+		{nic(func(n *buoy.NIC) { n.ID = "4095" }), `spec.nics[1].id is "4095"; of a vlan it must be 0 to 4094`},
+		{nic(func(n *buoy.NIC) { n.Type, n.ID = "vxlan", "0" }), `spec.nics[1].id is "0"; of a vxlan it must be 1 to 16777215; spec.nics[1].config must say who the peers of a vxlan are: a group, or peers`},
+		{nic(func(n *buoy.NIC) { n.Type, n.ID = "bridge", "" }), `spec.nics[1].id is ""; it must be the name of a link: 1 to 15 letters, digits, '.', '-' and '_'`},
+		{nic(func(n *buoy.NIC) { n.Type, n.ID = "default", "7" }), `spec.nics[1].id is "7", and the type default takes none`},
+		{nic(func(n *buoy.NIC) { n.Type, n.ID = "default", "" }), `spec.nics has two that are both default: keep one of them`},
+		{nic(func(n *buoy.NIC) { n.Type, n.ID, n.Config = "macvlan", "lan0", &buoy.NICConfig{Mode: "l2"} }), `spec.nics[1].config.mode is "l2"; of a macvlan it must be bridge, private or vepa`},
+		{nic(func(n *buoy.NIC) { n.Type, n.ID, n.HWAddr = "ipvlan", "lan0", "02:00:00:00:00:01" }), `spec.nics[1].hwaddr is "02:00:00:00:00:01", and an ipvlan has the MAC of the link it is on; spec.replicas is 2, and the NIC of type ipvlan has an address of its own, which one replica alone can have`},
+		{nic(func(n *buoy.NIC) { n.Type, n.ID = "cni", "a/b" }), `spec.nics[1].id is "a/b"; it must be the name of a network in the CNI configuration`},
+		{nic(func(n *buoy.NIC) { n.Name = "eth1" }), `spec.nics[1].name is "eth1"; names that begin with eth or zt are given by hosts`},
+		{nic(func(n *buoy.NIC) { n.Name = "a/b" }), `spec.nics[1].name is "a/b"; it must be the name of a link: 1 to 15 letters, digits, '.', '-' and '_'`},
+		{service(func(s *Spec) { s.Container.NICs[0].Name, s.Container.NICs[1].Name = "lan0", "lan0" }), `spec.nics[1].name is "lan0" a second time`},
+		{service(func(s *Spec) { s.Replicas, s.Container.NICs[1].HWAddr = 1, "ff:00:00:00:00:01" }), `spec.nics[1].hwaddr is "ff:00:00:00:00:01"; it must be the MAC address of a machine, like 02:00:5e:10:00:01`},
+		{nic(func(n *buoy.NIC) { n.Config = &buoy.NICConfig{MTU: 100} }), "spec.nics[1].config.mtu is 100; it must be 576 to 65535"},
+		{nic(func(n *buoy.NIC) { n.Config = &buoy.NICConfig{Rate: &buoy.Rate{Out: 1}} }), "spec.nics[1].config.rate.out is 1; it must be 8000 to 1000000000000 bits a second"},
+		{nic(func(n *buoy.NIC) { n.Config = &buoy.NICConfig{DHCP: true, Gateway: "10.0.0.1"} }), "spec.nics[1].config.dhcp is true, and an address or a gateway is there, too: keep one of them"},
+		{service(func(s *Spec) {
+			s.Replicas, s.Container.NICs[1].Config = 0, &buoy.NICConfig{CIDRs: []string{"10.0.0.1"}}
+		}), `spec.nics[1].config.cidrs[0] is "10.0.0.1"; it must be an address with its length, like 192.168.1.10/24`},
+		{nic(func(n *buoy.NIC) { n.Config = &buoy.NICConfig{Gateways: []string{"x"}, DNS: []string{"::"}} }), `spec.nics[1].config.gateways[0] is "x"; it must be an IP address; spec.nics[1].config.dns[0] is "::"; it must be an IP address`},
+		{nic(func(n *buoy.NIC) { n.Config = &buoy.NICConfig{Group: "10.0.0.1"} }), `spec.nics[1].config.group is "10.0.0.1"; it must be a multicast address, like 239.1.1.1`},
+		{nic(func(n *buoy.NIC) { n.Config = &buoy.NICConfig{Routes: []buoy.Route{{To: "10.0.0.1/8", Via: "x"}}} }), `spec.nics[1].config.routes[0].to is "10.0.0.1/8"; it must be a network, like 10.1.0.0/16; spec.nics[1].config.routes[0].via is "x"; it must be an IP address`},
+		{service(func(s *Spec) {
+			s.Replicas, s.Scaling.Min, s.Container.NICs[1].Config = 0, 2, &buoy.NICConfig{CIDR: "10.0.0.2/24"}
+		}), "scaling.minReplicas is 2, and the NIC of type vlan has an address of its own, which one replica alone can have"},
 		{service(func(s *Spec) { s.Container.DNS[1] = "fe80::1%eth0" }), `spec.dns[1] is "fe80::1%eth0"; it must be an IP address`},
 		{service(func(s *Spec) { s.Ports[0].Proto = "HTTP" }), `spec.ports[0].protocol is "HTTP"; it must be http, h2c, tcp or udp`},
-		{service(func(s *Spec) { s.Ports[0].Name = "-" }), `spec.ports[0].name is "-"; it must be of letters, digits, '-' and '_'`},
+		{service(func(s *Spec) { s.Ports[0].Name = "-" }), `spec.ports[0].name is "-"; it must be of at most 63 letters, digits, '-' and '_', and begin and end with a letter or digit`},
 		{service(func(s *Spec) { s.Ports[1].Name = "http" }), `spec.ports[1].name is "http" a second time`},
 		{service(func(s *Spec) { s.Ports[0].Container = 0 }), "spec.ports[0].containerPort is 0; it must be 1 to 65535"},
 		{service(func(s *Spec) { s.Ports[0].Container = 53 }), "spec.ports[2].containerPort is 53 a second time"},
@@ -172,7 +216,7 @@ func TestValidateRefuses(t *testing.T) {
 		}), "spec.ports[0].hostPort is 8080; in the host's network it is the container port, 80"},
 
 		{service(func(s *Spec) { s.Expose.Balance = "random" }), `expose.balance is "random"; it must be roundrobin, leastconn or sticky`},
-		{service(func(s *Spec) { s.Ports = s.Ports[1:3] }), "expose.rules are there, and no port of spec.ports is of http"},
+		{service(func(s *Spec) { s.Ports = s.Ports[1:3] }), "expose has host names or paths, and no port of spec.ports is of http"},
 		{rule(Rule{"a_b..org", ""}), `expose.rules[0].host is "a_b..org"; it must be a host name, *.NAME or an IP address`},
 		{rule(Rule{"*", ""}), `expose.rules[0].host is "*"; it must be a host name, *.NAME or an IP address`},
 		{rule(Rule{"a.example:80", ""}), `expose.rules[0].host is "a.example:80"; it must be a host name, *.NAME or an IP address`},
@@ -193,10 +237,10 @@ func TestValidateRefuses(t *testing.T) {
 		{health(func(h *buoy.HealthCheck) { h.Headers[0].Value = "a\r\nb: c" }), "healthCheck.headers[0].value has control characters"},
 		{health(func(h *buoy.HealthCheck) { h.Body = strings.Repeat("a", 64<<10+1) }), "healthCheck.body has 65537 bytes; at most 65536 are possible"},
 		{health(func(h *buoy.HealthCheck) { h.Statuses[1] = 100 }), "healthCheck.expectedStatusCodes[1] is 100; it must be 200 to 599"},
-		{health(func(h *buoy.HealthCheck) { h.InitialDelay = -1 }), "healthCheck.initialDelaySeconds is -1; it must be 0 to 86400"},
-		{health(func(h *buoy.HealthCheck) { h.Period = 0.05 }), "healthCheck.periodSeconds is 0.05; it must be 0.1 to 86400"},
-		{health(func(h *buoy.HealthCheck) { h.Timeout = math.NaN() }), "healthCheck.timeoutSeconds is NaN; it must be 0.01 to 600"},
-		{health(func(h *buoy.HealthCheck) { h.Drain = 1e6 }), "healthCheck.drainSeconds is 1e+06; it must be 0 to 86400"},
+		{health(func(h *buoy.HealthCheck) { h.InitialDelay = -1 }), "healthCheck.initialDelaySeconds is -1; it must be 0 to 86400 seconds"},
+		{health(func(h *buoy.HealthCheck) { h.Period = 0.05 }), "healthCheck.periodSeconds is 0.05; it must be 0.1 to 86400 seconds"},
+		{health(func(h *buoy.HealthCheck) { h.Timeout = math.NaN() }), "healthCheck.timeoutSeconds is NaN; it must be 0.01 to 600 seconds"},
+		{health(func(h *buoy.HealthCheck) { h.Drain = 1e6 }), "healthCheck.drainSeconds is 1e+06; it must be 0 to 86400 seconds"},
 		{health(func(h *buoy.HealthCheck) { h.FailureThreshold = -1 }), "healthCheck.failureThreshold is -1; it must be 0 to 1000"},
 		{health(func(h *buoy.HealthCheck) { h.SuccessThreshold = 1001 }), "healthCheck.successThreshold is 1001; it must be 0 to 1000"},
 
@@ -237,8 +281,8 @@ func TestValidateRefuses(t *testing.T) {
 		{service(func(s *Spec) { s.Placement.Constraints[3].Values = []string{"a"} }), `placement.constraints[3] has 1 value; "exists" takes none`},
 		{service(func(s *Spec) { s.Placement.Constraints[2].Values[0] = "a(" }), "placement.constraints[2] is no regular expression: missing closing ): `a(`"},
 		{service(func(s *Spec) { s.Placement.Constraints[4].Values[0] = "many" }), `placement.constraints[4] compares numbers, and "many" is none`},
-		{service(func(s *Spec) { s.Placement.Affinity[0].Constraint = &Constraint{} }), "placement.affinity[0] has an app and a constraint; it must be one of them"},
-		{service(func(s *Spec) { s.Placement.Affinity[0].App = "" }), "placement.affinity[0] has neither app nor constraint; it must be one of them"},
+		{service(func(s *Spec) { s.Placement.Affinity[0].Constraint = &Constraint{} }), "placement.affinity[0] has an app and a constraint: keep one of them"},
+		{service(func(s *Spec) { s.Placement.Affinity[0].App = "" }), "placement.affinity[0] has neither app nor constraint; it must have one of them"},
 		{service(func(s *Spec) { s.Placement.Affinity[0].App = "a b" }), `placement.affinity[0].app is "a b"; it must be of letters, digits, dashes and underscores, and begin and end with a letter or digit`},
 		{service(func(s *Spec) { s.Placement.Affinity[0].Weight = 101 }), "placement.affinity[0].weight is 101; it must be -100 to 100"},
 		{service(func(s *Spec) { s.Placement.Affinity[0].Weight = 0 }), "placement.affinity[0].weight is 0: without a weight, or required, it says nothing"},
@@ -253,6 +297,7 @@ func TestValidateRefuses(t *testing.T) {
 		{job(func(s *Spec) { s.Job.Schedule = "0 0 31 2 *" }), `spec.schedule is "0 0 31 2 *", a time that never comes`},
 		{job(func(s *Spec) { s.Kind = Job }), "spec.schedule is for cron alone, and this is a job"},
 		{job(func(s *Spec) { s.Replicas = 1 }), "spec.replicas is 1, and the number of replicas of a cron is not chosen"},
+		{job(func(s *Spec) { s.Container.Restart = "always" }), `spec.restartPolicy is "always", and replicas of a cron come to an end; it must be Never or OnFailure[:N]`},
 		{job(func(s *Spec) { s.Job.Completions = 0 }), "job.completions is 0; it must be 1 to 100000"},
 		{job(func(s *Spec) { s.Job.Parallelism = 0 }), "job.parallelism is 0; it must be 1 to 1000"},
 		{job(func(s *Spec) { s.Job.Retries = -1 }), "job.backoffLimit is -1; it must be 0 to 100000"},

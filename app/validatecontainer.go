@@ -22,7 +22,6 @@ const (
 var (
 	hostnamePattern = regexp.MustCompile(`^[A-Za-z0-9._-]{0,64}$`)
 	restartPattern  = regexp.MustCompile(`^(|no|always|unless-stopped|on-failure(:[0-9]{1,9})?)$`)
-	cpusetPattern   = regexp.MustCompile(`^([0-9]{1,4}(-[0-9]{1,4})?(,[0-9]{1,4}(-[0-9]{1,4})?)*)?$`)
 	poolPattern     = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}:[A-Za-z0-9._-]{1,63}$`)
 	volumePattern   = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`)
 )
@@ -40,11 +39,15 @@ func (c *checker) container(s *Spec) {
 	for _, f := range []struct {
 		path  string
 		texts []string
-	}{{"spec.command", r.Entrypoint}, {"spec.args", r.Command}, {"spec.workingDir", []string{r.Pwd}}, {"spec.user", []string{r.User}}} {
-		c.texts(f.path, f.texts)
+	}{{"spec.command", r.Entrypoint}, {"spec.args", r.Command}} {
+		for i, text := range f.texts {
+			c.text(at(f.path, i, ""), text)
+		}
 	}
+	c.text("spec.workingDir", r.Pwd)
+	c.text("spec.user", r.User)
 	if len(r.Entrypoint) > 0 && r.Entrypoint[0] == "" {
-		c.add("spec.command", "begins with an empty word")
+		c.add("spec.command[0]", "is empty; it must be what runs")
 	}
 	if r.Pwd != "" && !path.IsAbs(r.Pwd) {
 		c.add("spec.workingDir", "is %q; it must be absolute", r.Pwd)
@@ -62,23 +65,33 @@ func (c *checker) container(s *Spec) {
 		if p.Pwd != "" && !path.IsAbs(p.Pwd) {
 			c.add(at("spec.initProcesses", i, "pwd"), "is %q; it must be absolute", p.Pwd)
 		}
+		for j, text := range p.Args {
+			c.text(at(at("spec.initProcesses", i, "args"), j, ""), text)
+		}
+		for j, kv := range p.Environment {
+			path := at(at("spec.initProcesses", i, "environment"), j, "")
+			if name, _, ok := strings.Cut(kv, "="); !ok || name == "" {
+				c.add(path, "is %q; it must be NAME=VALUE", kv)
+			}
+			c.text(path, kv)
+		}
 	}
 	if r.UserNS && r.Privileged {
-		c.add("spec.userns", "is for containers that are not privileged")
+		c.add("spec.userns", "is for containers that are not privileged").With = []string{"spec.privileged"}
 	}
+	c.linux(s)
 	c.number("termination.terminationGracePeriodSeconds", int64(r.StopGrace), 0, int64(maxGrace/time.Second))
-	c.span("termination.drainSeconds", s.Drain, 0, maxGrace)
+	c.span("termination.drainSeconds", s.Drain, maxGrace)
 	c.limits(r)
 }
 
-func (c *checker) texts(path string, texts []string) {
-	for _, text := range texts {
-		if strings.ContainsRune(text, 0) {
-			c.add(path, "has a NUL byte in it")
-		}
-		if len(text) >= maxText {
-			c.add(path, "has a text of %d bytes; at most %d are possible", len(text), maxText-1)
-		}
+// text complains about what the kernel does not take as an argument or a variable.
+func (c *checker) text(path, text string) {
+	if strings.ContainsRune(text, 0) {
+		c.add(path, "has a NUL byte in it")
+	}
+	if len(text) >= maxText {
+		c.add(path, "has a text of %d bytes; at most %d are possible", len(text), maxText-1)
 	}
 }
 
@@ -94,7 +107,7 @@ func (c *checker) limits(r *buoy.CreateRequest) {
 	case l.Swap < -1:
 		c.add("spec.resources.swap", "is %d; it must be bytes, or -1 for as much as there is", l.Swap)
 	case l.Swap != 0 && l.Memory == 0:
-		c.add("spec.resources.swap", "needs a limit of memory, too")
+		c.add("spec.resources.swap", "needs a limit of memory, too").With = []string{"spec.resources.memory"}
 	}
 	if l.PIDs < -1 {
 		c.add("spec.resources.pids", "is %d; it must be a number, or -1 for no limit", l.PIDs)
@@ -102,16 +115,8 @@ func (c *checker) limits(r *buoy.CreateRequest) {
 	if l.CPUShares != 0 && (l.CPUShares < 2 || l.CPUShares > 262144) {
 		c.add("spec.resources.cpuShares", "is %d; it must be 2 to 262144", l.CPUShares)
 	}
-	if !cpusetPattern.MatchString(l.CPUSet) {
+	if !validCPUSet(l.CPUSet) {
 		c.add("spec.resources.cpuset", "is %q; it must be a list like 0-3,7", l.CPUSet)
-	}
-	for i, u := range r.Ulimits {
-		if u.Name == "" {
-			c.add(at("spec.ulimits", i, "name"), "is missing")
-		}
-		if u.Soft > u.Hard {
-			c.add(at("spec.ulimits", i, "soft"), "is %d; it must be at most hard, which is %d", u.Soft, u.Hard)
-		}
 	}
 	if r.ShmSize < 0 {
 		c.add("spec.shmSize", "is %d; it must be bytes", r.ShmSize)
@@ -133,7 +138,7 @@ func (c *checker) storage(r *buoy.CreateRequest) {
 			c.add(where("mountPath"), "is %q a second time", m.Target)
 		}
 		seen[target] = true
-		c.texts(where("mountPath"), []string{m.Target, m.Source})
+		c.text(where("mountPath"), m.Target)
 		if m.Size < 0 {
 			c.add(where("size"), "is %d; it must be bytes", m.Size)
 		}
@@ -142,8 +147,9 @@ func (c *checker) storage(r *buoy.CreateRequest) {
 			if !path.IsAbs(m.Source) {
 				c.add(where("hostPath"), "is %q; it must be absolute", m.Source)
 			}
+			c.text(where("hostPath"), m.Source)
 		case "volume":
-			if !volumePattern.MatchString(m.Source) {
+			if !volumePattern.MatchString(m.Source) || m.Source == "." || m.Source == ".." {
 				c.add(where("name"), "is %q; it must be 1 to 63 letters, digits, '.', '_' and '-'", m.Source)
 			}
 		case "tmpfs":
@@ -157,8 +163,14 @@ func (c *checker) storage(r *buoy.CreateRequest) {
 		}
 	}
 	for i, d := range r.Devices {
-		if !path.IsAbs(d.Path) {
-			c.add(at("spec.devices", i, "path"), "is %q; it must be absolute", d.Path)
+		if !strings.HasPrefix(path.Clean(d.Path), "/dev/") {
+			c.add(at("spec.devices", i, "path"), "is %q; it must be a path below /dev", d.Path)
+		}
+		if d.Target != "" && !path.IsAbs(d.Target) {
+			c.add(at("spec.devices", i, "target"), "is %q; it must be absolute", d.Target)
+		}
+		if strings.Trim(d.Permissions, "rwm") != "" {
+			c.add(at("spec.devices", i, "permissions"), "is %q; it must be of r, w and m", d.Permissions)
 		}
 	}
 }
@@ -170,24 +182,27 @@ var fieldsOfLaunch = []string{
 
 var secretPattern = regexp.MustCompile(`^[A-Za-z0-9][-_.A-Za-z0-9]{0,252}$`)
 
+// env counts the variables whose values are known first, as a manifest that is
+// written of the spec has them.
 func (c *checker) env(s *Spec) {
 	seen := map[string]bool{}
-	once := func(name string) {
+	once := func(path, name string) {
 		switch {
 		case name == "" || strings.ContainsAny(name, "=\x00"):
-			c.add("spec.env", "has a variable called %q; a name is not empty and has no '='", name)
+			c.add(path, "has a variable called %q; a name is not empty and has no '='", name)
 		case seen[name]:
-			c.add("spec.env", "sets %s twice", name)
+			c.add(path, "sets %s a second time", name)
 		}
 		seen[name] = true
 	}
-	for _, kv := range s.Container.Env {
+	for i, kv := range s.Container.Env {
 		name, _, _ := strings.Cut(kv, "=")
-		once(name)
-		c.texts("spec.env", []string{kv})
+		once(at("spec.env", i, ""), name)
+		c.text(at("spec.env", i, ""), kv)
 	}
-	for _, v := range s.Env {
-		once(v.Name)
+	for i, v := range s.Env {
+		path := at("spec.env", len(s.Container.Env)+i, "")
+		once(path, v.Name)
 		said := 0
 		for _, text := range []string{v.Value, v.Field, v.Secret} {
 			if text != "" {
@@ -196,14 +211,15 @@ func (c *checker) env(s *Spec) {
 		}
 		switch {
 		case said > 1:
-			c.add("spec.env", "says in %d ways what %s is; it must be a value, a field or a secret", said, v.Name)
+			c.add(path, "says in %d ways what %s is; it must be a value, a field or a secret", said, v.Name)
 		case v.Field != "" && !slices.Contains(fieldsOfLaunch, v.Field):
-			c.add("spec.env", "has %s from %q; it must be one of %s", v.Name, v.Field, strings.Join(fieldsOfLaunch, ", "))
+			c.add(path, "has %s from %q; it must be one of %s", v.Name, v.Field, strings.Join(fieldsOfLaunch, ", "))
 		case v.Secret != "" && !secretPattern.MatchString(v.Secret):
-			c.add("spec.env", "has %s from the secret %q; a name is of letters, digits, '.', '_' and '-'", v.Name, v.Secret)
+			c.add(path, "has %s from the secret %q; a name is of letters, digits, '.', '_' and '-'", v.Name, v.Secret)
 		case v.Key != "" && v.Secret == "":
-			c.add("spec.env", "has a key for %s, which only secrets have", v.Name)
+			c.add(path, "has a key for %s, which only secrets have", v.Name)
 		}
-		c.texts("spec.env", []string{v.Value, v.Key})
+		c.text(path, v.Value)
+		c.text(path, v.Key)
 	}
 }

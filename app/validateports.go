@@ -12,33 +12,16 @@ import (
 	buoy "github.com/buoy-edge/buoy/sdk/go"
 )
 
-// network checks what replicas are connected to.
-func (c *checker) network(s *Spec) {
-	r := &s.Container
-	for i, n := range r.NICs {
-		c.word(at("spec.nics", i, "type"), n.Type, "default", "bridge", "vlan", "vxlan", "macvlan", "ipvlan", "passthrough", "cni")
-	}
-	for i, server := range r.DNS {
-		if a, err := netip.ParseAddr(server); err != nil || a.Zone() != "" {
-			c.add(at("spec.dns", i, ""), "is %q; it must be an IP address", server)
-		}
-	}
-	published := len(s.Ports) > 0 && !r.HostNetworking
-	if published && !slices.ContainsFunc(r.NICs, func(n buoy.NIC) bool { return n.Type == "default" }) {
-		c.add("spec.nics", "has none of type default, which ports are published through")
-	}
-}
-
 var portPattern = regexp.MustCompile(`^[a-zA-Z0-9]([-_a-zA-Z0-9]{0,61}[a-zA-Z0-9])?$`)
 
 func (c *checker) ports(s *Spec) {
-	inside, outside, listen := map[uint32]bool{}, map[uint32]bool{}, map[uint32]bool{}
+	inside, outside, listen := map[uint32]int{}, map[uint32]int{}, map[uint32]int{}
 	names := map[string]bool{}
 	for i, p := range s.Ports {
 		where := func(field string) string { return at("spec.ports", i, field) }
 		c.word(where("protocol"), p.Proto, "http", "h2c", "tcp", "udp")
 		if p.Name != "" && !portPattern.MatchString(p.Name) {
-			c.add(where("name"), "is %q; it must be of letters, digits, '-' and '_'", p.Name)
+			c.add(where("name"), "is %q; it must be of at most 63 letters, digits, '-' and '_', and begin and end with a letter or digit", p.Name)
 		}
 		if p.Name != "" && names[p.Name] {
 			c.add(where("name"), "is %q a second time", p.Name)
@@ -47,30 +30,32 @@ func (c *checker) ports(s *Spec) {
 		if p.Container == 0 {
 			c.add(where("containerPort"), "is 0; it must be 1 to 65535")
 		}
-		c.twice(where("containerPort"), inside, p.Proto, p.Container)
-		c.twice(where("hostPort"), outside, p.Proto, p.Host)
-		c.twice(where("listen"), listen, p.Proto, p.Listen)
+		c.twice(i, "containerPort", inside, p.Proto, p.Container)
+		c.twice(i, "hostPort", outside, p.Proto, p.Host)
+		c.twice(i, "listen", listen, p.Proto, p.Listen)
 		if s.Container.HostNetworking && p.Host != 0 && p.Host != p.Container {
-			c.add(where("hostPort"), "is %d; in the host's network it is the container port, %d", p.Host, p.Container)
+			c.add(where("hostPort"), "is %d; in the host's network it is the container port, %d", p.Host, p.Container).With = []string{"spec.hostNetwork", where("containerPort")}
 		}
 		if p.Listen != 0 && p.Proto != "tcp" && p.Proto != "udp" {
-			c.add(where("listen"), "is for tcp and udp; requests are told apart by host name and path")
+			c.add(where("listen"), "is for tcp and udp; requests are told apart by host name and path").With = []string{"spec.type", where("protocol")}
 		}
 		if p.SendProxy && p.Proto != "tcp" {
-			c.add(where("sendProxy"), "is for tcp")
+			c.add(where("sendProxy"), "is for tcp").With = []string{"spec.type", where("protocol")}
 		}
 	}
 }
 
-func (c *checker) twice(path string, seen map[uint32]bool, proto string, port uint16) {
+// twice complains about a port of spec.ports[i] that another one has.
+func (c *checker) twice(i int, field string, seen map[uint32]int, proto string, port uint16) {
 	if port == 0 {
 		return
 	}
 	key := HostPort(proto, port)
-	if seen[key] {
-		c.add(path, "is %d a second time", port)
+	if other, ok := seen[key]; ok {
+		c.add(at("spec.ports", i, field), "is %d a second time", port).With = []string{"spec.type", at("spec.ports", i, "protocol"), at("spec.ports", other, "protocol")}
+		return
 	}
-	seen[key] = true
+	seen[key] = i
 }
 
 // labelOfHost is a part of a host name between dots.
@@ -80,7 +65,7 @@ func (c *checker) exposed(s *Spec) {
 	e := &s.Expose
 	c.word("expose.balance", e.Balance, "", "roundrobin", "leastconn", "sticky")
 	if len(e.Rules) > 0 && !slices.ContainsFunc(s.Ports, func(p Port) bool { return p.Proto == "http" || p.Proto == "h2c" }) {
-		c.add("expose.rules", "are there, and no port of spec.ports is of http")
+		c.add("expose", "has host names or paths, and no port of spec.ports is of http").With = append(each("spec.ports", len(s.Ports), "protocol"), "spec.type")
 	}
 	seen := map[Rule]bool{}
 	for i, r := range e.Rules {
@@ -131,11 +116,11 @@ func (c *checker) health(h *buoy.HealthCheck) {
 	switch h.Type {
 	case "http", "tcp":
 		if h.Port == 0 {
-			c.add("healthCheck.port", "is missing: it says which port is asked")
+			c.add("healthCheck.port", "is missing: it says which port is asked").With = []string{"healthCheck.protocol", "spec.ports"}
 		}
 	case "exec":
 		if len(h.Command) == 0 || h.Command[0] == "" {
-			c.add("healthCheck.command", "is missing: it says what is run")
+			c.add("healthCheck.command", "is missing: it says what is run").With = []string{"healthCheck.protocol"}
 		}
 	default:
 		c.word("healthCheck.protocol", h.Type, "http", "tcp", "exec")
@@ -155,7 +140,7 @@ func (c *checker) health(h *buoy.HealthCheck) {
 		{"expectedStatusCodes", len(h.Statuses) > 0, "http"},
 	} {
 		if f.said && h.Type != "" && !strings.Contains(f.types, h.Type) {
-			c.add("healthCheck."+f.name, "has no meaning for a check by %s", h.Type)
+			c.add("healthCheck."+f.name, "has no meaning for a check by %s", h.Type).With = []string{"healthCheck.protocol", "healthCheck.command"}
 		}
 	}
 	c.request(h)
@@ -170,7 +155,7 @@ func (c *checker) health(h *buoy.HealthCheck) {
 		{"drainSeconds", h.Drain, 0, maxPeriod},
 	} {
 		if t.seconds != 0 && !(t.seconds >= t.least.Seconds() && t.seconds <= t.most.Seconds()) {
-			c.add("healthCheck."+t.name, "is %g; it must be %g to %g", t.seconds, t.least.Seconds(), t.most.Seconds())
+			c.add("healthCheck."+t.name, "is %g; it must be %g to %g seconds", t.seconds, t.least.Seconds(), t.most.Seconds())
 		}
 	}
 	c.number("healthCheck.failureThreshold", int64(h.FailureThreshold), 0, maxThreshold)

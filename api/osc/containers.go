@@ -97,7 +97,7 @@ func (c *checker) part(one *container, groups []int, service, path string) part 
 	if len(c.desc.Compute.Containers) > 1 {
 		name, named = service+"-"+one.Name, path+".name"
 	}
-	b.paths = map[string]string{"metadata.name": named, "spec.env": path + ".environments", "spec.resources": path, "spec": path, "": path}
+	b.paths = map[string]string{"metadata.name": named, "spec.env": path + ".environments", "spec.resources": path, "spec.nics": path + ".subnet", "spec": path, "": path}
 	if one.Replicas > 0 {
 		b.spec["replicas"] = one.Replicas
 	}
@@ -134,7 +134,6 @@ func (c *checker) part(one *container, groups []int, service, path string) part 
 		c.problems = append(c.problems, p.problems(err)...)
 		return p
 	}
-	b.alone(&p.spec)
 	return p
 }
 
@@ -313,21 +312,5 @@ func (b *builder) publicly() {
 		b.add(b.path+".publicly", "is true, and the container has no port that anybody could reach")
 	case !*public && len(b.published) > 0:
 		b.add(b.path+".publicly", "is false, and hosts publish ports for everybody: leave out the ports, or publicly")
-	}
-}
-
-// alone refuses addresses that two replicas would have.
-func (b *builder) alone(s *app.Spec) {
-	seen := map[[2]string]bool{}
-	for _, n := range s.Container.NICs {
-		if key := [2]string{n.Type, n.ID}; seen[key] {
-			b.add(b.path+".subnet", "has two subnets that are both %s %s", n.Type, n.ID)
-		} else {
-			seen[key] = true
-		}
-		fixed := n.HWAddr != "" || n.Config != nil && (n.Config.CIDR != "" || len(n.Config.CIDRs) > 0)
-		if fixed && s.Replicas > 1 {
-			b.add(b.path+".replicas", "is %d, and the NIC of type %s has an address of its own, which one replica alone can have", s.Replicas, n.Type)
-		}
 	}
 }

@@ -163,7 +163,7 @@ func TestBadDescriptors(t *testing.T) {
 		{"storage at the root", with(`"storage":[{"ref":"$.storage[0]","mountPath":"/"}]`), "compute.containers[0].storage[0].mountPath", `below /`},
 		{"storage twice", with(`"storage":["$.storage[0]","$.storage[0]"]`), "compute.containers[0].storage[1].mountPath", `a second time`},
 		{"nameless storage", `{"name":"x","compute":{"containers":[{"name":"a","image":"mq:1","storage":["$.storage[0]"]}]},"storage":[{}]}`, "storage[0].name", `is missing, and compute.containers[0].storage[0] mounts it`},
-		{"badly named storage", `{"name":"x","compute":{"containers":[{"name":"a","image":"mq:1","storage":["$.storage[0]"]}]},"storage":[{"name":"a/b"}]}`, "storage[0].name", `not of the form`},
+		{"badly named storage", `{"name":"x","compute":{"containers":[{"name":"a","image":"mq:1","storage":["$.storage[0]"]}]},"storage":[{"name":"a/b"}]}`, "storage[0].name", `it must be 1 to 63 letters`},
 		{"size", plus(`"storage":[{"size":"much"}]`), "storage[0].size", `must be a size, like 8GiB`},
 		{"closed port", with(`"security":["$.network.security[0]"],"ports":["1883","52"]`), "compute.containers[0].ports[1]", `is 52/tcp, which no rule`},
 		{"port of the other transport", with(`"security":["$.network.security[0]"],"ports":["1883/udp"]`), "compute.containers[0].ports[0]", `is 1883/udp, which no rule`},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"os"
+	"regexp"
 	"strings"
 
 	"github.com/buoy-edge/buoy/api"
@@ -64,11 +65,14 @@ var fields = strings.NewReplacer(
 	".containerPort", "", ".hostPort", "", ".protocol", "", "spec.ports", "ports",
 )
 
+// variable is one of several, which have no order here.
+var variable = regexp.MustCompile(`^spec\.env\[[0-9]+\]`)
+
 // ours are the problems with the paths of definitions.
 func ours(problems app.Problems) app.Problems {
 	out := make(app.Problems, len(problems))
 	for i, p := range problems {
-		out[i] = app.Problem{Path: fields.Replace(p.Path), Text: p.Text}
+		out[i] = app.Problem{Path: fields.Replace(variable.ReplaceAllString(p.Path, "spec.env")), Text: p.Text}
 	}
 	return out
 }

@@ -1,17 +1,15 @@
 package manifest
 
 import (
-	"fmt"
+	"reflect"
 	"slices"
 	"strings"
-
-	"github.com/buoy-edge/buoy/app"
 )
 
 // composeFile is what is above the services.
 type composeFile struct {
 	Version  word                      `json:"version"`
-	Name     string                    `json:"name" pattern:"^[a-z0-9][a-z0-9_-]*$"`
+	Name     string                    `json:"name" pattern:"^[a-z0-9][a-z0-9_-]*$" form:"of lower-case letters, digits, dashes and underscores, and begin with a letter or digit"`
 	Volumes  map[string]*composeVolume `json:"-"`
 	Networks map[string]composeNetwork `json:"networks"`
 }
@@ -65,12 +63,11 @@ var refusals = map[string]string{
 // same is refused.
 func compose(d *decoder, doc *node) []App {
 	d.fillIn(doc, "", map[*node]bool{})
-	top := d.composeFields(doc, "", "services", "volumes")
 	var file composeFile
-	d.into(&file, top, "")
-	for name := range file.Networks {
+	d.into(&file, d.composeFields(doc, "", "services", "volumes"), "")
+	for _, name := range sortedKeys(file.Networks) {
 		if name != "default" {
-			d.problem(below("networks", name), "is refused: all services are in one network; in a manifest, nics name others")
+			d.problem(below("networks", segment(name)), "is refused: all services are in one network; in a manifest, nics name others")
 		}
 	}
 	if volumes := doc.get("volumes"); volumes != nil {
@@ -81,9 +78,17 @@ func compose(d *decoder, doc *node) []App {
 		d.mismatch(services, "services", "an object")
 		return nil
 	}
-	var apps []App
+	var all []*composeService
 	for _, f := range services.fields {
-		apps = append(apps, d.service(&file, f, below("services", f.name)))
+		s := &composeService{name: f.name, path: below("services", segment(f.name))}
+		if d.service(s, f.value) {
+			all = append(all, s)
+		}
+	}
+	d.concluding()
+	var apps []App
+	for _, s := range all {
+		apps = append(apps, d.composed(s, &file))
 	}
 	return apps
 }
@@ -97,7 +102,8 @@ func (c *composeFile) volumes(d *decoder, n *node) {
 	for _, f := range n.fields {
 		v := &composeVolume{}
 		if f.value.kind != null {
-			d.into(v, d.composeFields(f.value, below("volumes", f.name)), below("volumes", f.name))
+			at := below("volumes", segment(f.name))
+			d.into(v, d.composeFields(f.value, at), at)
 		}
 		c.Volumes[f.name] = v
 	}
@@ -137,7 +143,7 @@ func (d *decoder) fillIn(n *node, path string, seen map[*node]bool) {
 			return
 		}
 		if strings.Contains(strings.ReplaceAll(n.text, "$$", ""), "$") {
-			d.problem(path, `has a variable in %q, which is not filled in here; run "docker compose config" and apply what it prints, or write $$ for $`, n.text)
+			d.problem(path, `has a variable in %q, which is not filled in here; run "docker compose config" and apply what it prints, or write $$ for $`, brief(n.text))
 			return
 		}
 		n.text = strings.ReplaceAll(n.text, "$$", "$")
@@ -148,40 +154,38 @@ func (d *decoder) fillIn(n *node, path string, seen map[*node]bool) {
 	case object:
 		for _, f := range n.fields {
 			if path != "" || !strings.HasPrefix(f.name, "x-") {
-				d.fillIn(f.value, below(path, f.name), seen)
+				d.fillIn(f.value, below(path, segment(f.name)), seen)
 			}
 		}
 	default:
 	}
 }
 
-// service makes an app of one.
-func (d *decoder) service(file *composeFile, f *field, path string) App {
-	before := len(d.problems)
-	inner := &decoder{root: d.root}
-	var s composeService
-	if f.value.kind != object {
-		d.mismatch(f.value, path, "an object")
-		return App{}
+// service reads one.
+func (d *decoder) service(s *composeService, n *node) bool {
+	if n.kind != object {
+		d.mismatch(n, s.path, "an object")
+		return false
 	}
-	n := inner.composeFields(f.value, path)
-	if deploy := f.value.get("deploy"); deploy != nil {
-		n = withField(n, "deploy", inner.composeFields(deploy, below(path, "deploy")))
+	d.whole, d.at = reflect.TypeFor[composeService](), s.path
+	fields := d.composeFields(n, s.path)
+	if deploy := n.get("deploy"); deploy != nil {
+		fields = withField(fields, "deploy", d.composeFields(deploy, below(s.path, "deploy")))
 	}
-	inner.into(&s, n, path)
-	out := App{}
-	if len(inner.problems) == 0 {
-		out.Spec = s.spec(inner, file, f.name, path)
-	}
-	out.Notes = inner.notes
-	d.problems = append(d.problems, inner.problems...)
-	if len(d.problems) == before {
-		d.checkService(out.Spec, path)
-	}
-	if len(d.problems) == before {
+	d.into(s, fields, s.path)
+	return true
+}
+
+// composed is the app that a service is.
+func (d *decoder) composed(s *composeService, file *composeFile) App {
+	d.paths, d.notes = s.paths(), nil
+	out := App{Spec: s.spec(d, file)}
+	d.check(out.Spec)
+	out.Notes = d.notes
+	if len(d.problems) == 0 {
 		source, err := Of(out.Spec)
 		if err != nil {
-			d.problem(path, "%v", err)
+			d.problem(s.path, "%v", err)
 		}
 		out.Source = source
 	}
@@ -198,13 +202,4 @@ func withField(n *node, name string, value *node) *node {
 		out.fields = append(out.fields, f)
 	}
 	return out
-}
-
-// checkService is check, whose paths are those of manifests.
-func (d *decoder) checkService(spec app.Spec, path string) {
-	inner := &decoder{root: &node{}}
-	inner.check(spec)
-	for _, p := range inner.problems {
-		d.problem(path, "makes a manifest whose %s", strings.TrimSpace(fmt.Sprintf("%s %s", p.Path, p.Text)))
-	}
 }

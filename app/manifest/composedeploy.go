@@ -108,13 +108,14 @@ func (c *composeDeploy) place(d *decoder, out *app.Spec, path string) {
 	for i, text := range c.Placement.Constraints {
 		m := nodeAttribute.FindStringSubmatch(text)
 		if m == nil {
-			d.problem(index(below(path, "constraints"), i), "is %q; it must be node.labels.KEY, node.hostname, node.id or node.platform.arch, then == or !=, and a value", text)
+			d.problem(index(below(path, "constraints"), i), "is %q; it must be node.labels.KEY, node.hostname, node.id or node.platform.arch, then == or !=, and a value", brief(text))
 			continue
 		}
 		op := "="
 		if m[2] == "!=" {
 			op = "!="
 		}
+		d.paths[index("placement.constraints", len(out.Placement.Constraints))] = index(below(path, "constraints"), i)
 		out.Placement.Constraints = append(out.Placement.Constraints, app.Constraint{Attribute: attributeOf(m[1]), Op: op, Values: []string{m[3]}})
 	}
 	for i, p := range c.Placement.Preferences {

@@ -2,7 +2,6 @@ package manifest
 
 import (
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -10,9 +9,23 @@ import (
 	buoy "github.com/buoy-edge/buoy/sdk/go"
 )
 
-// composePort is a published port, or a range of them.
+// composePort is a published port, or a range of n.
 type composePort struct {
-	ports []app.Port
+	first app.Port
+	n     int
+}
+
+// maxPorts are as many as one would ever publish; ranges are short to write.
+const maxPorts = 10_000
+
+// nth is one of the range.
+func (p composePort) nth(i int) app.Port {
+	one := p.first
+	one.Container += uint16(i) //nolint:gosec // it is in the range, and so is the other
+	if one.Host != 0 {
+		one.Host += uint16(i) //nolint:gosec // see above
+	}
+	return one
 }
 
 type composeLongPort struct {
@@ -51,7 +64,7 @@ func (p *composePort) decode(d *decoder, n *node, path string) {
 
 func (p *composePort) add(d *decoder, l composeLongPort, path string) {
 	if ip, err := netip.ParseAddr(strings.Trim(l.HostIP, "[]")); l.HostIP != "" && (err != nil || !ip.IsUnspecified()) {
-		d.problem(path, "is published at %s alone, which is not possible here: hosts publish ports at all their addresses", l.HostIP)
+		d.problem(path, "is published at %s alone, which is not possible here: hosts publish ports at all their addresses", brief(l.HostIP))
 		return
 	}
 	proto := l.Protocol
@@ -59,7 +72,7 @@ func (p *composePort) add(d *decoder, l composeLongPort, path string) {
 		proto = "tcp"
 	}
 	if proto != "tcp" && proto != "udp" {
-		d.problem(path, "has the protocol %q; it must be tcp or udp", proto)
+		d.problem(path, "has the protocol %q; it must be tcp or udp", brief(proto))
 		return
 	}
 	switch l.AppProtocol {
@@ -79,13 +92,7 @@ func (p *composePort) add(d *decoder, l composeLongPort, path string) {
 		d.problem(path, "cannot be read; it must be a port, like 80, 8080:80, 53:53/udp or 3000-3005:3000-3005")
 		return
 	}
-	for i := range uint16(n) {
-		one := app.Port{Container: target + i, Proto: proto, Name: l.Name}
-		if published != 0 {
-			one.Host = published + i
-		}
-		p.ports = append(p.ports, one)
-	}
+	p.first, p.n = app.Port{Container: target, Host: published, Proto: proto, Name: l.Name}, n
 }
 
 // portRange reads "80" or "80-85".
@@ -105,21 +112,30 @@ func portRange(text string) (first uint16, n int, ok bool) {
 // ports are those that are published, then those that are exposed alone.
 func (s *composeService) ports(d *decoder, path string) []app.Port {
 	var all []app.Port
-	for _, p := range s.Ports {
-		all = append(all, p.ports...)
+	seen := map[uint32]bool{}
+	add := func(p composePort, at string, again bool) {
+		if len(all)+p.n > maxPorts {
+			d.problem(at, "makes more than %d ports", maxPorts)
+			return
+		}
+		for i := range p.n {
+			one := p.nth(i)
+			if key := app.HostPort(one.Proto, one.Container); again || !seen[key] {
+				seen[key] = true
+				d.paths[index("spec.ports", len(all))] = at
+				all = append(all, one)
+			}
+		}
+	}
+	for i, p := range s.Ports {
+		add(p, index(below(path, "ports"), i), true)
 	}
 	for i, text := range s.Expose {
 		var p composePort
 		at := index(below(path, "expose"), i)
 		number, proto, _ := strings.Cut(text, "/")
 		p.add(d, composeLongPort{Target: word(number), Protocol: proto}, at)
-		for _, one := range p.ports {
-			if !slices.ContainsFunc(all, func(have app.Port) bool {
-				return have.Container == one.Container && (have.Proto == "udp") == (one.Proto == "udp")
-			}) {
-				all = append(all, one)
-			}
-		}
+		add(p, at, false)
 	}
 	if len(s.Ports) > 0 && s.NetworkMode == "host" {
 		d.note(below(path, "ports"), "are those of the host, since network_mode is host")
@@ -156,7 +172,7 @@ func (m *composeMount) decode(d *decoder, n *node, path string) {
 	}
 	parts := strings.Split(n.text, ":")
 	if len(parts) < 2 || len(parts) > 3 {
-		d.problem(path, "is %q; name the volume, as in data:%s", n.text, parts[0])
+		d.problem(path, "is %q; it must name what is mounted, as in data:%s", brief(n.text), brief(parts[0]))
 		return
 	}
 	m.Source, m.Target, m.Type = parts[0], parts[1], "volume"
@@ -170,7 +186,7 @@ func (m *composeMount) decode(d *decoder, n *node, path string) {
 			case "ro":
 				m.ReadOnly = true
 			default:
-				d.problem(path, "has the option %q; it must be ro or rw", option)
+				d.problem(path, "has the option %q; it must be ro or rw", brief(option))
 			}
 		}
 	}
@@ -180,6 +196,7 @@ func (s *composeService) mounts(d *decoder, file *composeFile, path string) []bu
 	var mounts []buoy.Mount
 	for i, m := range s.Volumes {
 		at := index(below(path, "volumes"), i)
+		d.paths[index("spec.volumes", i)] = at
 		mount := buoy.Mount{Type: m.Type, Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly}
 		switch m.Type {
 		case "bind":
@@ -197,15 +214,20 @@ func (s *composeService) mounts(d *decoder, file *composeFile, path string) []bu
 		mounts = append(mounts, mount)
 	}
 	for i, option := range s.Tmpfs {
+		at := index(below(path, "tmpfs"), i)
+		if d.node(at) == nil { // it is one text
+			at = below(path, "tmpfs")
+		}
+		d.paths[index("spec.volumes", len(mounts))] = at
 		target, options, _ := strings.Cut(option, ":")
 		mount := buoy.Mount{Type: "tmpfs", Target: target}
 		if options != "" {
 			size, ok := strings.CutPrefix(options, "size=")
 			var bytes byteSize
 			if ok {
-				bytes.decode(d, &node{kind: text, text: size}, index(below(path, "tmpfs"), i))
+				d.into(&bytes, &node{kind: text, text: size}, at)
 			} else {
-				d.problem(index(below(path, "tmpfs"), i), "has the options %q; it must be size=SIZE", options)
+				d.problem(at, "has the options %q; it must be size=SIZE", brief(options))
 			}
 			mount.Size = int64(bytes)
 		}
@@ -223,7 +245,7 @@ func (c *composeFile) volume(d *decoder, name, path string) string {
 		d.problem(path, "has no name: a volume has one, which is its source")
 		return ""
 	case v == nil:
-		d.problem(path, "names the volume %q, which is not among the volumes of the file", name)
+		d.problem(path, "names the volume %q, which is not among the volumes of the file", brief(name)).With = []string{below("volumes", segment(name))}
 		return ""
 	case v.Name != "":
 		name = v.Name

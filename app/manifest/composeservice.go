@@ -11,8 +11,10 @@ import (
 
 // composeService is a service of a Compose file.
 type composeService struct {
+	name, path string
+
 	Image       string        `json:"image" need:"images are not built here"`
-	Platform    string        `json:"platform" pattern:"^linux/[a-z0-9]+(/v[0-9]+)?$"`
+	Platform    string        `json:"platform" pattern:"^linux/[a-z0-9]+(/v[0-9]+)?$" form:"like linux/amd64 or linux/arm/v7"`
 	PullPolicy  string        `json:"pull_policy" oneof:"missing,if_not_present"`
 	Command     shellWords    `json:"command"`
 	Entrypoint  shellWords    `json:"entrypoint"`
@@ -62,9 +64,14 @@ type composeService struct {
 type limits struct{ soft, hard uint64 }
 
 func (l *limits) decode(d *decoder, n *node, path string) {
-	if n.kind == number {
+	switch n.kind {
+	case number:
 		d.into(&l.soft, n, path)
 		l.hard = l.soft
+		return
+	case object:
+	default:
+		d.mismatch(n, path, "a number, or an object with soft and hard")
 		return
 	}
 	var both struct {
@@ -76,48 +83,51 @@ func (l *limits) decode(d *decoder, n *node, path string) {
 }
 
 // spec is what the service means.
-func (s *composeService) spec(d *decoder, file *composeFile, name, path string) app.Spec {
+func (s *composeService) spec(d *decoder, file *composeFile) app.Spec {
 	out := app.Spec{
-		Name: name, Kind: app.Service, Labels: s.Deploy.Labels, Annotations: s.Annotations,
-		Container: s.container(d, file, path),
-		Ports:     s.ports(d, path),
+		Name: s.name, Kind: app.Service, Labels: s.Deploy.Labels, Annotations: s.Annotations,
+		Container: s.container(d, file, s.path),
+		Ports:     s.ports(d, s.path),
 		Scaling:   defaultScaling(app.Manual), Drain: 30 * time.Second,
 		Placement: (*placement)(nil).rules(),
 	}
-	s.Deploy.apply(d, &out, below(path, "deploy"))
+	s.Deploy.apply(d, &out, below(s.path, "deploy"))
 	out.Rollout = s.Deploy.rollout(&out)
-	if s.Scale != nil {
-		s.replicas(d, &out, *s.Scale, below(path, "scale"))
-	}
-	if n := s.Deploy.Replicas; n != nil {
-		s.replicas(d, &out, *n, below(path, "deploy.replicas"))
-	}
+	s.replicas(d, &out)
 	if _, arch, ok := strings.Cut(s.Platform, "/"); ok {
 		arch, _, _ = strings.Cut(arch, "/")
 		out.Placement.Constraints = append(out.Placement.Constraints, app.Constraint{Attribute: "arch", Op: "=", Values: []string{arch}})
 	}
-	out.Container.Health = s.Health.check(d, below(path, "healthcheck"), out)
+	out.Container.Health = s.Health.check(d, below(s.path, "healthcheck"), out)
 	if s.DependsOn {
-		d.note(below(path, "depends_on"), "is not waited for: apps start side by side, and are started again until what they need is there")
+		d.note(below(s.path, "depends_on"), "is not waited for: apps start side by side, and are started again until what they need is there")
 	}
 	return out
 }
 
-func (s *composeService) replicas(d *decoder, out *app.Spec, n int, path string) {
+func (s *composeService) replicas(d *decoder, out *app.Spec) {
+	n, path := s.Scale, below(s.path, "scale")
+	if more := s.Deploy.Replicas; more != nil {
+		if n != nil && *n != *more {
+			d.problem(path, "is %d, and deploy.replicas %d: keep one of them", *n, *more)
+		}
+		n, path = more, below(s.path, "deploy.replicas")
+	}
 	switch {
-	case out.Kind != app.Service && n != 1:
+	case n == nil:
+	case out.Kind != app.Service && *n != 1:
 		d.problem(path, "has no meaning: a global service has one replica on each host that fits")
-	case n == 0:
+	case *n == 0:
 		d.problem(path, "is 0; stop the app instead, or leave the service out")
-	case out.Kind == app.Service && n != 1:
-		out.Replicas = n
-		out.Scaling.Max = max(out.Scaling.Max, n)
+	case out.Kind == app.Service && *n != 1:
+		out.Replicas = *n
+		out.Scaling.Max = max(out.Scaling.Max, *n)
 	}
 }
 
 func (s *composeService) container(d *decoder, file *composeFile, path string) buoy.CreateRequest {
 	c := buoy.CreateRequest{
-		Flist: s.Image, Command: strs(words(s.Command)), Entrypoint: strs(words(s.Entrypoint)), Env: s.Environment.sorted, Pwd: s.WorkingDir, User: string(s.User),
+		Flist: s.Image, Command: strs(words(s.Command)), Entrypoint: strs(words(s.Entrypoint)), Env: s.Environment.pairs, Pwd: s.WorkingDir, User: string(s.User),
 		Hostname: s.Hostname, Labels: s.Labels, Init: s.Init, StopSignal: string(s.StopSignal), StopGrace: 10,
 		DNS: strs(words(s.DNS)), ShmSize: int64(s.ShmSize), Sysctls: s.Sysctls, ReadOnly: s.ReadOnly, Privileged: s.Privileged,
 		CapAdd: strs(s.CapAdd), CapDrop: strs(s.CapDrop), Mounts: s.mounts(d, file, path),
@@ -150,7 +160,7 @@ func (s *composeService) container(d *decoder, file *composeFile, path string) b
 		case "seccomp:unconfined":
 			c.Unconfined = true
 		default:
-			d.problem(index(below(path, "security_opt"), i), "is %q; it must be no-new-privileges:true or seccomp:unconfined", opt)
+			d.problem(index(below(path, "security_opt"), i), "is %q; it must be no-new-privileges:true or seccomp:unconfined", brief(opt))
 		}
 	}
 	c.Restart = s.restart(d, path)
@@ -159,19 +169,19 @@ func (s *composeService) container(d *decoder, file *composeFile, path string) b
 
 // restart is the policy of a node.
 func (s *composeService) restart(d *decoder, path string) string {
-	if p := s.Deploy.Restart; p != nil {
-		return p.policy(d, below(path, "deploy.restart_policy"))
-	}
 	verb, n, counted := strings.Cut(s.Restart, ":")
 	_, err := strconv.ParseUint(n, 10, 31)
-	switch {
-	case s.Restart == "", s.Restart == "no", s.Restart == "always", s.Restart == "unless-stopped", s.Restart == "on-failure":
-		return s.Restart
-	case verb == "on-failure" && counted && err == nil:
-		return s.Restart
+	switch s.Restart {
+	case "", "no", "always", "unless-stopped", "on-failure":
+	default:
+		if verb != "on-failure" || !counted || err != nil {
+			d.problem(below(path, "restart"), "is %q; it must be no, always, unless-stopped or on-failure[:N]", brief(s.Restart))
+		}
 	}
-	d.problem(below(path, "restart"), "is %q; it must be no, always, unless-stopped or on-failure[:N]", s.Restart)
-	return ""
+	if p := s.Deploy.Restart; p != nil { // as Compose has it, it is the one that counts
+		return p.policy(d, below(path, "deploy.restart_policy"))
+	}
+	return s.Restart
 }
 
 // composeCheck is a health check.
@@ -190,7 +200,7 @@ func (h *composeCheck) check(d *decoder, path string, spec app.Spec) *buoy.Healt
 		return nil
 	}
 	if len(h.Test.command) == 0 {
-		d.problem(below(path, "test"), "is missing: checks of images are not known here")
+		d.problem(below(path, "test"), "is missing: checks of images are not known here").With = []string{below(path, "test")}
 		return nil
 	}
 	out := &buoy.HealthCheck{
@@ -198,7 +208,7 @@ func (h *composeCheck) check(d *decoder, path string, spec app.Spec) *buoy.Healt
 		Restart: restarts(spec), Drain: spec.Drain.Seconds(),
 	}
 	for into, value := range map[*float64]*composeTime{&out.Period: h.Interval, &out.Timeout: h.Timeout, &out.InitialDelay: h.StartPeriod} {
-		if value != nil {
+		if value != nil && *value != 0 { // 0 is the default
 			*into = time.Duration(*value).Seconds()
 		}
 	}

@@ -1,7 +1,6 @@
 package manifest
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -20,7 +19,7 @@ func (s *shellWords) decode(d *decoder, n *node, path string) {
 	}
 	cut, ok := shellCut(n.text)
 	if !ok {
-		d.problem(path, "is %q, whose quotes do not end", n.text)
+		d.problem(path, "is %q, whose quotes do not end", brief(n.text))
 	}
 	*s = cut
 }
@@ -80,7 +79,7 @@ type listOrDict map[string]string
 func (l *listOrDict) decode(d *decoder, n *node, path string) {
 	var pairs composeEnv
 	pairs.read(d, n, path, false)
-	for _, pair := range pairs.sorted {
+	for _, pair := range pairs.pairs {
 		key, value, _ := strings.Cut(pair, "=")
 		if *l == nil {
 			*l = listOrDict{}
@@ -90,23 +89,30 @@ func (l *listOrDict) decode(d *decoder, n *node, path string) {
 }
 
 // composeEnv is that with all values there: without one Compose takes it from
-// where it runs.
-type composeEnv struct{ sorted []string }
+// where it runs. Of a variable that is there twice the last value counts.
+type composeEnv struct{ pairs, paths []string }
 
 func (e *composeEnv) decode(d *decoder, n *node, path string) { e.read(d, n, path, true) }
 
 func (e *composeEnv) read(d *decoder, n *node, path string, valued bool) {
+	last := map[string]int{}
 	add := func(key string, value *string, at string) {
 		switch {
 		case key == "" || strings.ContainsAny(key, "=\x00"):
 			d.problem(at, "has no name")
+			return
 		case value == nil && valued:
-			d.problem(at, "has no value for %s: that of the machine where Compose runs is not known here", key)
+			d.problem(at, "has no value for %s: that of the machine where Compose runs is not known here", brief(key))
+			return
 		case value == nil:
-			e.sorted = append(e.sorted, key+"=")
-		default:
-			e.sorted = append(e.sorted, key+"="+*value)
+			value = new(string)
 		}
+		i, ok := last[key]
+		if !ok {
+			i = len(e.pairs)
+			e.pairs, e.paths = append(e.pairs, ""), append(e.paths, "")
+		}
+		last[key], e.pairs[i], e.paths[i] = i, key+"="+*value, at
 	}
 	switch n.kind {
 	case list:
@@ -126,43 +132,27 @@ func (e *composeEnv) read(d *decoder, n *node, path string, valued bool) {
 		for _, f := range n.fields {
 			switch {
 			case f.value.kind == null:
-				add(f.name, nil, below(path, f.name))
+				add(f.name, nil, below(path, segment(f.name)))
 			case !f.value.scalar():
-				d.mismatch(f.value, below(path, f.name), "text")
+				d.mismatch(f.value, below(path, segment(f.name)), wantText)
 			default:
-				add(f.name, &f.value.text, below(path, f.name))
+				add(f.name, &f.value.text, below(path, segment(f.name)))
 			}
 		}
 	default:
 		d.mismatch(n, path, "a list of KEY=value, or an object")
 	}
-	e.sorted = lastOfEach(e.sorted)
-}
-
-// lastOfEach keeps the last value of each variable.
-func lastOfEach(pairs []string) []string {
-	at := map[string]int{}
-	var out []string
-	for _, pair := range pairs {
-		key, _, _ := strings.Cut(pair, "=")
-		if i, ok := at[key]; ok {
-			out[i] = pair
-			continue
-		}
-		at[key] = len(out)
-		out = append(out, pair)
-	}
-	return out
 }
 
 // composeTime is a time as Compose spells it.
 type composeTime time.Duration
 
+func (composeTime) bounds() bounds { return seconds(0).bounds() }
+
 func (t *composeTime) decode(d *decoder, n *node, path string) {
-	v, err := time.ParseDuration(n.text)
-	if n.kind != text || err != nil || v < 0 || v > maxTime {
+	v, ok := span(n, time.Second)
+	if n.kind != text || !ok {
 		d.mismatch(n, path, `a time like "10s" or "1m30s"`)
-		return
 	}
 	*t = composeTime(v)
 }
@@ -194,9 +184,10 @@ func (c *composeNetworks) decode(d *decoder, n *node, path string) {
 		}
 	case object:
 		for _, f := range n.fields {
-			names[below(path, f.name)] = f.name
+			at := below(path, segment(f.name))
+			names[at] = f.name
 			if f.value.kind != null && (f.value.kind != object || len(f.value.fields) > 0) {
-				names[below(path, f.name)] = "…"
+				names[at] = "…"
 			}
 		}
 	default:
@@ -233,6 +224,6 @@ func (t *composeTest) decode(d *decoder, n *node, path string) {
 	case verb == "CMD-SHELL" && len(rest) == 1:
 		t.command = []string{"/bin/sh", "-c", rest[0]}
 	default:
-		d.problem(path, "begins with %q; it must be NONE, CMD with a command, or CMD-SHELL with one text", fmt.Sprint(verb))
+		d.problem(path, "begins with %q; it must be NONE, CMD with a command, or CMD-SHELL with one text", brief(verb))
 	}
 }

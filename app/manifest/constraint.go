@@ -2,7 +2,6 @@ package manifest
 
 import (
 	"regexp"
-	"strconv"
 	"strings"
 
 	"github.com/buoy-edge/buoy/app"
@@ -18,100 +17,84 @@ type constraintFields struct {
 	Values    words  `json:"values,omitempty" doc:"With which."`
 }
 
+// A value is in quotes, or without any.
+const (
+	inQuotes = `"(?:[^"\\]|\\.)*"|'[^']*'`
+	oneValue = `(?:` + inQuotes + `|[^\s"'=~].*?)`
+	inList   = `(?:` + inQuotes + `|[^\s"',()](?:[^,()]*[^\s,()])?)`
+	valueSet = inList + `(?:\s*,\s*` + inList + `)*`
+)
+
 // constraintForm is a constraint as text: attribute, operator, values.
-var constraintForm = regexp.MustCompile(`^\s*([A-Za-z][-_./A-Za-z0-9]*)(?:\s*(==|=~|!=|<=|>=|=|<|>|~)|\s+(not\s+in|not\s+exists|in|exists)\b)\s*(.*?)\s*$`)
+var (
+	constraintForm = regexp.MustCompile(`^\s*([A-Za-z][-_./A-Za-z0-9]*)(?:\s*(==|=~|!=|<=|>=|=|<|>|~)\s*(` + oneValue + `)` +
+		`|\s+((?:not\s+)?in)\b\s*(?:\(\s*(` + valueSet + `)\s*\)|(` + valueSet + `))|\s+((?:not\s+)?exists))\s*$`)
+	listForm = regexp.MustCompile(inList)
+)
 
 func (c *constraint) decode(d *decoder, n *node, path string) {
-	if n.kind != text {
-		var f constraintFields
-		d.into(&f, n, path)
-		if n.kind != object {
-			return
-		}
-		if f.Op == "==" {
-			f.Op = "="
-		}
-		if f.Value != "" || n.get("value") != nil {
-			if len(f.Values) > 0 {
-				d.problem(path, "has a value and values: keep one of them")
-			}
-			f.Values, f.Value = words{string(f.Value)}, ""
-		}
-		if f.Op == "" {
-			f.Op = "="
-			if len(f.Values) > 1 {
-				f.Op = "in"
-			}
-		}
-		*c = constraint(f)
+	m := constraintForm.FindStringSubmatch(n.text)
+	switch {
+	case n.kind == object:
+		c.fields(d, n, path)
 		return
-	}
-	attribute, op, rest, ok := constraintText(n.text)
-	var values []string
-	if ok {
-		values, ok = constraintValues(op, rest)
-	}
-	if !ok {
+	case n.kind != text || m == nil:
 		d.mismatch(n, path, `a condition like "label.zone == a", "gpu.model ~ H200", "arch in (amd64, arm64)" or "label.ssd exists"`)
 		return
 	}
-	*c = constraint{Attribute: attribute, Op: op, Values: values}
+	*c = constraint{Attribute: m[1], Op: operator(m[2] + m[4] + m[7])}
+	if m[3] != "" {
+		c.Values = words{unquoted(m[3])}
+	}
+	for _, one := range listForm.FindAllString(m[5]+m[6], -1) {
+		c.Values = append(c.Values, unquoted(one))
+	}
 }
 
-func constraintText(text string) (attribute, op, rest string, ok bool) {
-	m := constraintForm.FindStringSubmatch(text)
-	if m == nil {
-		return "", "", "", false
+func (c *constraint) fields(d *decoder, n *node, path string) {
+	f := (*constraintFields)(c)
+	d.into(f, n, path)
+	if n.get("value") != nil {
+		if len(f.Values) > 0 {
+			d.problem(path, "has a value and values: keep one of them")
+		}
+		f.Values, f.Value = words{string(f.Value)}, ""
 	}
-	op = strings.Join(strings.Fields(m[2]+m[3]), " ")
-	switch op {
+	f.Op = operator(f.Op)
+	if f.Op == "" {
+		f.Op = "="
+		if len(f.Values) > 1 {
+			f.Op = "in"
+		}
+	}
+}
+
+// operator is how a Spec calls it.
+func operator(text string) string {
+	switch op := strings.Join(strings.Fields(text), " "); op {
 	case "==":
-		op = "="
+		return "="
 	case "=~":
-		op = "~"
-	}
-	return m[1], op, m[4], true
-}
-
-func constraintValues(op, rest string) ([]string, bool) {
-	switch op {
-	case "exists", "not exists":
-		return nil, rest == ""
-	case "in", "not in":
-		inner, ok := strings.CutPrefix(rest, "(")
-		inner, closed := strings.CutSuffix(inner, ")")
-		if ok != closed {
-			return nil, false
-		}
-		var values []string
-		for one := range strings.SplitSeq(inner, ",") {
-			value, ok := unquoted(strings.TrimSpace(one))
-			if !ok {
-				return nil, false
-			}
-			values = append(values, value)
-		}
-		return values, true
+		return "~"
 	default:
-		value, ok := unquoted(rest)
-		return []string{value}, ok
+		return op
 	}
 }
 
-// unquoted is text without the quotes around it.
-func unquoted(text string) (string, bool) {
-	if strings.HasPrefix(text, `"`) {
-		value, err := strconv.Unquote(text)
-		return value, err == nil
+// unquoted is a value without the quotes around it.
+func unquoted(text string) string {
+	switch text[0] {
+	case '\'':
+		return text[1 : len(text)-1]
+	case '"':
+		return strings.NewReplacer(`\\`, `\`, `\"`, `"`).Replace(text[1 : len(text)-1])
+	default:
+		return text
 	}
-	if len(text) >= 2 && text[0] == '\'' && text[len(text)-1] == '\'' {
-		return text[1 : len(text)-1], true
-	}
-	return text, text != ""
 }
 
 func (constraint) schema() schema {
-	return schema{"anyOf": []schema{{"type": "string", "pattern": `^\s*[A-Za-z][-_./A-Za-z0-9]*(\s*(==|=~|!=|<=|>=|=|<|>|~)|\s+(not\s+in|not\s+exists|in|exists)\b)`}, schemaOf[constraintFields]()}}
+	return schema{"anyOf": []schema{{"type": "string", "pattern": constraintForm.String()}, schemaOf[constraintFields]()}}
 }
 
 func (c constraint) out() app.Constraint {

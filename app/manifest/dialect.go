@@ -25,28 +25,25 @@ func (r *Raw) decode(_ *decoder, n *node, _ string) { *r = Raw(n.json()) }
 func Decode(data []byte, v any) error {
 	switch {
 	case len(data) > maxBytes:
-		return wrong("", "is larger than %d bytes, the most that is read", maxBytes)
+		return wrong("is larger than %d bytes, the most that is read", maxBytes)
 	case !utf8.Valid(data):
-		return wrong("", "is not UTF-8 text")
+		return wrong("is not UTF-8 text")
 	}
-	docs, err := (&reader{}).jsons(data)
+	docs, err := jsons(data)
 	switch {
 	case err != nil:
 		return err
 	case len(docs) == 0:
-		return wrong("", "is empty; it must be an object")
+		return wrong("is empty; it must be an object")
 	case len(docs) > 1:
-		return wrong("", "goes on after the end of the JSON object")
-	case docs[0].kind != object:
-		return wrong("", "is %s; it must be an object", docs[0].what())
+		return wrong("goes on after the end of the JSON object")
+	case docs[0].root.kind != object:
+		return wrong("is %s; it must be an object", docs[0].root.what())
 	}
-	d := &decoder{root: docs[0], foreign: true}
-	d.into(v, docs[0], "")
-	if extra := len(d.problems) - maxProblems; extra > 0 {
-		d.problems = append(d.problems[:maxProblems], app.Problem{Path: "and", Text: strconv.Itoa(extra) + " more"})
-	}
-	if len(d.problems) > 0 {
-		return d.problems
+	d := &decoder{root: docs[0].root, problems: docs[0].problems}
+	d.into(v, d.root, "")
+	if problems := d.all(); len(problems) > 0 {
+		return bounded(problems, d.more)
 	}
 	return nil
 }

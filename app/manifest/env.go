@@ -10,7 +10,7 @@ import (
 type envList []envVar
 
 type envVar struct {
-	Name  string     `json:"name" need:"a variable has one" pattern:"^[^=\\x00]+$" doc:"Name of the variable."`
+	Name  string     `json:"name" need:"a variable has one" pattern:"^[^=\\x00]+$" form:"not empty, and without =" doc:"Name of the variable."`
 	Value *word      `json:"value,omitempty" doc:"Its value."`
 	From  *valueFrom `json:"valueFrom,omitempty" doc:"Where its value comes from."`
 	origin
@@ -45,7 +45,7 @@ func (e *envList) decode(d *decoder, n *node, path string) {
 		d.into((*[]envVar)(e), n, path)
 	case object:
 		for _, f := range n.fields {
-			at := below(path, f.name)
+			at := below(path, segment(f.name))
 			var value word
 			if f.value.kind != null {
 				value.decode(d, f.value, at)
@@ -61,30 +61,40 @@ func (e *envList) decode(d *decoder, n *node, path string) {
 }
 
 func (envList) schema() schema {
-	value := word("").schema()
-	return schema{"anyOf": []schema{schemaOf[[]envVar](), {"type": "object", "additionalProperties": schema{"anyOf": []schema{value, {"type": "null"}}}}}}
+	names := schema{"pattern": `^[^=\x00]+$`}
+	return schema{"anyOf": []schema{schemaOf[[]envVar](), {"type": "object", "propertyNames": names, "additionalProperties": orNull(word("").schema())}}}
 }
 
-// split tells what is known now, "KEY=value", from what is known at a launch.
-func (e envList) split(d *decoder, path string) (now []string, later []app.EnvVar) {
+// split tells what is known now, "KEY=value", from what is known at a launch. A
+// variable about which nothing is said is empty, as with Kubernetes.
+func (e envList) split(d *decoder) (now []string, later []app.EnvVar) {
 	seen := map[string]bool{}
+	var firstAt, thenAt []string
+	path := d.spelled("spec.env")
+	given := d.node(path)
 	for i, v := range e {
 		at := index(path, i)
+		if given != nil && given.kind == object {
+			at = below(path, segment(given.fields[i].name))
+		}
 		if seen[v.Name] {
-			d.problem(at, "sets %s a second time", v.Name)
+			d.problem(at, "sets %s a second time", brief(v.Name)).With = []string{below(at, "name")}
 		}
 		seen[v.Name] = true
 		from := v.origins()
 		switch {
 		case v.Value != nil && len(from) > 0, len(from) > 1:
-			d.problem(at, "says in two ways what %s is: keep one of them", v.Name)
+			d.problem(at, "says in two ways what %s is: keep one of them", brief(v.Name))
 		case len(from) == 1:
-			later = append(later, from[0].variable(d, at, v.Name))
+			later, thenAt = append(later, from[0].variable(d, at, v.Name)), append(thenAt, at)
 		case v.Value != nil:
-			now = append(now, v.Name+"="+string(*v.Value))
+			now, firstAt = append(now, v.Name+"="+string(*v.Value)), append(firstAt, at)
 		default:
-			now = append(now, v.Name+"=")
+			now, firstAt = append(now, v.Name+"="), append(firstAt, at)
 		}
+	}
+	for i, at := range append(firstAt, thenAt...) {
+		d.paths[index("spec.env", i)] = at
 	}
 	return now, later
 }
@@ -114,11 +124,11 @@ func (o origin) variable(d *decoder, path, name string) app.EnvVar {
 	v := app.EnvVar{Name: name}
 	switch {
 	case o.Source == "":
-		d.problem(path, "has no source for %s; it must be sdk or secret", name)
+		d.problem(path, "has no source for %s; it must be sdk or secret", brief(name)).With = []string{path}
 	case o.Key == "":
-		d.problem(path, "has no key for %s", name)
+		d.problem(path, "has no key for %s: it says what of the %s", brief(name), o.Source).With = []string{path}
 	case o.Source == "sdk" && o.Field != "":
-		d.problem(path, "has a field for %s; only secrets have fields", name)
+		d.problem(path, "has a field for %s; only secrets have fields", brief(name)).With = []string{path}
 	case o.Source == "sdk":
 		v.Field = o.Key
 	default:

@@ -3,9 +3,11 @@ package manifest
 import buoy "github.com/buoy-edge/buoy/sdk/go"
 
 // The tags of these structs say all there is to know of a field: its name, the
-// other name it has (also), the words it may have (oneof), the least and the
-// most of a number (min, max), that it must be there, and why (need), what it
-// is when it is not there (default), and what it means (doc).
+// other name it has (also), what others call it (like), the words it may have
+// (oneof), the least and the most of a number (min, max; of a size or time in its
+// unit), the pattern of a text, and what that is in words (form), that it must be
+// there, and why (need), what it is when it is not there (default), and what it
+// means (doc).
 
 // document is a manifest.
 type document struct {
@@ -17,7 +19,7 @@ type document struct {
 }
 
 type metadata struct {
-	Name        string          `json:"name" need:"the app has to have one" pattern:"^[a-zA-Z0-9]([-_a-zA-Z0-9]*[a-zA-Z0-9])?$" doc:"Name of the app: letters, digits, dashes and underscores, at most 53."`
+	Name        string          `json:"name" need:"the app has to have one" pattern:"^[a-zA-Z0-9]([-_a-zA-Z0-9]{0,51}[a-zA-Z0-9])?$" form:"1 to 53 letters, digits, dashes and underscores, and begin and end with a letter or digit" doc:"Name of the app: letters, digits, dashes and underscores, at most 53."`
 	Labels      map[string]word `json:"labels,omitempty" doc:"Free-form labels of the app."`
 	Annotations map[string]word `json:"annotations,omitempty" doc:"Free-form notes about the app."`
 }
@@ -25,9 +27,9 @@ type metadata struct {
 // sections may stand in spec or beside it.
 type sections struct {
 	Scaling     *scaling     `json:"scaling,omitempty" doc:"How many replicas there are. Without it, a person scales, from 0 to 100, beginning with replicas."`
-	Health      *healthCheck `json:"healthCheck,omitempty" doc:"How hosts find out whether a replica is well. Without it, one that runs is well."`
+	Health      *healthCheck `json:"healthCheck,omitempty" like:"livenessProbe,readinessProbe,startupProbe,health" doc:"How hosts find out whether a replica is well. Without it, one that runs is well."`
 	Termination *termination `json:"termination,omitempty" doc:"How replicas are stopped."`
-	Placement   *placement   `json:"placement,omitempty" doc:"On which hosts replicas may be, and had better be."`
+	Placement   *placement   `json:"placement,omitempty" like:"nodeSelector" doc:"On which hosts replicas may be, and had better be."`
 	Rollout     *rollout     `json:"rollout,omitempty" doc:"How replicas are brought to a new revision."`
 	Expose      *expose      `json:"expose,omitempty" doc:"Under which host names and paths the balancer finds the app."`
 	Job         *job         `json:"job,omitempty" doc:"Of a Job or CronJob: when a run is complete."`
@@ -41,29 +43,29 @@ type spec struct {
 	Lazy       string    `json:"lazy,omitempty" oneof:"auto,always,never" doc:"Of an flist: whether replicas start before all of it is on the host. Default: as the host is set."`
 	Command    words     `json:"command,omitempty" also:"entrypoint" doc:"What runs, in place of the entrypoint of the image and its command."`
 	Args       words     `json:"args,omitempty" doc:"Arguments, in place of the command of the image."`
-	WorkingDir string    `json:"workingDir,omitempty" also:"pwd" doc:"Working directory. Default: that of the image."`
+	WorkingDir string    `json:"workingDir,omitempty" also:"pwd" like:"working_dir,workdir,cwd" doc:"Working directory. Default: that of the image."`
 	User       word      `json:"user,omitempty" doc:"Name, uid, name:group or uid:gid. Default: that of the image."`
 	Hostname   string    `json:"hostname,omitempty" doc:"Host name inside. Default: the name of the replica."`
 	Env        envList   `json:"env,omitempty" also:"environment" doc:"Environment variables, added to those of the image."`
 	Ports      []port    `json:"ports,omitempty" doc:"Ports that replicas listen at. Hosts publish them."`
 	Resources  resources `json:"resources,omitzero" doc:"What a replica may use, which is also what its host must have free."`
-	Volumes    []volume  `json:"volumes,omitempty" doc:"What outlives a replica, or comes from its host."`
+	Volumes    []volume  `json:"volumes,omitempty" like:"volumeMounts,mounts" doc:"What outlives a replica, or comes from its host."`
 
 	Replicas      int           `json:"replicas,omitempty" min:"1" max:"1000" doc:"How many replicas there are at first. Default: scaling.minReplicas."`
 	Standby       *int          `json:"standby,omitempty" min:"0" max:"1000" doc:"So many replicas more are kept created and not run, and are used first when the app scales out. The same as scaling.standby."`
 	Schedule      string        `json:"schedule,omitempty" doc:"Of a CronJob, when it runs: five fields (minute, hour, day, month, day of the week), or @hourly, @daily, @weekly, @monthly, @yearly, @every 10m. In UTC."`
-	RestartPolicy restartPolicy `json:"restartPolicy,omitempty" default:"Always (Job and CronJob: Never)" doc:"What a host does about a replica that ends: Always, OnFailure, OnFailure:N, Never or UnlessStopped."`
+	RestartPolicy restartPolicy `json:"restartPolicy,omitempty" like:"restart" default:"Always (Job and CronJob: Never)" doc:"What a host does about a replica that ends: Always, OnFailure, OnFailure:N, Never or UnlessStopped."`
 	Init          bool          `json:"init,omitempty" doc:"A small first process reaps, and passes signals on."`
 	InitProcesses []initProcess `json:"initProcesses,omitempty" doc:"Commands that run beside the app at each start."`
 
 	NICs        *[]nic          `json:"nics,omitempty" doc:"Network interfaces. Without the field: one of the type default. With an empty list: none but loopback."`
-	HostNetwork bool            `json:"hostNetwork,omitempty" doc:"The network of the host, instead of NICs. Ports of the app are those of the host."`
+	HostNetwork bool            `json:"hostNetwork,omitempty" like:"network_mode,networkMode" doc:"The network of the host, instead of NICs. Ports of the app are those of the host."`
 	DNS         []string        `json:"dns,omitempty" doc:"Name servers. Default: the host's, which knows other containers too."`
 	Devices     []device        `json:"devices,omitempty" doc:"Device nodes of the host."`
 	Filesystems []string        `json:"filesystems,omitempty" doc:"POOL:FS, seen at /fs/POOL/FS: a volume as Zero-OS spells it."`
 	Ulimits     []ulimit        `json:"ulimits,omitempty" doc:"Resource limits of processes."`
 	Sysctls     map[string]word `json:"sysctls,omitempty" doc:"Kernel parameters of the namespaces of a replica."`
-	ShmSize     byteSize        `json:"shmSize,omitempty" default:"64Mi" doc:"Size of /dev/shm."`
+	ShmSize     byteSize        `json:"shmSize,omitempty" min:"1" default:"64Mi" doc:"Size of /dev/shm."`
 	Labels      map[string]word `json:"labels,omitempty" doc:"Labels of the containers."`
 
 	ReadOnly      bool  `json:"readOnly,omitempty" doc:"The root file system cannot be written."`
@@ -79,10 +81,10 @@ type spec struct {
 }
 
 type port struct {
-	Container uint16 `json:"containerPort" need:"it says where replicas listen" min:"1" doc:"Port that replicas listen at."`
+	Container uint16 `json:"containerPort" like:"port,targetPort,target,container" need:"it says where replicas listen" min:"1" doc:"Port that replicas listen at."`
 	Protocol  string `json:"protocol,omitempty" oneof:"HTTP,H2C,GRPC,TCP,UDP" doc:"What is spoken there; GRPC is H2C. Default: what spec.type says, else HTTP."`
 	Name      string `json:"name,omitempty" doc:"Name of the port."`
-	Host      uint16 `json:"hostPort,omitempty" doc:"Port of the host where it is published. Default: any that is free."`
+	Host      uint16 `json:"hostPort,omitempty" like:"published,nodePort,host" doc:"Port of the host where it is published. Default: any that is free."`
 	Listen    uint16 `json:"listen,omitempty" doc:"Port where the balancer listens for TCP or UDP. Default: it does not."`
 	SendProxy bool   `json:"sendProxy,omitempty" doc:"The balancer begins connections of TCP with PROXY protocol 2, which tells the client's address."`
 }
@@ -92,16 +94,16 @@ type resources struct {
 	Memory    byteSize `json:"memory,omitempty" doc:"Memory: 128Mi, 512M, 1Gi or a number of bytes. Units are powers of 1024 however they are spelled."`
 	GPUs      int      `json:"gpus,omitempty" min:"0" max:"64" doc:"Whole graphics cards."`
 	Swap      swap     `json:"swap,omitempty" doc:"Swap on top of memory; -1: as much as there is."`
-	PIDs      int64    `json:"pids,omitempty" min:"-1" doc:"Processes; -1: as many as the host can have. Default: 4096."`
-	CPUShares uint64   `json:"cpuShares,omitempty" doc:"Relative weight, 2 to 262144, where CPU is short."`
+	PIDs      pids     `json:"pids,omitempty" doc:"Processes; -1: as many as the host can have. Default: 4096."`
+	CPUShares uint64   `json:"cpuShares,omitempty" min:"2" max:"262144" doc:"Relative weight, 2 to 262144, where CPU is short."`
 	CPUSet    string   `json:"cpuset,omitempty" doc:"CPUs it may run on: 0-3,7."`
 }
 
 type volume struct {
-	Name         string   `json:"name,omitempty" pattern:"^[a-zA-Z0-9][-_.a-zA-Z0-9]*$" doc:"Name of a volume that the host keeps. Those of other apps are other volumes."`
-	MountPath    string   `json:"mountPath" need:"it says where replicas see it" pattern:"^/" doc:"Where replicas see it."`
+	Name         string   `json:"name,omitempty" pattern:"^[a-zA-Z0-9][-_.a-zA-Z0-9]{0,62}$" form:"1 to 63 letters, digits, '.', '_' and '-', and begin with a letter or digit" doc:"Name of a volume that the host keeps. Those of other apps are other volumes."`
+	MountPath    string   `json:"mountPath" like:"path,target,destination,mount" need:"it says where replicas see it" pattern:"^/" form:"absolute" doc:"Where replicas see it."`
 	ReadOnly     bool     `json:"readOnly,omitempty" doc:"It cannot be written."`
-	HostPath     hostPath `json:"hostPath,omitempty" doc:"A directory or file of the host, which must exist, instead of a volume."`
+	HostPath     hostPath `json:"hostPath,omitempty" like:"source,bind" doc:"A directory or file of the host, which must exist, instead of a volume."`
 	EmptyDir     *memory  `json:"emptyDir,omitempty" doc:"Memory that is empty at each start. The same as tmpfs."`
 	Tmpfs        *memory  `json:"tmpfs,omitempty" doc:"Memory that is empty at each start: true, or an object with its size."`
 	Shared       bool     `json:"shared,omitempty" doc:"The name is one for all apps."`

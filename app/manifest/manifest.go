@@ -9,8 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
+	"reflect"
 
 	"github.com/buoy-edge/buoy/app"
 )
@@ -33,25 +32,25 @@ type App struct {
 }
 
 // Parse reads one or several documents, and checks them. Its error is
-// app.Problems, whose paths begin with the number of the document if there are
-// several.
+// app.Problems: all that is wrong, in the order of lines, with paths that begin
+// with the number of the document if there are several.
 func Parse(data []byte) ([]App, error) {
 	docs, err := read(data)
-	problems, _ := errors.AsType[app.Problems](err)
 	var all []App
+	var problems app.Problems
+	more := 0
+	names := map[string]string{} // of apps, and where they stand
 	for i, doc := range docs {
-		apps, wrong := parseOne(doc)
-		all = append(all, apps...)
-		for _, p := range wrong {
-			if len(docs) > 1 {
-				p.Path = strings.TrimSuffix(fmt.Sprintf("documents[%d].%s", i, p.Path), ".")
-			}
-			problems = append(problems, p)
+		at := ""
+		if len(docs) > 1 {
+			at = fmt.Sprintf("documents[%d]", i)
 		}
+		apps, wrong, uncounted := parseOne(doc, names, at)
+		all = append(all, apps...)
+		problems, more = append(problems, wrong...), more+uncounted
 	}
-	problems = append(problems, twice(all)...)
-	if extra := len(problems) - maxProblems; extra > 0 {
-		problems = append(problems[:maxProblems], app.Problem{Path: "and", Text: fmt.Sprintf("%d more", extra)})
+	if unread, ok := errors.AsType[app.Problems](err); ok {
+		problems = append(problems, unread...)
 	}
 	for i := range problems {
 		if problems[i].Path == "" {
@@ -59,41 +58,63 @@ func Parse(data []byte) ([]App, error) {
 		}
 	}
 	if len(problems) > 0 {
-		return nil, problems
+		return nil, bounded(problems, more)
 	}
 	return all, nil
 }
 
-// parseOne reads a document. Its problems say the line of YAML.
-func parseOne(doc *node) ([]App, app.Problems) {
-	d := &decoder{root: doc}
-	var apps []App
+// bounded are not more problems than a person reads, of which there are even more.
+func bounded(problems app.Problems, more int) app.Problems {
+	if extra := len(problems) - maxProblems; extra > 0 {
+		return append(problems[:maxProblems], app.Problem{Path: "and", Text: fmt.Sprintf("%d more", extra+more)})
+	}
+	return problems
+}
+
+// parseOne reads a document, which all its paths begin with.
+func parseOne(doc parsed, names map[string]string, at string) (apps []App, problems app.Problems, more int) {
+	d := &decoder{root: doc.root, problems: doc.problems}
 	switch {
-	case doc.kind != object:
-		d.problem("", "is %s; it must be an object with apiVersion, kind, metadata and spec", doc.what())
-	case doc.get("services") != nil:
-		apps = compose(d, doc)
+	case doc.root.kind != object:
+		d.problem("", "is %s; it must be an object with apiVersion, kind, metadata and spec", doc.root.what())
+	case doc.root.get("services") != nil:
+		apps = compose(d, doc.root)
 	default:
-		apps = manifest(d, doc)
+		d.form = reflect.TypeFor[document]()
+		d.whole = d.form
+		apps = []App{d.manifest()}
 	}
-	return apps, d.problems
+	for _, one := range apps {
+		name, where := one.Spec.Name, "metadata.name"
+		if d.form == nil {
+			where = below("services", segment(name))
+		}
+		other, twice := names[name]
+		if twice && name != "" {
+			d.problem(where, "is %q, which %s has, too", name, other)
+		}
+		names[name] = at
+	}
+	problems = d.all()
+	for i := range problems {
+		problems[i].Path = below(at, problems[i].Path)
+	}
+	return apps, problems, d.more
 }
 
-func manifest(d *decoder, doc *node) []App {
+func (d *decoder) manifest() App {
+	d.paths = map[string]string{}
 	var m document
-	d.into(&m, doc, "")
-	one := App{}
-	if len(d.problems) == 0 {
-		one.Spec = m.spec(d)
-	}
-	if len(d.problems) == 0 {
-		d.check(one.Spec)
-	}
-	one.Source, one.Notes = doc.json(), d.notes
-	return []App{one}
+	d.into(&m, d.root, "")
+	d.concluding()
+	one := App{Spec: m.spec(d)}
+	d.check(one.Spec)
+	one.Source, one.Notes = d.root.json(), d.notes
+	return one
 }
 
-// check adds what the spec as such has against itself.
+// check adds what the spec as such has against itself, unless more has been said
+// of the same already.
 func (d *decoder) check(spec app.Spec) {
 	err := spec.Validate()
 	if err == nil {
@@ -101,37 +122,30 @@ func (d *decoder) check(spec app.Spec) {
 	}
 	problems, ok := errors.AsType[app.Problems](err)
 	if !ok {
-		problems = app.Problems{{Path: "", Text: err.Error()}}
+		d.problem("", "%v", err)
+	}
+	told := map[string]bool{}
+	for _, p := range d.problems {
+		told[p.Path] = true
 	}
 	for _, p := range problems {
-		d.problem(d.placed(p.Path), "%s", p.Text)
-	}
-}
-
-// twice finds names that several documents have.
-func twice(apps []App) (problems app.Problems) {
-	var names []string
-	for _, a := range apps {
-		if name := a.Spec.Name; name != "" && slices.Contains(names, name) {
-			problems = append(problems, app.Problem{Path: "metadata.name", Text: fmt.Sprintf("is %q in two documents", name)})
+		if d.full() {
+			d.more++
+			continue
 		}
-		names = append(names, a.Spec.Name)
-	}
-	return problems
-}
-
-// placed is the path of what Spec calls path, where the document has it: a
-// section may stand in spec or beside it.
-func (d *decoder) placed(path string) string {
-	if rest, in := strings.CutPrefix(path, "spec."); in {
-		if name, _ := step(rest); d.root.get(name) != nil {
-			return rest
+		path, ok := d.called(p.Path)
+		switch {
+		case told[path] && ok:
+			continue
+		case !ok:
+			p.Text = "makes a manifest whose " + p.Path + " " + p.Text
 		}
-		return path
+		var with []string
+		for _, other := range p.With {
+			if other, ok := d.called(other); ok {
+				with = append(with, other)
+			}
+		}
+		d.problem(path, "%s", p.Text).With = with
 	}
-	name, _ := step(path)
-	if spec := d.root.get("spec"); d.root.get(name) == nil && spec != nil && spec.get(name) != nil {
-		return below("spec", path)
-	}
-	return path
 }

@@ -99,23 +99,29 @@ func (p *placement) rules() app.Placement {
 	return out
 }
 
-func (e *expose) rules() app.Expose {
+func (e *expose) rules(d *decoder) app.Expose {
 	if e == nil {
 		return app.Expose{}
 	}
 	out := app.Expose{Balance: e.Balance}
-	hosts := e.Hosts
+	add := func(r app.Rule, rule, host, path string) {
+		at := index("expose.rules", len(out.Rules))
+		d.paths[at], d.paths[below(at, "host")], d.paths[below(at, "path")] = rule, host, path
+		out.Rules = append(out.Rules, r)
+	}
 	if e.Host != "" {
-		hosts = append(words{e.Host}, hosts...)
+		add(app.Rule{Host: e.Host, Path: e.Path}, "expose.host", "expose.host", "expose.path")
 	}
-	for _, host := range hosts {
-		out.Rules = append(out.Rules, app.Rule{Host: host, Path: e.Path})
+	for i, host := range e.Hosts {
+		at := index("expose.hosts", i)
+		add(app.Rule{Host: host, Path: e.Path}, at, at, "expose.path")
 	}
-	if len(hosts) == 0 && e.Path != "" {
-		out.Rules = append(out.Rules, app.Rule{Path: e.Path})
+	if len(out.Rules) == 0 && e.Path != "" {
+		add(app.Rule{Path: e.Path}, "expose.path", "expose.path", "expose.path")
 	}
-	for _, r := range e.Rules {
-		out.Rules = append(out.Rules, app.Rule(r))
+	for i, r := range e.Rules {
+		at := index("expose.rules", i)
+		add(app.Rule(r), at, below(at, "host"), below(at, "path"))
 	}
 	return out
 }
@@ -132,13 +138,14 @@ func (j *job) spec() app.JobSpec {
 	return out
 }
 
-// check is what the node does, of a container of spec.
-func (h *healthCheck) check(d *decoder, path string, spec app.Spec) *buoy.HealthCheck {
+// check is what the node does, of a container of spec. What the kind of check has no
+// use for Spec.Validate refuses.
+func (h *healthCheck) check(d *decoder, spec app.Spec) *buoy.HealthCheck {
 	if h == nil {
 		return nil
 	}
 	out := &buoy.HealthCheck{
-		Method: h.Method, Body: h.Body, Statuses: h.Statuses, Command: strs(h.Command),
+		Type: "http", Method: h.Method, Body: h.Body, Statuses: h.Statuses, Command: strs(h.Command),
 		InitialDelay: 30, FailureThreshold: h.FailureThreshold, SuccessThreshold: h.SuccessThreshold,
 		Restart: restarts(spec), Drain: spec.Drain.Seconds(),
 	}
@@ -151,23 +158,21 @@ func (h *healthCheck) check(d *decoder, path string, spec app.Spec) *buoy.Health
 		}
 	}
 	set(&out.Restart, h.Restart)
-	switch protocol := h.Protocol; {
-	case protocol == "EXEC" || protocol == "" && len(h.Command) > 0:
+	switch {
+	case h.Protocol == "EXEC" || h.Protocol == "" && len(h.Command) > 0:
 		out.Type = "exec"
-		h.noPart(d, path, "a command", h.Port != nil || h.Path != nil || h.Method != "" || h.Body != "" || len(h.Headers)+len(h.Statuses) > 0, "port, path, method, headers, body and expectedStatusCodes")
-		return out
-	case protocol == "TCP":
+	case h.Protocol == "TCP":
 		out.Type = "tcp"
-		h.noPart(d, path, "a connection", h.Path != nil || h.Method != "" || h.Body != "" || len(h.Headers)+len(h.Statuses) > 0, "path, method, headers, body and expectedStatusCodes")
+	case h.Protocol == "HTTPS":
+		out.Scheme = "https"
+		fallthrough
 	default:
-		out.Type, out.Path = "http", "/health"
-		set(&out.Path, h.Path)
-		if protocol == "HTTPS" {
-			out.Scheme = "https"
-		}
+		out.Path = "/health"
 	}
-	h.noPart(d, path, "that", len(h.Command) > 0, "command")
-	out.Port = h.port(d, path, spec.Ports)
+	set(&out.Path, h.Path)
+	if out.Type != "exec" || h.Port != nil {
+		out.Port = h.port(d, spec.Ports)
+	}
 	return out
 }
 
@@ -181,28 +186,26 @@ func restarts(spec app.Spec) bool {
 	}
 }
 
-// noPart complains of fields that another kind of check has.
-func (h *healthCheck) noPart(d *decoder, path, what string, said bool, fields string) {
-	if said {
-		d.problem(path, "is %s, which has no %s", what, fields)
-	}
-}
-
-func (h *healthCheck) port(d *decoder, path string, ports []app.Port) uint16 {
+func (h *healthCheck) port(d *decoder, ports []app.Port) uint16 {
 	switch {
 	case h.Port == nil && len(ports) == 0:
-		d.problem(below(path, "port"), "is missing: the app has no ports")
+		d.problem("healthCheck.port", "is missing: the app has no ports").With = []string{"spec.ports", "healthCheck.protocol", "healthCheck.command"}
 		return 0
 	case h.Port == nil:
 		return ports[0].Container
 	case h.Port.name == "":
 		return h.Port.number
 	}
-	for _, p := range ports {
+	var names []string
+	for i, p := range ports {
 		if p.Name == h.Port.name {
 			return p.Container
 		}
+		names = append(names, below(index("spec.ports", i), "name"))
 	}
-	d.problem(below(path, "port"), "is %q, and no port of the app has that name", h.Port.name)
+	if len(ports) == 0 {
+		names = []string{"spec.ports"}
+	}
+	d.problem("healthCheck.port", "is %q, and no port of the app has that name", brief(h.Port.name)).With = names
 	return 0
 }

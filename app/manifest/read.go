@@ -15,45 +15,51 @@ import (
 	"github.com/buoy-edge/buoy/app"
 )
 
+// parsed is a document, and what is wrong with how it is written.
+type parsed struct {
+	root     *node
+	problems []problem
+}
+
 // read makes nodes of the documents in data, JSON or YAML. Documents without
-// content are left out. Its errors are app.Problems.
-func read(data []byte) ([]*node, error) {
+// content are left out. Its errors are app.Problems; it gives what is before them.
+func read(data []byte) ([]parsed, error) {
 	switch {
 	case len(data) > maxBytes:
-		return nil, wrong("", "is larger than %d bytes, the most that is read", maxBytes)
+		return nil, wrong("is larger than %d bytes, the most that is read", maxBytes)
 	case !utf8.Valid(data):
-		return nil, wrong("", "is not UTF-8 text")
+		return nil, wrong("is not UTF-8 text")
 	}
-	r := &reader{}
-	var docs []*node
+	var docs []parsed
 	var err error
 	if trimmed := bytes.TrimSpace(data); len(trimmed) > 0 && trimmed[0] == '{' {
-		docs, err = r.jsons(trimmed)
+		docs, err = jsons(data)
 		if err != nil { // YAML may look like that too
-			again := &reader{}
-			if other, yerr := again.yamls(data); yerr == nil {
+			if other, yerr := yamls(data); yerr == nil {
 				docs, err = other, nil
 			}
 		}
 	} else {
-		docs, err = r.yamls(data)
+		docs, err = yamls(data)
 	}
-	switch {
-	case err != nil:
-		return nil, err
-	case len(docs) == 0:
-		return nil, wrong("", "is empty")
+	if err == nil && len(docs) == 0 {
+		return nil, wrong("is empty")
 	}
-	return docs, nil
+	return docs, err
 }
 
-func wrong(path, format string, args ...any) app.Problems {
-	return app.Problems{{Path: path, Text: fmt.Sprintf(format, args...)}}
+// wrong is the only problem of a text that cannot be read.
+func wrong(format string, args ...any) app.Problems {
+	return app.Problems{{Text: fmt.Sprintf(format, args...)}}
 }
 
 // reader makes nodes, and counts them.
 type reader struct {
 	nodes, bytes int
+	problems     []problem // of this document
+
+	data          []byte // of JSON, to find lines; nil: there is only one
+	counted, line int    // so far
 }
 
 // add counts a node.
@@ -62,18 +68,47 @@ func (r *reader) add(depth, size int) error {
 	r.bytes += size
 	switch {
 	case depth > maxDepth:
-		return wrong("", "has lists and objects in each other more than %d deep", maxDepth)
+		return wrong("has lists and objects in each other more than %d deep", maxDepth)
 	case r.nodes > maxNodes:
-		return wrong("", "has more than %d values, with its aliases written out", maxNodes)
+		return wrong("has more than %d values, with its aliases written out", maxNodes)
 	case r.bytes > maxText:
-		return wrong("", "has more than %d bytes, with its aliases written out", maxText)
+		return wrong("has more than %d bytes, with its aliases written out", maxText)
 	}
 	return nil
 }
 
-func (r *reader) yamls(data []byte) ([]*node, error) {
+// problem is one that lets the reading go on.
+func (r *reader) problem(line int, path, format string, args ...any) {
+	if len(r.problems) < 10*maxProblems {
+		r.problems = append(r.problems, problem{app.Problem{Path: path, Text: fmt.Sprintf(format, args...)}, line})
+	}
+}
+
+// twice is the problem of a field that is there in two lines.
+func (r *reader) twice(path string, first, line int) {
+	switch {
+	case line == 0:
+		r.problem(line, path, "is there twice")
+	case first == line:
+		r.problem(line, path, "is there twice (line %d)", line)
+	default:
+		r.problem(line, path, "is there twice, in lines %d and %d", first, line)
+	}
+}
+
+// document ends one.
+func (r *reader) document(docs []parsed, root *node) ([]parsed, error) {
+	docs = append(docs, parsed{root, r.problems})
+	r.problems = nil
+	if len(docs) > maxDocuments {
+		return nil, wrong("has more than %d documents", maxDocuments)
+	}
+	return docs, nil
+}
+
+func yamls(data []byte) (docs []parsed, err error) {
+	r := &reader{}
 	dec := yaml.NewDecoder(bytes.NewReader(data))
-	var docs []*node
 	for {
 		var doc yaml.Node
 		err := dec.Decode(&doc)
@@ -81,20 +116,20 @@ func (r *reader) yamls(data []byte) ([]*node, error) {
 			return docs, nil
 		}
 		if err != nil {
-			return nil, wrong("", "is no YAML: %s", strings.TrimPrefix(err.Error(), "yaml: "))
+			return docs, wrong("is no YAML: %s", strings.TrimPrefix(err.Error(), "yaml: "))
 		}
 		if len(doc.Content) == 0 {
 			continue
 		}
 		n, err := r.yaml(doc.Content[0], "", 0)
 		if err != nil {
-			return nil, err
+			return docs, err
 		}
 		if n.kind == null {
 			continue
 		}
-		if docs = append(docs, n); len(docs) > maxDocuments {
-			return nil, wrong("", "has more than %d documents", maxDocuments)
+		if docs, err = r.document(docs, n); err != nil {
+			return docs, err
 		}
 	}
 }
@@ -119,10 +154,8 @@ func (r *reader) yaml(y *yaml.Node, path string, depth int) (*node, error) {
 	case yaml.MappingNode:
 		n := &node{kind: object, line: y.Line}
 		return n, r.mapping(n, y, path, depth)
-	case yaml.ScalarNode:
-		return scalar(y, path)
 	default:
-		return nil, wrong(path, "cannot be read (line %d)", y.Line)
+		return r.scalar(y, path), nil
 	}
 }
 
@@ -133,6 +166,7 @@ func (r *reader) mapping(n *node, y *yaml.Node, path string, depth int) error {
 	var merged []*yaml.Node
 	for i := 0; i+1 < len(y.Content); i += 2 {
 		key, value := y.Content[i], y.Content[i+1]
+		line := key.Line
 		for key.Kind == yaml.AliasNode {
 			key = key.Alias
 		}
@@ -141,20 +175,23 @@ func (r *reader) mapping(n *node, y *yaml.Node, path string, depth int) error {
 			continue
 		}
 		if key.Kind != yaml.ScalarNode {
-			return wrong(path, "has a name of a field that is a list or an object (line %d)", key.Line)
+			r.problem(line, path, "has a name of a field that is a list or an object (line %d)", line)
+			continue
 		}
-		if line, ok := seen[key.Value]; ok {
-			return wrong(below(path, key.Value), "is there twice, in lines %d and %d", line, key.Line)
+		at := below(path, segment(key.Value))
+		if first, ok := seen[key.Value]; ok {
+			r.twice(at, first, line)
+			continue
 		}
-		seen[key.Value] = key.Line
-		one, err := r.yaml(value, below(path, key.Value), depth+1)
+		seen[key.Value] = line
+		one, err := r.yaml(value, at, depth+1)
 		if err != nil {
 			return err
 		}
 		if err := r.add(depth, len(key.Value)); err != nil {
 			return err
 		}
-		n.fields = append(n.fields, &field{name: key.Value, line: key.Line, value: one})
+		n.fields = append(n.fields, &field{name: key.Value, line: line, value: one})
 	}
 	for _, m := range merged {
 		if err := r.merge(n, m, seen, path, depth+1); err != nil {
@@ -176,7 +213,7 @@ func (r *reader) merge(n *node, y *yaml.Node, seen map[string]int, path string, 
 	}
 	for _, source := range sources {
 		if source.kind != object {
-			return wrong(path, "merges %s by <<; it must be an object (line %d)", source.what(), y.Line)
+			r.problem(y.Line, path, "merges %s by <<; it must be an object (line %d)", source.what(), y.Line)
 		}
 		for _, f := range source.fields {
 			if _, ok := seen[f.name]; !ok {
@@ -192,7 +229,7 @@ func (r *reader) merge(n *node, y *yaml.Node, seen map[string]int, path string, 
 // 0x1F and 0644, stays text: nobody agrees on what it means.
 var jsonNumber = regexp.MustCompile(`^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?$`)
 
-func scalar(y *yaml.Node, path string) (*node, error) {
+func (r *reader) scalar(y *yaml.Node, path string) *node {
 	n := &node{kind: text, text: y.Value, line: y.Line}
 	switch tag := y.ShortTag(); tag {
 	case "!!null":
@@ -205,25 +242,28 @@ func scalar(y *yaml.Node, path string) (*node, error) {
 		}
 	case "!!str", "!!timestamp", "!!merge":
 	default:
-		return nil, wrong(path, "has the tag %s, which has no meaning here (line %d)", tag, y.Line)
+		r.problem(y.Line, path, "has the tag %s, which has no meaning here (line %d)", strings.ToValidUTF8(brief(tag), "\uFFFD"), y.Line) // tags have escapes
 	}
-	return n, nil
+	return n
 }
 
-func (r *reader) jsons(data []byte) ([]*node, error) {
+func jsons(data []byte) (docs []parsed, err error) {
+	r := &reader{}
+	if bytes.ContainsRune(bytes.TrimSpace(data), '\n') {
+		r.data, r.line = data, 1
+	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
-	var docs []*node
 	for {
 		n, err := r.json(dec, "", 0)
 		switch {
 		case errors.Is(err, io.EOF) && n == nil:
 			return docs, nil
 		case err != nil:
-			return nil, jsonError(err, data)
+			return docs, jsonError(err, data)
 		}
-		if docs = append(docs, n); len(docs) > maxDocuments {
-			return nil, wrong("", "has more than %d documents", maxDocuments)
+		if docs, err = r.document(docs, n); err != nil {
+			return docs, err
 		}
 	}
 }
@@ -234,9 +274,19 @@ func jsonError(err error, data []byte) error {
 	}
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 		line := 1 + bytes.Count(data[:min(int(syntax.Offset), len(data))], []byte("\n"))
-		return wrong("", "is no JSON: %s in line %d", syntax.Error(), line)
+		return wrong("is no JSON: %s in line %d", syntax.Error(), line)
 	}
-	return wrong("", "is no JSON: it ends too early")
+	return wrong("is no JSON: it ends too early")
+}
+
+// lineOf is the line of the token that was read last.
+func (r *reader) lineOf(dec *json.Decoder) int {
+	if r.data != nil {
+		end := int(dec.InputOffset())
+		r.line += bytes.Count(r.data[r.counted:end], []byte("\n"))
+		r.counted = end
+	}
+	return r.line
 }
 
 // json reads the next value. It is nil with io.EOF when there is none.
@@ -253,7 +303,7 @@ func (r *reader) json(dec *json.Decoder, path string, depth int) (*node, error) 
 }
 
 func (r *reader) jsonValue(dec *json.Decoder, token json.Token, path string, depth int) (*node, error) {
-	n := &node{}
+	n := &node{line: r.lineOf(dec)}
 	switch v := token.(type) {
 	case bool:
 		n.kind, n.text = boolean, fmt.Sprint(v)
@@ -297,25 +347,27 @@ func (r *reader) jsonList(dec *json.Decoder, n *node, path string, depth int) er
 }
 
 func (r *reader) jsonObject(dec *json.Decoder, n *node, path string, depth int) error {
-	seen := map[string]bool{}
+	seen := map[string]int{} // and in which line
 	for dec.More() {
 		token, err := dec.Token()
 		if err != nil {
 			return err
 		}
 		name, _ := token.(string)
-		if seen[name] {
-			return wrong(below(path, name), "is there twice")
-		}
-		seen[name] = true
 		if err := r.add(depth, len(name)); err != nil {
 			return err
 		}
-		one, err := r.json(dec, below(path, name), depth+1)
+		at, line := below(path, segment(name)), r.lineOf(dec)
+		one, err := r.json(dec, at, depth+1)
 		if err != nil {
 			return err
 		}
-		n.fields = append(n.fields, &field{name: name, value: one})
+		if first, twice := seen[name]; twice {
+			r.twice(at, first, line)
+			continue
+		}
+		n.fields = append(n.fields, &field{name: name, line: line, value: one})
+		seen[name] = line
 	}
 	return nil
 }

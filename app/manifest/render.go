@@ -32,6 +32,7 @@ func Of(spec app.Spec) (json.RawMessage, error) {
 	}
 	if spec.Kind == app.Job || spec.Kind == app.Cron {
 		j := spec.Job
+		m.Rollout = nil
 		m.Job = &job{Completions: &j.Completions, Parallelism: &j.Parallelism, Retries: &j.Retries, Timeout: new(seconds(j.Timeout))}
 	}
 	out, err := json.Marshal(m)
@@ -55,7 +56,7 @@ func specOf(s app.Spec) spec {
 		Image: c.Flist, Storage: c.Storage, Lazy: c.Lazy, Command: c.Entrypoint, Args: c.Command,
 		WorkingDir: c.Pwd, User: word(c.User), Hostname: c.Hostname, Env: envOf(s), Volumes: volumesOf(s),
 		Resources: resources{
-			CPU: cpu(c.Limits.MilliCPU), Memory: byteSize(c.Limits.Memory), GPUs: s.GPUs, Swap: swap(c.Limits.Swap), PIDs: c.Limits.PIDs,
+			CPU: cpu(c.Limits.MilliCPU), Memory: byteSize(c.Limits.Memory), GPUs: s.GPUs, Swap: swap(c.Limits.Swap), PIDs: pids(c.Limits.PIDs),
 			CPUShares: c.Limits.CPUShares, CPUSet: c.Limits.CPUSet,
 		},
 		Replicas: s.Replicas, Schedule: s.Job.Schedule, RestartPolicy: restartPolicy(c.Restart), Init: c.Init,

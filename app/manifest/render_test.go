@@ -3,6 +3,7 @@ package manifest_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -106,6 +107,14 @@ func (g gen) spec() app.Spec {
 			}
 		}
 	case app.Daemon:
+	case app.Job, app.Cron:
+		s.Rollout = app.Rollout{MaxSurge: 1, Deadline: 5 * time.Minute, Revert: true}
+		if slices.ContainsFunc(s.Ports, func(p app.Port) bool { return p.Host != 0 || s.Container.HostNetworking }) {
+			s.Rollout.MaxUnavailable, s.Rollout.MaxSurge = 1, 0
+		}
+	}
+	switch s.Kind {
+	case app.Service, app.Daemon:
 	case app.Job:
 		s.Job = app.JobSpec{Completions: 1 + g.IntN(5), Parallelism: 1 + g.IntN(5), Retries: g.IntN(5), Timeout: g.span()}
 	case app.Cron:
@@ -137,7 +146,7 @@ func (g gen) container() buoy.CreateRequest {
 	c := buoy.CreateRequest{
 		Hostname: pick(g, "", "h"), Flist: pick(g, "nginx:1", "/srv/rootfs"), Storage: pick(g, "", "dir:/x"), Lazy: pick(g, "", "auto", "never"),
 		DNS: g.texts("1.1.1.1", "::1"), Filesystems: g.texts("a:b"), Command: g.texts("", "-x", "1", "true"), Entrypoint: g.texts("/bin/a", "b"),
-		Pwd: pick(g, "", "/srv"), User: pick(g, "", "0", "a:b"), Init: g.maybe(), Sysctls: g.dict(), ShmSize: pick(g, int64(0), 1, 64<<20),
+		Pwd: pick(g, "", "/srv"), User: pick(g, "", "0", "a:b"), Init: g.maybe(), Sysctls: pick(g, nil, map[string]string{"net.core.somaxconn": "1"}), ShmSize: pick(g, int64(0), 1, 64<<20),
 		ReadOnly: g.maybe(), Privileged: g.maybe(), CapAdd: g.texts("ALL"), CapDrop: g.texts("CHOWN"), NewPrivileges: g.maybe(), Unconfined: g.maybe(),
 		Restart: pick(g, "", "no", "always", "on-failure", "on-failure:7", "unless-stopped"), StopSignal: pick(g, "", "SIGINT", "9"), StopGrace: g.IntN(90), Keep: g.maybe(), Labels: g.dict(),
 		Limits: buoy.Limits{MilliCPU: pick(g, int64(0), 10, 1500, 2000), CPUShares: pick(g, uint64(0), 2), CPUSet: pick(g, "", "0-1"), Memory: pick(g, int64(0), 64<<20, 64<<20+1), PIDs: pick(g, int64(0), -1, 7)},

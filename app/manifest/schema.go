@@ -3,7 +3,10 @@ package manifest
 import (
 	"encoding/json"
 	"reflect"
+	"regexp"
+	"slices"
 	"strings"
+	"unicode"
 )
 
 // schema is a JSON Schema, or a part of one.
@@ -14,7 +17,8 @@ type schemer interface{ schema() schema }
 
 // Schema is the JSON Schema (2020-12) of a manifest, for editors and checks
 // before one is sent. It knows no Compose files. What takes two fields to be
-// seen is only told by Parse.
+// seen, but for the two names of one, is only told by Parse, and so is how much
+// a text like "9999h" may be.
 func Schema() []byte {
 	s := schemaOf[document]()
 	s["$schema"] = "https://json-schema.org/draft/2020-12/schema"
@@ -31,7 +35,11 @@ func schemaOf[T any]() schema { return schemaOfType(reflect.TypeFor[T](), "") }
 
 func schemaOfType(t reflect.Type, tag reflect.StructTag) schema {
 	if own, ok := reflect.TypeAssert[schemer](reflect.Zero(t)); ok && t.Kind() != reflect.Pointer {
-		return own.schema()
+		s := own.schema()
+		if t.Implements(reflect.TypeFor[measured]()) {
+			boundsOf(t, tag).into(s["anyOf"].([]schema)[0])
+		}
+		return s
 	}
 	switch t.Kind() {
 	case reflect.Pointer:
@@ -41,9 +49,9 @@ func schemaOfType(t reflect.Type, tag reflect.StructTag) schema {
 	case reflect.Bool:
 		return schema{"type": "boolean"}
 	case reflect.Int, reflect.Int64, reflect.Uint16, reflect.Uint64:
-		return bounded(schema{"type": "integer"}, t.Kind(), tag)
+		return boundsOf(t, tag).into(schema{"type": "integer"})
 	case reflect.Float64:
-		return bounded(schema{"type": "number"}, t.Kind(), tag)
+		return boundsOf(t, tag).into(schema{"type": "number"})
 	case reflect.Slice:
 		return schema{"type": "array", "items": schemaOfType(t.Elem(), tag)}
 	case reflect.Map:
@@ -56,39 +64,65 @@ func schemaOfType(t reflect.Type, tag reflect.StructTag) schema {
 }
 
 func stringSchema(tag reflect.StructTag) schema {
-	s := schema{"type": "string"}
-	if words := choices(tag); words != nil {
-		var all []string
-		for _, word := range words { // decode takes any case
-			all = append(all, word)
-			if lower := strings.ToLower(word); lower != word {
-				all = append(all, lower)
-			}
-		}
-		s["enum"] = all
+	if words := choices(tag); words != nil { // an editor offers those, and takes any case
+		return schema{"anyOf": []schema{{"enum": words}, {"type": "string", "pattern": "^(" + anyCase(quoted(words)) + ")$"}}}
 	}
+	s := schema{"type": "string"}
 	if pattern := tag.Get("pattern"); pattern != "" {
 		s["pattern"] = pattern
 	}
 	return s
 }
 
-func bounded(s schema, kind reflect.Kind, tag reflect.StructTag) schema {
-	least, most := bounds(kind, tag)
-	if least > -1e15 {
-		s["minimum"] = least
+// quoted is a regular expression of words.
+func quoted(words []string) string {
+	var all []string
+	for _, word := range words {
+		all = append(all, regexp.QuoteMeta(word))
 	}
-	if most < 1e15 {
-		s["maximum"] = most
+	return strings.Join(all, "|")
+}
+
+// anyCase is a regular expression that takes its letters in any case, without
+// the flag that JSON Schema does not have.
+func anyCase(pattern string) string {
+	var b strings.Builder
+	for _, r := range pattern {
+		if lower, upper := unicode.ToLower(r), unicode.ToUpper(r); lower != upper {
+			b.WriteString("[" + string(lower) + string(upper) + "]")
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+// orNull takes null, too, which is as if the field were not there.
+func orNull(s schema) schema {
+	null := schema{"type": "null"}
+	switch {
+	case s["not"] != nil:
+		return null
+	case s["anyOf"] != nil:
+		s["anyOf"] = append(slices.Clone(s["anyOf"].([]schema)), null)
+	default:
+		types, ok := s["type"].([]string)
+		if !ok {
+			types = []string{s["type"].(string)}
+		}
+		s["type"] = append(slices.Clone(types), "null")
 	}
 	return s
 }
 
 func structSchema(t reflect.Type) schema {
-	properties, required := schema{}, []string{}
-	names := []schema{} // of required fields with two names
+	properties, required, pairs := schema{}, []string{}, []schema{}
 	for _, p := range partsOf(t) {
+		need := p.tag.Get("need") != ""
 		one := schemaOfType(p.kind, p.tag)
+		if !need || p.also != "" {
+			one = orNull(one)
+		}
 		if doc := p.tag.Get("doc"); doc != "" {
 			one["description"] = doc
 		}
@@ -96,12 +130,13 @@ func structSchema(t reflect.Type) schema {
 			one["description"] = p.tag.Get("doc") + " Default: " + value + "."
 		}
 		properties[p.name] = one
-		if p.also != "" {
+		switch {
+		case p.also != "":
 			properties[p.also] = one
-		}
-		switch need := p.tag.Get("need") != ""; {
-		case need && p.also != "":
-			names = append(names, schema{"anyOf": []schema{{"required": []string{p.name}}, {"required": []string{p.also}}}})
+			pairs = append(pairs, schema{"not": schema{"allOf": []schema{given(p.name), given(p.also)}}})
+			if need {
+				pairs = append(pairs, schema{"anyOf": []schema{given(p.name), given(p.also)}})
+			}
 		case need:
 			required = append(required, p.name)
 		}
@@ -110,8 +145,13 @@ func structSchema(t reflect.Type) schema {
 	if len(required) > 0 {
 		s["required"] = required
 	}
-	if len(names) > 0 {
-		s["allOf"] = names
+	if len(pairs) > 0 {
+		s["allOf"] = pairs
 	}
 	return s
+}
+
+// given says that a field is there.
+func given(name string) schema {
+	return schema{"type": "object", "required": []string{name}, "properties": schema{name: schema{"not": schema{"type": "null"}}}}
 }

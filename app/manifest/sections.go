@@ -2,13 +2,13 @@ package manifest
 
 type scaling struct {
 	Mode          string   `json:"mode,omitempty" oneof:"auto,manual" default:"auto" doc:"Who scales: the autoscaler, or a person."`
-	Min           *int     `json:"minReplicas,omitempty" min:"0" max:"1000" default:"1" doc:"Least replicas. The autoscaler wants at least 1."`
-	Max           *int     `json:"maxReplicas,omitempty" min:"0" max:"1000" default:"5 (manual: 100)" doc:"Most replicas."`
-	RPS           *float64 `json:"targetRPSPerReplica,omitempty" min:"0" default:"50" doc:"Requests a second that are wanted of each replica; 0: not looked at."`
-	P95           *millis  `json:"maxP95LatencyMs,omitempty" default:"250" doc:"Wanted latency, of all but the slowest twentieth, in milliseconds; 0: not looked at."`
+	Min           *int     `json:"minReplicas,omitempty" like:"min,minimum" min:"0" max:"1000" default:"1" doc:"Least replicas. The autoscaler wants at least 1."`
+	Max           *int     `json:"maxReplicas,omitempty" like:"max,maximum" min:"0" max:"1000" default:"5 (manual: 100)" doc:"Most replicas."`
+	RPS           *float64 `json:"targetRPSPerReplica,omitempty" min:"0" max:"1000000000" default:"50" doc:"Requests a second that are wanted of each replica; 0: not looked at."`
+	P95           *millis  `json:"maxP95LatencyMs,omitempty" max:"3600000" default:"250" doc:"Wanted latency, of all but the slowest twentieth, in milliseconds; 0: not looked at."`
 	CPU           *float64 `json:"maxCPUPercent,omitempty" also:"targetCPUUtilizationPercentage" min:"0" max:"100" default:"70" doc:"Wanted CPU, in percent of what replicas may use; 0: not looked at."`
 	Memory        *float64 `json:"maxMemoryPercent,omitempty" also:"targetMemoryUtilizationPercentage" min:"0" max:"100" default:"75" doc:"Wanted memory, in percent of what replicas may use; 0: not looked at."`
-	Connections   *float64 `json:"maxConnPerReplica,omitempty" min:"0" default:"100" doc:"Connections that are wanted of each replica; 0: not looked at."`
+	Connections   *float64 `json:"maxConnPerReplica,omitempty" min:"0" max:"1000000000" default:"100" doc:"Connections that are wanted of each replica; 0: not looked at."`
 	Out           *float64 `json:"scaleOutThresholdPct,omitempty" min:"0" max:"1000" default:"80" doc:"Percent of a target from where one scales out."`
 	In            *float64 `json:"scaleInThresholdPct,omitempty" min:"0" max:"1000" default:"30" doc:"Percent of all targets below which one scales in."`
 	Window        *seconds `json:"windowSeconds,omitempty" default:"60" doc:"Over which measurements are averaged."`
@@ -22,19 +22,19 @@ type scaling struct {
 type healthCheck struct {
 	Protocol         string         `json:"protocol,omitempty" oneof:"HTTP,HTTPS,TCP,EXEC" default:"HTTP (with command: EXEC)" doc:"A request, a connection, or a command inside. The certificate of HTTPS is not verified."`
 	Port             *portRef       `json:"port,omitempty" doc:"Port of the replica, by number or name. Default: the first of spec.ports."`
-	Path             *string        `json:"path,omitempty" pattern:"^(/.*)?$" default:"/health" doc:"Path of the request."`
+	Path             *string        `json:"path,omitempty" pattern:"^(/|$)" form:"a path, which begins with /" default:"/health" doc:"Path of the request."`
 	Method           string         `json:"method,omitempty" default:"GET" doc:"Method of the request."`
 	Headers          []healthHeader `json:"headers,omitempty" doc:"Headers of the request."`
 	Body             string         `json:"body,omitempty" doc:"Body of the request."`
 	Statuses         []int          `json:"expectedStatusCodes,omitempty" min:"200" max:"599" doc:"Codes that are well. Default: 200 to 399."`
 	Command          words          `json:"command,omitempty" doc:"Of EXEC: well when it ends with 0."`
-	InitialDelay     *seconds       `json:"initialDelaySeconds,omitempty" default:"30" doc:"Failures until then do not count."`
-	Period           *seconds       `json:"periodSeconds,omitempty" default:"10" doc:"Between two checks."`
-	Timeout          *seconds       `json:"timeoutSeconds,omitempty" default:"5" doc:"How long a check may take."`
-	FailureThreshold int            `json:"failureThreshold,omitempty" min:"0" max:"1000" default:"3" doc:"So many failures in a row make it unhealthy."`
-	SuccessThreshold int            `json:"successThreshold,omitempty" min:"0" max:"1000" default:"1" doc:"So many successes in a row make it healthy."`
+	InitialDelay     *seconds       `json:"initialDelaySeconds,omitempty" like:"startPeriod,start_period" max:"86400" default:"30" doc:"Failures until then do not count."`
+	Period           *seconds       `json:"periodSeconds,omitempty" like:"interval,period" min:"0.1" max:"86400" default:"10" doc:"Between two checks."`
+	Timeout          *seconds       `json:"timeoutSeconds,omitempty" like:"timeout" min:"0.01" max:"600" default:"5" doc:"How long a check may take."`
+	FailureThreshold int            `json:"failureThreshold,omitempty" like:"retries" min:"1" max:"1000" default:"3" doc:"So many failures in a row make it unhealthy."`
+	SuccessThreshold int            `json:"successThreshold,omitempty" min:"1" max:"1000" default:"1" doc:"So many successes in a row make it healthy."`
 	Restart          *bool          `json:"restart,omitempty" default:"true (restartPolicy Never: false)" doc:"The host restarts a replica that is unhealthy."`
-	Drain            *seconds       `json:"drainSeconds,omitempty" doc:"How long an unhealthy replica is left alone before that. Default: termination.drainSeconds."`
+	Drain            *seconds       `json:"drainSeconds,omitempty" max:"86400" doc:"How long an unhealthy replica is left alone before that. Default: termination.drainSeconds."`
 }
 
 type healthHeader struct {
@@ -43,8 +43,8 @@ type healthHeader struct {
 }
 
 type termination struct {
-	Drain      *seconds `json:"drainSeconds,omitempty" default:"30" doc:"From leaving the balancer to the stop signal, at most: with no request under way the signal comes at once."`
-	Grace      *seconds `json:"terminationGracePeriodSeconds,omitempty" default:"30" doc:"From the stop signal to the kill; 0 is 10."`
+	Drain      *seconds `json:"drainSeconds,omitempty" max:"86400" default:"30" doc:"From leaving the balancer to the stop signal, at most: with no request under way the signal comes at once."`
+	Grace      *seconds `json:"terminationGracePeriodSeconds,omitempty" max:"86400" default:"30" doc:"From the stop signal to the kill; 0 is 10."`
 	StopSignal string   `json:"stopSignal,omitempty" doc:"The stop signal. Default: that of the image, else SIGTERM."`
 }
 
@@ -76,14 +76,14 @@ type rollout struct {
 type expose struct {
 	Host    string `json:"host,omitempty" doc:"Host name that leads to the app."`
 	Hosts   words  `json:"hosts,omitempty" doc:"Host names that lead to the app."`
-	Path    string `json:"path,omitempty" pattern:"^/" doc:"Path that leads to the app, with all below it, at those host names."`
+	Path    string `json:"path,omitempty" pattern:"^/" form:"a path, which begins with /" doc:"Path that leads to the app, with all below it, at those host names."`
 	Rules   []rule `json:"rules,omitempty" doc:"Host names with paths of their own."`
 	Balance string `json:"balance,omitempty" oneof:"roundrobin,leastconn,sticky" default:"roundrobin" doc:"Which replica gets a request: the next, the one with the fewest, or the one that the client had before."`
 }
 
 type rule struct {
 	Host string `json:"host,omitempty" doc:"Host name."`
-	Path string `json:"path,omitempty" pattern:"^/" doc:"Path, with all below it."`
+	Path string `json:"path,omitempty" pattern:"^/" form:"a path, which begins with /" doc:"Path, with all below it."`
 }
 
 type job struct {

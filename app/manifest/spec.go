@@ -17,6 +17,9 @@ func (m *document) spec(d *decoder) app.Spec {
 	s := &m.Spec
 	in := m.joined(d)
 	kind := kinds[m.Kind]
+	if kind == "" { // it was not read
+		kind = app.Service
+	}
 	out := app.Spec{
 		Name: m.Metadata.Name, Kind: kind, Labels: texts(m.Metadata.Labels), Annotations: texts(m.Metadata.Annotations),
 		Container: m.container(d, in), GPUs: s.Resources.GPUs, Replicas: s.Replicas,
@@ -24,32 +27,16 @@ func (m *document) spec(d *decoder) app.Spec {
 		Scaling:   in.Scaling.policy(),
 		Drain:     30 * time.Second,
 		Placement: in.Placement.rules(),
-		Expose:    in.Expose.rules(),
+		Expose:    in.Expose.rules(d),
 	}
 	if in.Termination != nil && in.Termination.Drain != nil {
 		out.Drain = time.Duration(*in.Termination.Drain)
 	}
-	out.Container.Env, out.Env = s.Env.split(d, at(d, "spec.env", "spec.environment"))
-	out.Container.Health = in.Health.check(d, at(d, "healthCheck", "spec.healthCheck"), out)
+	out.Container.Env, out.Env = s.Env.split(d)
+	out.Container.Health = in.Health.check(d, out)
 	out.Rollout = in.Rollout.rules(&out)
 	m.counts(d, in, &out)
 	return out
-}
-
-// at is the first of the paths that is there.
-func at(d *decoder, paths ...string) string {
-	for _, path := range paths {
-		n := d.root
-		for rest := path; rest != "" && n != nil; {
-			var name string
-			name, rest = step(rest)
-			n = n.get(name)
-		}
-		if n != nil {
-			return path
-		}
-	}
-	return paths[0]
 }
 
 // joined are the sections, wherever they stand.
@@ -83,38 +70,30 @@ func (m *document) counts(d *decoder, in sections, out *app.Spec) {
 		}
 		out.Scaling.Standby = *s.Standby
 	}
-	if kindOfJob := out.Kind == app.Job || out.Kind == app.Cron; kindOfJob {
+	not := func(said bool, path, format string, args ...any) {
+		if said {
+			d.problem(path, format, args...).With = []string{"kind"}
+		}
+	}
+	jobs := out.Kind == app.Job || out.Kind == app.Cron
+	if jobs {
 		out.Job = in.Job.spec()
 		out.Job.Schedule = s.Schedule
-	} else if in.Job != nil {
-		d.problem(at(d, "job", "spec.job"), "is for kind Job and CronJob alone")
 	}
-	switch {
-	case out.Kind == app.Cron && s.Schedule == "":
-		d.problem("spec.schedule", "is missing: a CronJob says when it runs")
-	case out.Kind != app.Cron && s.Schedule != "":
-		d.problem("spec.schedule", "is for kind CronJob alone")
-	}
+	not(!jobs && in.Job != nil, "job", "is for kind Job and CronJob alone")
+	not(out.Kind == app.Cron && s.Schedule == "", "spec.schedule", "is missing: a CronJob says when it runs")
+	not(out.Kind != app.Cron && s.Schedule != "", "spec.schedule", "is for kind CronJob alone")
+	not(jobs && in.Rollout != nil, "rollout", "has no meaning: a run of a %s is not replaced", m.Kind)
 	if out.Kind == app.Service {
 		return
 	}
-	for _, not := range []struct {
-		path string
-		said bool
-	}{
-		{"spec.replicas", s.Replicas != 0},
-		{"spec.standby", s.Standby != nil && *s.Standby != 0},
-		{at(d, "scaling", "spec.scaling"), in.Scaling != nil},
-	} {
-		if !not.said {
-			continue
-		}
-		if out.Kind == app.Daemon {
-			d.problem(not.path, "has no meaning: a Daemon has one replica on each host that fits")
-		} else {
-			d.problem(not.path, "has no meaning: a %s has job.completions and job.parallelism", m.Kind)
-		}
+	why := "a Daemon has one replica on each host that fits"
+	if jobs {
+		why = "a " + m.Kind + " has job.completions and job.parallelism"
 	}
+	not(s.Replicas != 0, "spec.replicas", "has no meaning: %s", why)
+	not(s.Standby != nil && *s.Standby != 0, "spec.standby", "has no meaning: %s", why)
+	not(in.Scaling != nil, "scaling", "has no meaning: %s", why)
 }
 
 // protocols of ports.
@@ -125,11 +104,11 @@ func (m *document) ports(d *decoder) []app.Port {
 	worker := s.Type == "worker" || m.Kind == "Worker"
 	switch {
 	case worker && len(s.Ports) > 0:
-		d.problem("spec.ports", "are there, and a worker has none")
+		d.problem("spec.ports", "are there, and a worker has none").With = []string{"kind"}
 	case m.Kind == "Worker" && s.Type != "" && s.Type != "worker":
-		d.problem("spec.type", "is %q, and a Worker has no ports", s.Type)
+		d.problem("spec.type", "is %q, and a Worker has no ports", s.Type).With = []string{"kind"}
 	case !worker && s.Type != "" && len(s.Ports) == 0:
-		d.problem("spec.ports", "is missing: an app of type %s has at least one", s.Type)
+		d.problem("spec.ports", "is missing: an app of type %s has at least one", s.Type).With = []string{"kind"}
 	}
 	var ports []app.Port
 	for _, p := range s.Ports {
@@ -174,7 +153,7 @@ func (m *document) container(d *decoder, in sections) buoy.CreateRequest {
 		Mounts: m.mounts(d), Sysctls: texts(s.Sysctls), ShmSize: int64(s.ShmSize),
 		Limits: buoy.Limits{
 			MilliCPU: int64(s.Resources.CPU), CPUShares: s.Resources.CPUShares, CPUSet: s.Resources.CPUSet,
-			Memory: int64(s.Resources.Memory), Swap: int64(s.Resources.Swap), PIDs: s.Resources.PIDs,
+			Memory: int64(s.Resources.Memory), Swap: int64(s.Resources.Swap), PIDs: int64(s.Resources.PIDs),
 		},
 		ReadOnly: s.ReadOnly, Privileged: s.Privileged, CapAdd: strs(s.CapAdd), CapDrop: strs(s.CapDrop),
 		NewPrivileges: s.NewPrivileges, Unconfined: s.Unconfined, UserNS: s.UserNS,
@@ -194,7 +173,7 @@ func (m *document) container(d *decoder, in sections) buoy.CreateRequest {
 		if t.Grace != nil {
 			c.StopGrace = int(time.Duration(*t.Grace) / time.Second)
 			if time.Duration(*t.Grace)%time.Second != 0 {
-				d.problem(at(d, "termination.terminationGracePeriodSeconds", "spec.termination.terminationGracePeriodSeconds"), "is %v; it must be whole seconds", time.Duration(*t.Grace))
+				d.problem("termination.terminationGracePeriodSeconds", "is %v; it must be whole seconds", time.Duration(*t.Grace))
 			}
 		}
 	}
@@ -204,7 +183,7 @@ func (m *document) container(d *decoder, in sections) buoy.CreateRequest {
 func (m *document) nics(d *decoder) []buoy.NIC {
 	s := &m.Spec
 	if s.HostNetwork && s.NICs != nil && len(*s.NICs) > 0 {
-		d.problem("spec.nics", "are there, and with hostNetwork an app has none of its own")
+		d.problem("spec.nics", "are there, and with hostNetwork an app has none of its own: keep one of them").With = []string{"spec.nics"}
 	}
 	switch {
 	case s.NICs == nil && s.HostNetwork:
@@ -234,38 +213,49 @@ func volumeName(app, volume string) string { return app + "." + volume }
 func (m *document) mounts(d *decoder) []buoy.Mount {
 	var mounts []buoy.Mount
 	for i, v := range m.Spec.Volumes {
-		at := index("spec.volumes", i)
-		mount := buoy.Mount{Target: v.MountPath, ReadOnly: v.ReadOnly}
-		var empty []*memory
-		for _, one := range []*memory{v.EmptyDir, v.Tmpfs} {
-			if one != nil && !one.off {
-				empty = append(empty, one)
+		field := func(name string) string { return below(index("spec.volumes", i), name) }
+		mount := buoy.Mount{Type: "volume", Target: v.MountPath, ReadOnly: v.ReadOnly}
+		tmpfs := v.Tmpfs
+		if tmpfs.none() {
+			tmpfs = v.EmptyDir
+		}
+		said := 0
+		for _, there := range []bool{v.Name != "", v.HostPath != "", !v.EmptyDir.none(), !v.Tmpfs.none()} {
+			if there {
+				said++
 			}
 		}
 		switch {
-		case len(empty) > 1 || len(empty) == 1 && v.HostPath != "":
-			d.problem(at, "is two things at a time: keep one of hostPath, emptyDir and tmpfs")
-		case len(empty) == 1:
-			mount.Type, mount.Size = "tmpfs", int64(max(v.Size, empty[0].Size))
+		case said > 1:
+			d.problem(field(""), "is several things at a time: keep one of name, hostPath, emptyDir and tmpfs")
+			continue
+		case said == 0:
+			d.problem(field("name"), "is missing: a volume has one, or hostPath, or tmpfs").With = []string{field("hostPath"), field("emptyDir"), field("tmpfs")}
 		case v.HostPath != "":
 			mount.Type, mount.Source = "bind", string(v.HostPath)
 		case v.Name == "":
-			d.problem(below(at, "name"), "is missing: a volume has one, or hostPath, or tmpfs")
+			mount.Type, mount.Size = "tmpfs", int64(max(v.Size, tmpfs.Size))
+			if v.Size != 0 && tmpfs.Size != 0 {
+				d.problem(field("size"), "is there, and memory has a size of its own: keep one of them")
+			}
+		case v.Shared:
+			mount.Source = v.Name
 		default:
-			mount.Type, mount.Source = "volume", v.Name
-			if !v.Shared {
-				mount.Source = volumeName(m.Metadata.Name, v.Name)
-			}
-			if len(mount.Source) > maxVolumeName {
-				d.problem(below(at, "name"), "makes %q, which is longer than the %d letters that volumes have", mount.Source, maxVolumeName)
-			}
+			mount.Source = volumeName(m.Metadata.Name, v.Name)
+		}
+		if len(mount.Source) > maxVolumeName && mount.Type == "volume" {
+			d.problem(field("name"), "makes %q, which is longer than the %d letters that volumes have", mount.Source, maxVolumeName)
+		}
+		if v.Shared && v.Name == "" {
+			d.problem(field("shared"), "is for volumes that have a name").With = []string{field("name")}
 		}
 		if mount.Type != "tmpfs" && v.Size != 0 {
-			d.note(below(at, "size"), "is not enforced: only tmpfs is bounded")
+			d.note(field("size"), "is not enforced: only tmpfs is bounded")
 		}
 		if v.StorageClass != "" {
-			d.note(below(at, "storageClass"), "is not used: there is one kind of volume")
+			d.note(field("storageClass"), "is not used: there is one kind of volume")
 		}
+		d.paths[index("spec.volumes", len(mounts))] = field("")
 		mounts = append(mounts, mount)
 	}
 	return mounts

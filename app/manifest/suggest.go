@@ -3,27 +3,48 @@ package manifest
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 )
 
-// hint says which field is meant by a name that is not known: one of parts that
-// is spelled nearly so, or, in a manifest, one of another section.
-func hint(name string, parts []part, foreign bool) string {
+// fewParts are as many fields as one reads in a sentence.
+const fewParts = 8
+
+// hint says which field of the struct at path is meant by a name that is not
+// known: one of parts that is spelled nearly so, or that others call so, or
+// one of another section. The one that is meant is not missing then.
+func (d *decoder) hint(name string, parts []part, path string) string {
 	var names []string
 	for _, p := range parts {
+		if name != "" && slices.Contains(strings.Split(p.tag.Get("like"), ","), name) {
+			return d.mean(path, p.name)
+		}
 		names = append(names, p.name)
 		if p.also != "" {
 			names = append(names, p.also)
 		}
 	}
 	like, off := nearest(name, names)
-	if home := homeOf(name, reflect.TypeFor[document](), ""); home != "" && off > 1 && !foreign {
-		return fmt.Sprintf("; there is %s", home)
+	if d.whole != nil && off > 1 {
+		if home := below(d.at, homeOf(name, d.whole, "")); home != d.at {
+			d.meant = append(d.meant, home)
+			return "; there is " + home
+		}
 	}
-	if like != "" {
-		return fmt.Sprintf("; did you mean %q?", like)
+	switch {
+	case like != "":
+		return d.mean(path, like)
+	case len(names) == 1:
+		return "; there is " + names[0]
+	case len(names) <= fewParts:
+		return "; there are " + strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
 	}
 	return ""
+}
+
+func (d *decoder) mean(path, name string) string {
+	d.meant = append(d.meant, below(path, name))
+	return fmt.Sprintf("; did you mean %q?", name)
 }
 
 // nearest is the name that is the most alike, and how many letters are off;

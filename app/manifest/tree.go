@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"strconv"
-	"strings"
 )
 
 // kind is what a node is.
@@ -24,7 +22,7 @@ const (
 type node struct {
 	kind   kind
 	text   string   // of a scalar: "true", a number as JSON has it, or the text
-	line   int      // in YAML, from 1
+	line   int      // from 1; 0: not known
 	items  []*node  // of a list
 	fields []*field // of an object
 }
@@ -115,50 +113,4 @@ func quote(text string) []byte {
 		panic("BUG: text that is no JSON: " + err.Error())
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
-}
-
-// below is the path of a field, and index that of an item of a list.
-func below(path, name string) string {
-	if path == "" {
-		return name
-	}
-	return path + "." + name
-}
-
-func index(path string, i int) string { return path + "[" + strconv.Itoa(i) + "]" }
-
-// lineOf is the line of what path names, or of the nearest thing around it; 0:
-// not known.
-func (n *node) lineOf(path string) int {
-	line := n.line
-	for path != "" {
-		name, rest := step(path)
-		var next *node
-		if i, err := strconv.Atoi(name); err == nil && n.kind == list && i >= 0 && i < len(n.items) {
-			next = n.items[i]
-			line = next.line
-		}
-		for _, f := range n.fields {
-			if f.name == name {
-				next, line = f.value, f.line
-			}
-		}
-		if next == nil {
-			return line
-		}
-		n, path = next, rest
-	}
-	return line
-}
-
-// step cuts the first name or index off a path.
-func step(path string) (name, rest string) {
-	if inner, ok := strings.CutPrefix(path, "["); ok {
-		name, rest, _ = strings.Cut(inner, "]")
-	} else if i := strings.IndexAny(path, ".["); i >= 0 {
-		name, rest = path[:i], path[i:]
-	} else {
-		name = path
-	}
-	return name, strings.TrimPrefix(rest, ".")
 }

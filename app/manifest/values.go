@@ -17,7 +17,7 @@ type word string
 
 func (w *word) decode(d *decoder, n *node, path string) {
 	if !n.scalar() {
-		d.mismatch(n, path, "text")
+		d.mismatch(n, path, wantText)
 		return
 	}
 	*w = word(n.text)
@@ -51,17 +51,18 @@ func (words) schema() schema {
 	return schema{"type": "array", "items": word("").schema()}
 }
 
-// maxTime is the longest time that is understood.
-const maxTime = 365 * 24 * time.Hour
+// maxTime is the longest time that is understood, in seconds: a year.
+const maxTime = "31536000"
 
 // seconds is a time: a number of seconds, or text like 30s or 1m30s.
 type seconds time.Duration
 
+func (seconds) bounds() bounds { return bounds{"0", maxTime, int64(time.Second), "seconds"} }
+
 func (s *seconds) decode(d *decoder, n *node, path string) {
 	t, ok := span(n, time.Second)
-	if !ok || t < 0 || t > maxTime {
+	if !ok {
 		d.mismatch(n, path, `a number of seconds, or a time like "30s" or "1m30s"`)
-		return
 	}
 	*s = seconds(t)
 }
@@ -70,26 +71,31 @@ func (s *seconds) decode(d *decoder, n *node, path string) {
 func (s seconds) MarshalJSON() ([]byte, error) { return spanOut(time.Duration(s), time.Second) }
 
 func (seconds) schema() schema {
-	return schema{"anyOf": []schema{{"type": "number", "minimum": 0}, {"type": "string", "pattern": spanForm}}}
+	return schema{"anyOf": []schema{{"type": "number"}, {"type": "string", "pattern": spanForm.String()}}}
 }
 
 // spanForm is how times are written.
-const spanForm = `^[-+]?(0|([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h))+$`
+var spanForm = regexp.MustCompile(`^(0|(([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)$`)
 
-// span reads a time: a number of units, or text.
+// span reads a time: a number of units, or text. What is longer than a Duration
+// can be is the longest that there is.
 func span(n *node, unit time.Duration) (time.Duration, bool) {
-	switch n.kind {
-	case number:
-		f, err := strconv.ParseFloat(n.text, 64)
-		if t := f * float64(unit); err == nil && math.Abs(t) < math.MaxInt64 {
-			return time.Duration(math.Round(t)), true
-		}
-	case text:
-		t, err := time.ParseDuration(n.text)
-		return t, err == nil
-	default:
+	if r := n.rat(); r != nil {
+		r.Mul(r, big.NewRat(int64(unit), 1))
+		return time.Duration(floor(r.Add(r, big.NewRat(1, 2)))), true
 	}
-	return 0, false
+	positive, below := strings.CutPrefix(n.text, "-")
+	if n.kind != text || !spanForm.MatchString(positive) {
+		return 0, false
+	}
+	t, err := time.ParseDuration(positive)
+	if err != nil {
+		t = math.MaxInt64
+	}
+	if below {
+		t = -t
+	}
+	return t, true
 }
 
 func spanOut(t, unit time.Duration) ([]byte, error) {
@@ -102,11 +108,14 @@ func spanOut(t, unit time.Duration) ([]byte, error) {
 // millis is a time: a number of milliseconds, or text like 250ms.
 type millis time.Duration
 
+func (millis) bounds() bounds {
+	return bounds{"0", maxTime + "000", int64(time.Millisecond), "milliseconds"}
+}
+
 func (m *millis) decode(d *decoder, n *node, path string) {
 	t, ok := span(n, time.Millisecond)
-	if !ok || t < 0 || t > maxTime {
+	if !ok {
 		d.mismatch(n, path, `a number of milliseconds, or a time like "250ms"`)
-		return
 	}
 	*m = millis(t)
 }
@@ -119,14 +128,15 @@ func (millis) schema() schema { return seconds(0).schema() }
 // patience is a time that may be without end: negative, or forever.
 type patience time.Duration
 
+func (patience) bounds() bounds { return bounds{"-" + maxTime, maxTime, int64(time.Second), "seconds"} }
+
 func (p *patience) decode(d *decoder, n *node, path string) {
 	t, ok := span(n, time.Second)
-	if n.kind == text && n.text == "forever" {
-		t, ok = -time.Second, true
-	}
-	if !ok || t > maxTime {
+	switch {
+	case n.kind == text && n.text == "forever":
+		t = -time.Second
+	case !ok:
 		d.mismatch(n, path, `a number of seconds, a time like "5m", or "forever"`)
-		return
 	}
 	*p = patience(t)
 }
@@ -135,29 +145,30 @@ func (p *patience) decode(d *decoder, n *node, path string) {
 func (p patience) MarshalJSON() ([]byte, error) { return spanOut(time.Duration(p), time.Second) }
 
 func (patience) schema() schema {
-	return schema{"anyOf": []schema{{"type": "number"}, {"const": "forever"}, {"type": "string", "pattern": spanForm}}}
+	return schema{"anyOf": []schema{{"type": "number"}, {"const": "forever"}, {"type": "string", "pattern": "^-?" + spanForm.String()[1:]}}}
 }
 
 // cpu is thousandths of a CPU: "100m", "0.5", 0.5 or 2.
 type cpu int64
 
-// maxCPU is more than any host has.
-const maxCPU = 1 << 30
+func (cpu) bounds() bounds { return bounds{"0", "1000000", 1000, "CPUs"} }
+
+var cpuForm = regexp.MustCompile(`^([0-9]+\.?[0-9]*|\.[0-9]+)m?$`)
 
 func (c *cpu) decode(d *decoder, n *node, path string) {
-	digits, thousandths := strings.CutSuffix(n.text, "m")
-	r, ok := size.Decimal(digits)
-	if ok = ok && (n.kind == text || n.kind == number); ok {
-		if !thousandths {
-			r.Mul(r, big.NewRat(1000, 1))
+	r := n.rat()
+	if n.kind == text && cpuForm.MatchString(n.text) {
+		digits, thousandths := strings.CutSuffix(n.text, "m")
+		r = (&node{kind: number, text: digits}).rat()
+		if thousandths {
+			r.Quo(r, big.NewRat(1000, 1))
 		}
-		ok = r.IsInt() && r.Num().IsInt64() && r.Num().Int64() <= maxCPU
 	}
-	if !ok {
+	if r == nil {
 		d.mismatch(n, path, `CPUs, like 2, 0.5 or "100m"`)
 		return
 	}
-	*c = cpu(r.Num().Int64())
+	*c = cpu(-floor(r.Mul(r, big.NewRat(-1000, 1)))) // what is less than a thousandth is not nothing
 }
 
 // MarshalJSON writes thousandths.
@@ -166,19 +177,30 @@ func (c cpu) MarshalJSON() ([]byte, error) {
 }
 
 func (cpu) schema() schema {
-	return schema{"anyOf": []schema{{"type": "number", "minimum": 0}, {"type": "string", "pattern": `^([0-9]+m|[0-9]*\.?[0-9]+|[0-9]+\.)$`}}}
+	return schema{"anyOf": []schema{{"type": "number"}, {"type": "string", "pattern": cpuForm.String()}}}
 }
 
 // byteSize is a number of bytes: "128Mi", "1G" or a number.
 type byteSize int64
 
+func (byteSize) bounds() bounds { return bounds{"0", "1125899906842624", 1, "bytes"} } // a pebibyte
+
+var sizeForm = regexp.MustCompile(`^[0-9]*\.?[0-9]+ ?([kKmMgGtTpP][iI]?)?[bB]?$`)
+
 func (b *byteSize) decode(d *decoder, n *node, path string) {
-	v, err := size.Parse(strings.Replace(n.text, " ", "", 1))
-	if n.kind != text && n.kind != number || err != nil {
+	r := n.rat()
+	if n.kind == text && sizeForm.MatchString(n.text) {
+		v, err := size.Parse(strings.Replace(n.text, " ", "", 1))
+		if err != nil { // it is too large
+			v = math.MaxInt64
+		}
+		r = big.NewRat(v, 1)
+	}
+	if r == nil || !r.IsInt() {
 		d.mismatch(n, path, `a size, like "128Mi", "1G" or a number of bytes`)
 		return
 	}
-	*b = byteSize(v)
+	*b = byteSize(floor(r))
 }
 
 // MarshalJSON writes Mi where that is exact.
@@ -190,18 +212,22 @@ func (b byteSize) MarshalJSON() ([]byte, error) {
 }
 
 func (byteSize) schema() schema {
-	return schema{"anyOf": []schema{{"type": "integer", "minimum": 0}, {"type": "string", "pattern": `^[0-9]*\.?[0-9]+ ?([kKmMgGtTpP]i?)?[bB]?$`}}}
+	return schema{"anyOf": []schema{{"type": "integer"}, {"type": "string", "pattern": sizeForm.String()}}}
 }
 
 // swap is a size, or -1.
 type swap int64
 
 func (s *swap) decode(d *decoder, n *node, path string) {
-	if n.kind == number && n.text == "-1" {
+	if isMinusOne(n) {
 		*s = -1
 		return
 	}
-	(*byteSize)(s).decode(d, n, path)
+	if r := n.rat(); r != nil && r.Sign() < 0 {
+		d.problem(path, "is %s; it must be a size, or -1 for as much as there is", brief(n.text))
+		return
+	}
+	d.into((*byteSize)(s), n, path)
 }
 
 // MarshalJSON is that of a size.
@@ -213,13 +239,36 @@ func (s swap) MarshalJSON() ([]byte, error) {
 }
 
 func (swap) schema() schema {
-	return schema{"anyOf": append([]schema{{"const": -1}}, byteSize(0).schema()["anyOf"].([]schema)...)}
+	return schema{"anyOf": append([]schema{{"const": -1}}, schemaOf[byteSize]()["anyOf"].([]schema)...)}
+}
+
+func isMinusOne(n *node) bool {
+	r := n.rat()
+	return r != nil && r.Cmp(big.NewRat(-1, 1)) == 0
+}
+
+// pids is a number of processes, or -1.
+type pids int64
+
+func (p *pids) decode(d *decoder, n *node, path string) {
+	r := n.rat()
+	if r == nil || !r.IsInt() || r.Num().Sign() < 1 && !isMinusOne(n) || r.Num().Cmp(big.NewInt(maxPIDs)) > 0 {
+		d.problem(path, "is %s; it must be 1 to %d, or -1 for no limit", n.what(), maxPIDs)
+		return
+	}
+	*p = pids(r.Num().Int64())
+}
+
+const maxPIDs = 4194304 // the kernel's bound
+
+func (pids) schema() schema {
+	return schema{"anyOf": []schema{{"const": -1}, {"type": "integer", "minimum": 1, "maximum": maxPIDs}}}
 }
 
 // restartPolicy is in the words of a node: "always", "on-failure:3", "no".
 type restartPolicy string
 
-var policies = regexp.MustCompile(`^(?i)(always|never|no|unlessstopped|unless-stopped|(onfailure|on-failure)(:[0-9]{1,6})?)$`)
+var policies = regexp.MustCompile("^" + anyCase(`(always|never|no|unlessstopped|unless-stopped|(onfailure|on-failure)(:[0-9]{1,6})?)`) + "$")
 
 func (p *restartPolicy) decode(d *decoder, n *node, path string) {
 	if n.kind != text || !policies.MatchString(n.text) {
@@ -235,7 +284,7 @@ func (p restartPolicy) MarshalJSON() ([]byte, error) {
 }
 
 func (restartPolicy) schema() schema {
-	return schema{"type": "string", "pattern": `^(Always|OnFailure(:[0-9]{1,6})?|Never|UnlessStopped|always|no|on-failure(:[0-9]{1,6})?|unless-stopped)$`}
+	return schema{"anyOf": []schema{{"enum": []any{"Always", "OnFailure", "Never", "UnlessStopped"}}, {"type": "string", "pattern": policies.String()}}}
 }
 
 // portRef is a port by number, or by name.
@@ -249,12 +298,12 @@ func (p *portRef) decode(d *decoder, n *node, path string) {
 		p.name = n.text
 		return
 	}
-	i, err := strconv.ParseUint(n.text, 10, 16)
-	if n.kind != number || err != nil || i == 0 {
-		d.mismatch(n, path, "the number or the name of a port")
+	r := n.rat()
+	if r == nil || !r.IsInt() || r.Sign() < 1 || r.Cmp(big.NewRat(65535, 1)) > 0 {
+		d.mismatch(n, path, "a port: a number of 1 to 65535, or the name of one")
 		return
 	}
-	p.number = uint16(i)
+	p.number = uint16(r.Num().Uint64()) //nolint:gosec // it was looked at
 }
 
 // MarshalJSON writes the number.
@@ -267,25 +316,26 @@ func (portRef) schema() schema {
 // hostPath is a path, or an object with it.
 type hostPath string
 
+type hostPathFields struct {
+	Path string `json:"path" need:"it is on the host" pattern:"^/" form:"absolute" doc:"Its path."`
+}
+
 func (h *hostPath) decode(d *decoder, n *node, path string) {
-	if n.kind == object {
-		var o struct {
-			Path string `json:"path" need:"it is on the host"`
-		}
-		d.into(&o, n, path)
-		*h = hostPath(o.Path)
+	if n.kind == text && strings.HasPrefix(n.text, "/") {
+		*h = hostPath(n.text)
 		return
 	}
-	if n.kind != text || !strings.HasPrefix(n.text, "/") {
+	if n.kind != object {
 		d.mismatch(n, path, "a path of the host, which begins with /")
 		return
 	}
-	*h = hostPath(n.text)
+	var o hostPathFields
+	d.into(&o, n, path)
+	*h = hostPath(o.Path)
 }
 
 func (hostPath) schema() schema {
-	abs := schema{"type": "string", "pattern": "^/"}
-	return schema{"anyOf": []schema{abs, {"type": "object", "properties": schema{"path": abs}, "required": []string{"path"}, "additionalProperties": false}}}
+	return schema{"anyOf": []schema{{"type": "string", "pattern": "^/"}, schemaOf[hostPathFields]()}}
 }
 
 // memory is a tmpfs: true, or an object with its size.
@@ -298,6 +348,9 @@ type memoryFields struct {
 	Size   byteSize `json:"size,omitempty" also:"sizeLimit" doc:"Its bound. Default: half of the host's memory."`
 	Medium string   `json:"medium,omitempty" oneof:"Memory" doc:"Memory, as Kubernetes spells it."`
 }
+
+// none says that it is not there, or that it says so.
+func (m *memory) none() bool { return m == nil || m.off }
 
 func (m *memory) decode(d *decoder, n *node, path string) {
 	switch n.kind {
@@ -327,30 +380,27 @@ func (refused) schema() schema { return schema{"not": schema{}} }
 type device deviceFields
 
 type deviceFields struct {
-	Path        string `json:"path" need:"a device has one" doc:"Its path on the host."`
-	Target      string `json:"target,omitempty" doc:"Its path inside. Default: the same."`
-	Permissions string `json:"permissions,omitempty" doc:"r, w and m. Default: rwm."`
+	Path        string `json:"path" need:"a device has one" pattern:"^/" form:"absolute" doc:"Its path on the host."`
+	Target      string `json:"target,omitempty" pattern:"^/" form:"absolute" doc:"Its path inside. Default: the same."`
+	Permissions string `json:"permissions,omitempty" pattern:"^[rwm]+$" form:"of r, w and m" doc:"r, w and m. Default: rwm."`
 }
 
+// deviceForm has docker's PATH:PERMISSIONS, too.
+var deviceForm = regexp.MustCompile(`^(/[^:]*)(?::(/[^:]*))?(?::([rwm]+))?$`)
+
 func (v *device) decode(d *decoder, n *node, path string) {
-	if n.kind != text {
+	if n.kind == object {
 		d.into((*deviceFields)(v), n, path)
 		return
 	}
-	parts := strings.SplitN(n.text, ":", 4)
-	for i, into := range []*string{&v.Path, &v.Target, &v.Permissions} {
-		if i < len(parts) {
-			*into = parts[i]
-		}
+	parts := deviceForm.FindStringSubmatch(n.text)
+	if n.kind != text || parts == nil {
+		d.mismatch(n, path, "PATH, PATH:TARGET or PATH:TARGET:PERMISSIONS, with absolute paths, or an object")
+		return
 	}
-	if len(parts) == 2 && strings.Trim(v.Target, "rwm") == "" { // docker's PATH:PERMISSIONS
-		v.Target, v.Permissions = "", v.Target
-	}
-	if len(parts) > 3 || v.Path == "" {
-		d.mismatch(n, path, "PATH:TARGET:PERMISSIONS")
-	}
+	*v = device{Path: parts[1], Target: parts[2], Permissions: parts[3]}
 }
 
 func (device) schema() schema {
-	return schema{"anyOf": []schema{{"type": "string", "pattern": "^/"}, schemaOf[deviceFields]()}}
+	return schema{"anyOf": []schema{{"type": "string", "pattern": deviceForm.String()}, schemaOf[deviceFields]()}}
 }

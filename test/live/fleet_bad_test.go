@@ -200,7 +200,7 @@ func TestFleetInvalid(t *testing.T) {
 	for _, p := range r.Problems {
 		paths = append(paths, p.Path)
 	}
-	want := []string{"scaling.minReplicas", "spec.env", "spec.placement.constraints[0].attribute"}
+	want := []string{"scaling.minReplicas", "spec.environment[0]", "spec.placement.constraints[0].attribute"}
 	slices.Sort(paths)
 	if status != http.StatusBadRequest || !slices.Equal(paths, want) {
 		t.Errorf("%d, problems of %v; want %v", status, paths, want)
