@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -58,6 +59,31 @@ func (s *Store) endpoints(ref Reference, base http.RoundTripper) ([]*endpoint, e
 		return nil, err
 	}
 	return append(all, e), nil
+}
+
+// Registries are the URLs of the registries, and of their mirrors, that the
+// images here came from: https://registry-1.docker.io/v2/.
+func (s *Store) Registries(ctx context.Context) ([]string, error) {
+	all, err := s.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var urls []string
+	for _, img := range all {
+		ref, err := ParseRef(img.Ref)
+		if err != nil || ref.Kind != Registry {
+			continue
+		}
+		ends, err := s.endpoints(ref, http.DefaultTransport)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range ends {
+			urls = append(urls, (&url.URL{Scheme: e.repo.Scheme(), Host: e.repo.RegistryStr(), Path: "/v2/"}).String())
+		}
+	}
+	slices.Sort(urls)
+	return slices.Compact(urls), nil
 }
 
 func (s *Store) endpoint(repo string, plain bool, auth *authFile, base http.RoundTripper) (*endpoint, error) {

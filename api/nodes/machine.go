@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/buoy-edge/buoy/api"
+	"github.com/buoy-edge/buoy/node/doctor"
 )
 
 func (d *Dialect) listNodes(w http.ResponseWriter, _ *http.Request) error {
@@ -157,4 +158,10 @@ func (d *Dialect) nodeJob(w http.ResponseWriter, r *http.Request) error { return
 
 func (d *Dialect) killNodeJob(w http.ResponseWriter, r *http.Request) error {
 	return d.endJob(w, r, "")
+}
+
+// examine looks at the machine. A finding is as package doctor has it.
+func (d *Dialect) examine(w http.ResponseWriter, r *http.Request) error {
+	api.JSON(w, http.StatusOK, each(d.doctor(r.Context()), func(f doctor.Finding) doctor.Finding { return f }))
+	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/buoy-edge/buoy/images"
 	"github.com/buoy-edge/buoy/netcfg"
 	"github.com/buoy-edge/buoy/node"
+	"github.com/buoy-edge/buoy/node/doctor"
 	"github.com/buoy-edge/buoy/node/inventory"
 	"github.com/buoy-edge/buoy/node/probe"
 )
@@ -116,8 +117,10 @@ type Config struct {
 	Node Node // required
 	// Publish is where ports are published that name no address; default 0.0.0.0.
 	Publish netip.Addr
-	Fleet   Fleet        // default: there are no other nodes
-	Log     *slog.Logger // gets what clients are not told; default: none
+	Fleet   Fleet // default: there are no other nodes
+	// Doctor looks at the machine. // default: nothing is found
+	Doctor func(context.Context) []doctor.Finding
+	Log    *slog.Logger // gets what clients are not told; default: none
 }
 
 // Dialect answers the Zero-OS API.
@@ -126,6 +129,7 @@ type Dialect struct {
 	id      string // the node's, which does not change
 	publish netip.Addr
 	fleet   Fleet
+	doctor  func(context.Context) []doctor.Finding
 	log     *slog.Logger
 	stats   sampler
 }
@@ -138,8 +142,14 @@ func New(cfg Config) (*Dialect, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Doctor == nil {
+		cfg.Doctor = func(context.Context) []doctor.Finding { return nil }
+	}
 	if !cfg.Publish.IsValid() {
 		cfg.Publish = netip.IPv4Unspecified()
 	}
-	return &Dialect{node: cfg.Node, id: cfg.Node.Info().ID, publish: cfg.Publish, fleet: cfg.Fleet, log: cfg.Log, stats: sampler{keys: map[string]*metric{}}}, nil
+	return &Dialect{
+		node: cfg.Node, id: cfg.Node.Info().ID, publish: cfg.Publish, fleet: cfg.Fleet, doctor: cfg.Doctor, log: cfg.Log,
+		stats: sampler{keys: map[string]*metric{}},
+	}, nil
 }

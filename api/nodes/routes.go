@@ -33,6 +33,7 @@ func (d *Dialect) nodeRoutes(on func(method, path string, h handler)) {
 	on("GET", "/stats", d.nodeStats)
 	on("POST", "/ping", d.pingNode)
 	on("POST", "/reboot", d.reboot)
+	on("GET", "/doctor", d.examine)
 	on("GET", "/processes", d.nodeProcesses)
 	on("GET", "/processes/{pid}", d.nodeProcess)
 	on("DELETE", "/processes/{pid}", d.killNodeProcess)

@@ -123,6 +123,13 @@ func (f *fakeNode) handler() http.Handler {
 		answer(w, 200, map[string]string{"version": "v9.9.9", "go": "go1"})
 	})
 	mux.HandleFunc("GET /nodes", f.nodes)
+	mux.HandleFunc("GET /nodes/{node}/doctor", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, 200, []map[string]string{
+			{"check": "overlay", "status": "ok", "found": "there"},
+			{"check": "8021q", "status": "warning", "found": "the kernel has none", "cost": "no VLANs", "mend": "modprobe 8021q"},
+			{"check": "cgroups", "status": "failure", "found": "none"},
+		})
+	})
 	const c = "/nodes/{node}/containers"
 	mux.HandleFunc("GET "+c, f.list)
 	mux.HandleFunc("POST "+c, f.create)

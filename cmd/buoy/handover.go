@@ -1,12 +1,28 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os/exec"
 
 	"github.com/buoy-edge/buoy/internal/programs"
 )
+
+// askProgram is what another program of ours says to standard output.
+func (c *cli) askProgram(ctx context.Context, name string, args ...string) ([]byte, error) {
+	program, err := programs.Find(name)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Stderr = c.stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("run %s: %w", program, err)
+	}
+	return out, nil
+}
 
 // handOver has another program of ours do a command. A signal from the terminal
 // reaches it, too, and it ends in its own good order.

@@ -137,7 +137,7 @@ func TestRunExitCodes(t *testing.T) {
 		out, err string
 	}{
 		{"version", 0, "buoyd ", ""},
-		{"--help", 0, "", "Usage: buoyd [config | halt | reset | version] [flags]"},
+		{"--help", 0, "", "Usage: buoyd [config | doctor | halt | reset | version] [flags]"},
 		{"reset -h", 0, "", "for reset: really do it"},
 		{"--no-such", 2, "", "buoyd: flag provided but not defined: -no-such"},
 		{"serve", 2, "", `buoyd: "serve" is out of place`},

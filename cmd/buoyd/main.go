@@ -23,7 +23,7 @@ func main() {
 }
 
 // verbs are the commands beside serving.
-var verbs = []string{"config", "halt", "reset", "version"}
+var verbs = []string{"config", "doctor", "halt", "reset", "version"}
 
 // run is the program; its value is the exit code: 2 for a wrong command line.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -32,6 +32,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		switch args[0] {
 		case "reset":
 			verb, args = func(ctx context.Context, cfg config, log *slog.Logger) error { return reset(ctx, cfg, log, stdout) }, args[1:]
+		case "doctor":
+			verb, args = func(ctx context.Context, cfg config, log *slog.Logger) error { return diagnose(ctx, cfg, log, stdout) }, args[1:]
 		case "halt":
 			verb, args = halt, args[1:]
 		case "config":

@@ -23,6 +23,7 @@ import (
 	"github.com/buoy-edge/buoy/netcfg"
 	"github.com/buoy-edge/buoy/netcfg/cni"
 	"github.com/buoy-edge/buoy/node"
+	"github.com/buoy-edge/buoy/node/doctor"
 	"github.com/buoy-edge/buoy/node/lazy"
 	"github.com/buoy-edge/buoy/node/state"
 )
@@ -126,7 +127,10 @@ func runtime(cfg config, log *slog.Logger) (*container.Runtime, error) {
 
 // run runs the node and answers for it.
 func (p *parts) run(ctx context.Context, cfg config, systemd manager, log *slog.Logger) error {
-	zcfg := nodes.Config{Node: p.node, Publish: cfg.publish, Log: log}
+	zcfg := nodes.Config{
+		Node: p.node, Publish: cfg.publish, Log: log,
+		Doctor: func(ctx context.Context) []doctor.Finding { return look(ctx, cfg, p.images, log) },
+	}
 	dialects := []api.Dialect{}
 	if p.controller != nil {
 		zcfg.Fleet, dialects = p.controller, p.controller.dialects

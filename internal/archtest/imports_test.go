@@ -31,6 +31,7 @@ var allowed = []struct {
 
 	{"node/state", []string{"internal/..."}},
 	{"node/events", []string{"internal/..."}},
+	{"node/doctor", []string{"netcfg", "internal/..."}},
 	{"node/inventory", []string{"internal/..."}},
 	{"node/probe", []string{"internal/..."}},
 	{"node/webhooks", []string{"node/events", "node/state", "internal/..."}},
@@ -49,7 +50,7 @@ var allowed = []struct {
 
 	// Dialects know neither each other nor a store.
 	{"api", []string{"internal/..."}},
-	{"api/nodes", []string{"api", "node", "node/inventory", "node/probe", "container", "netcfg", "images/...", "internal/..."}},
+	{"api/nodes", []string{"api", "node", "node/doctor", "node/inventory", "node/probe", "container", "netcfg", "images/...", "internal/..."}},
 	{"api/events", []string{"api", "node/events", "node/webhooks", "images", "internal/..."}},
 	{"api/apps", []string{"api", "app", "app/manifest", "internal/..."}},
 	{"api/services", []string{"api", "app", "app/manifest", "sdk/go", "internal/..."}},

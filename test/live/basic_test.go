@@ -295,3 +295,19 @@ func TestVolumes(t *testing.T) {
 		t.Errorf("volumes are %v, %v", all, err)
 	}
 }
+
+// TestDoctor: this machine runs containers, so nothing is found that would keep
+// it from that.
+func TestDoctor(t *testing.T) {
+	d := newDaemon(t)
+	d.create(sh(t, "box", "sleep 1000"))
+	all, err := d.client.Doctor(t.Context())
+	if err != nil || len(all) < 15 {
+		t.Fatalf("%v, %v", all, err)
+	}
+	for _, f := range all {
+		if f.Status == "failure" {
+			t.Errorf("%+v", f)
+		}
+	}
+}
