@@ -103,7 +103,10 @@ func TestFleetEnv(t *testing.T) {
 		env = append(env, map[string]any{"name": "SDK_" + strings.ToUpper(strings.ReplaceAll(key, ".", "_")), "source": "sdk", "key": key})
 	}
 	f.apply(manifest(t, "web", map[string]any{"environment": env}))
-	f.await("it says which secret is missing", func() bool { return strings.Contains(f.state("web").Message, `there is no secret "db"`) })
+	const missing = `eplicas are not launched: environment variable PASSWORD: there is no secret "db/password"`
+	f.await("it says which secret is missing", func() bool {
+		return f.state("web").Message == "r"+missing && slices.Contains(f.said("web"), "R"+missing)
+	})
 	secrets := filepath.Join(f.data(), "secrets")
 	if err := os.MkdirAll(filepath.Join(secrets, "db"), 0o700); err != nil {
 		t.Fatal(err)
@@ -161,6 +164,21 @@ func (f *fleet) said(name string) []string {
 		out = append(out, e.Message)
 	}
 	return out
+}
+
+// TestFleetRestarts: what a node starts again by itself is told, once though it
+// goes on.
+func TestFleetRestarts(t *testing.T) {
+	f := newFleet(t, 1)
+	f.apply(kind(t, "Worker", "loops", "exit 3", nil))
+	f.await("it has been started again a few times", func() bool {
+		a, err := f.client.App(t.Context(), "loops")
+		return err == nil && len(a.Containers) == 1 && a.Containers[0].Restarts > 3
+	})
+	told := slices.DeleteFunc(f.said("loops"), func(text string) bool { return !strings.Contains(text, " was restarted ") })
+	if len(told) != 1 || !strings.HasPrefix(told[0], "Replica loops-1 on host ") || !strings.Contains(told[0], "exited with code 3") {
+		t.Errorf("%q", told)
+	}
 }
 
 // TestFleetJobs: jobs succeed, or are given up; cron begins its runs.
