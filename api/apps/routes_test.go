@@ -308,8 +308,15 @@ func TestWait(t *testing.T) {
 	f.engine.apps["my-app"].Replicas[1].Message = ""
 	f.engine.mu.Unlock()
 	w = f.ask("POST", "/api/v1/apps/my-app/start", `{"wait":true,"timeout":0.01}`)
-	if w.Code != 503 || !strings.Contains(w.Body.String(), `ready after 10ms: 1 of 2 replicas; they go on`) || !strings.Contains(w.Body.String(), `"code":"TIMEOUT"`) {
+	if w.Code != 503 || !strings.Contains(w.Body.String(), `ready after 10ms: 1 of 2 replicas; they go on"`) || !strings.Contains(w.Body.String(), `"code":"TIMEOUT"`) {
 		t.Errorf("start = %d %s", w.Code, w.Body)
+	}
+	f.engine.mu.Lock()
+	f.engine.apps["my-app"].Reason, f.engine.apps["my-app"].Message = "Failed", "the last replica that failed: no such image"
+	f.engine.mu.Unlock()
+	w = f.ask("POST", "/api/v1/apps/my-app/start", `{"wait":true,"timeout":0.01}`)
+	if w.Code != 500 || !strings.Contains(w.Body.String(), `the last replica that failed: no such image"`) || !strings.Contains(w.Body.String(), `"code":"DOCKER_ERROR"`) {
+		t.Errorf("start of one that fails again and again = %d %s", w.Code, w.Body)
 	}
 	f.engine.done()
 	// A stop kills what does not end in time.

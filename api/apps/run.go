@@ -95,9 +95,9 @@ func (d *Dialect) await(ctx context.Context, patience time.Duration, name string
 		return v, crowded(v)
 	}
 	if why := failures(v); why != "" {
-		return v, as(dockerError, errs.E(errs.Unavailable, "%s: %w", why, wait.Err()))
+		return v, as(dockerError, errs.E(errs.Unavailable, "%s", why))
 	}
-	return v, as(timeout, errs.E(errs.Unavailable, "ready after %v: %d of %d replicas; they go on: %w", patience, v.Ready, v.Desired, wait.Err()))
+	return v, as(timeout, errs.E(errs.Unavailable, "ready after %v: %d of %d replicas; they go on", patience, v.Ready, v.Desired))
 }
 
 // placed waits until it has been decided where replicas run, which takes but a
@@ -149,7 +149,8 @@ func (d *Dialect) whyNot(name string, err error) error {
 	return &failure{code: noRoom, err: err, hosts: v.Unplaced}
 }
 
-// failures says which replicas do not run, and why.
+// failures says which replicas do not run, and why; between two tries, why the
+// last one has failed.
 func failures(v app.View) string {
 	var why []string
 	for i := range v.Replicas {
@@ -158,6 +159,9 @@ func failures(v app.View) string {
 			continue
 		}
 		why = append(why, fmt.Sprintf("%s: %s", r.Name(), orElse(r.Message, r.Seen.CheckErr)))
+	}
+	if len(why) == 0 && v.Reason == "Failed" {
+		return v.Message
 	}
 	return strings.Join(why, "; ")
 }
