@@ -35,22 +35,26 @@ func (w *warmer) warm() {
 }
 
 func (w *warmer) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.likely:
+			w.keep(ctx)
+		}
+	}
+}
+
+// keep writes until no start is likely any more. Which cgroup is ours is looked
+// up each time: buoyd moves us out of its own when we have started.
+func (w *warmer) keep(ctx context.Context) {
 	file, err := os.OpenFile(ownProcs(), os.O_WRONLY, 0)
 	if err != nil {
 		return // starts are slower then, no more
 	}
 	defer file.Close()
 	pid := []byte(strconv.Itoa(os.Getpid()))
-	var until time.Time
-	for {
-		if time.Now().After(until) {
-			select {
-			case <-ctx.Done():
-				return
-			case <-w.likely:
-			}
-			until = time.Now().Add(warmFor)
-		}
+	for until := time.Now().Add(warmFor); time.Now().Before(until); {
 		_, _ = file.Write(pid)
 		select {
 		case <-ctx.Done():
