@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/buoy-edge/buoy/api"
 	"github.com/buoy-edge/buoy/app"
@@ -250,8 +251,15 @@ type aliasEvent struct {
 	Details   map[string]any `json:"details"`
 }
 
+// aliasEvents answers with the newest events of apps and hosts, unless it is
+// asked in words that Orchestry has not: then with those of the node, too, one
+// after the other.
 func (d *Dialect) aliasEvents(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
+	if d.cfg.Events != nil && (slices.ContainsFunc(streamParams, q.Has) || streamed(r.Header.Get("Accept"))) {
+		d.cfg.Events.ServeHTTP(w, r)
+		return nil
+	}
 	limit, err := count(q, "limit", eventsDefault, eventsMost)
 	if err != nil {
 		return err
@@ -267,6 +275,13 @@ func (d *Dialect) aliasEvents(w http.ResponseWriter, r *http.Request) error {
 		return aliasEvent{ID: o.ID, AppName: o.AppName, Type: o.Type, Message: o.Message, Timestamp: o.Timestamp, Details: o.Details}
 	})})
 	return nil
+}
+
+// streamParams are parameters of the stream of events that Orchestry has not.
+var streamParams = []string{"follow", "since", "until", "after", "type", "container", "image"}
+
+func streamed(accept string) bool {
+	return strings.Contains(accept, "application/x-ndjson") || strings.Contains(accept, "text/event-stream")
 }
 
 // aliasLog is a line of a replica.

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 
@@ -100,6 +101,7 @@ type Config struct {
 	Listen   Listen   // shown by /api/v1/config
 	Database Database // shown by /api/v1/config
 	Limits   Limits
+	Events   http.Handler // answers GET /events to those who want more than Orchestry has; default: nobody gets it
 	Log      *slog.Logger // gets what clients are not told; default: none
 }
 

@@ -578,6 +578,7 @@ func serve(t *testing.T, change func(*Config)) fixture {
 		Engine: f.engine, Logs: f.logs.read, Node: "controller-1", Hostname: "controller-1.local", Balanced: func() int { return 5 },
 		Listen: Listen{Host: "0.0.0.0", Port: 8000, Workers: 4}, Database: Database{Host: "localhost", Name: "controller.db", PoolSize: 10},
 		Limits: Limits{PerHour: 1_000_000, PerMinute: -1},
+		Events: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("a stream of events")) }),
 	}
 	if change != nil {
 		change(&cfg)

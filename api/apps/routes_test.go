@@ -222,6 +222,8 @@ func TestAliases(t *testing.T) {
 		{"GET", "/apps/my-app/metrics", "", 200, `"scaling_history":[]`, ""},
 		{"GET", "/events?app=my-app&limit=1", "", 200, `{"events":[{"id":2,"app_name":"my-app","event_type":"lifecycle","message":"start my-app 2","timestamp":"2024-01-15T08:01:00.000Z","details":{}}]}`, ""},
 		{"GET", "/events?limit=x", "", 400, `parameter limit`, ""},
+		{"GET", "/events?follow", "", 200, "a stream of events", ""},
+		{"GET", "/events?type=image", "", 200, "a stream of events", ""},
 		{"GET", "/apps/my-app/logs?lines=2", "", 200, `{"app":"my-app","total_containers":2,"logs":[]}`, ""},
 		{"POST", "/apps/my-app/policy", `{"policy":{"maxReplicas":9}}`, 200, `{"status":"updated","app":"my-app","policy":{"minReplicas":1,"maxReplicas":9,"targetRPSPerReplica":50,`, "policy my-app"},
 		{"POST", "/apps/my-app/policy", `{"policy":{"max_replicas":9}}`, 400, `there is no field \"max_replicas\" here`, ""},

@@ -190,5 +190,5 @@ func webhookName(r *http.Request) string {
 
 // who is the context of a request with whom events name as its author.
 func who(r *http.Request) context.Context {
-	return events.By(r.Context(), events.Actor{Kind: events.ByAPI, Request: api.RequestID(r.Context()), Peer: api.Peer(r)})
+	return events.Asked(r.Context(), api.RequestID(r.Context()), api.Peer(r))
 }

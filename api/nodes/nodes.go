@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"syscall"
 
@@ -117,7 +118,8 @@ type Config struct {
 	Node Node // required
 	// Publish is where ports are published that name no address; default 0.0.0.0.
 	Publish netip.Addr
-	Fleet   Fleet // default: there are no other nodes
+	Fleet   Fleet        // default: there are no other nodes
+	Events  http.Handler // answers GET /nodes/{nodeid}/events; default: with 404
 	// Doctor looks at the machine. // default: nothing is found
 	Doctor func(context.Context) []doctor.Finding
 	Log    *slog.Logger // gets what clients are not told; default: none
@@ -129,6 +131,7 @@ type Dialect struct {
 	id      string // the node's, which does not change
 	publish netip.Addr
 	fleet   Fleet
+	told    http.Handler // of events
 	doctor  func(context.Context) []doctor.Finding
 	log     *slog.Logger
 	stats   sampler
@@ -149,7 +152,7 @@ func New(cfg Config) (*Dialect, error) {
 		cfg.Publish = netip.IPv4Unspecified()
 	}
 	return &Dialect{
-		node: cfg.Node, id: cfg.Node.Info().ID, publish: cfg.Publish, fleet: cfg.Fleet, doctor: cfg.Doctor, log: cfg.Log,
+		node: cfg.Node, id: cfg.Node.Info().ID, publish: cfg.Publish, fleet: cfg.Fleet, told: cfg.Events, doctor: cfg.Doctor, log: cfg.Log,
 		stats: sampler{keys: map[string]*metric{}},
 	}, nil
 }

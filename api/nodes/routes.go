@@ -13,7 +13,7 @@ type handler func(w http.ResponseWriter, r *http.Request) error
 func (d *Dialect) Routes(r chi.Router) {
 	on := func(method, path string, h handler) { r.Method(method, path, d.do(h)) }
 	on("GET", "/nodes", d.listNodes)
-	here := r.With(d.thisNode)
+	here := r.With(d.thisNode, asked)
 	d.nodeRoutes(func(method, path string, h handler) { here.Method(method, "/nodes/{nodeid}"+path, d.do(h)) })
 	const container = "/nodes/{nodeid}/containers/{container}"
 	on = func(method, path string, h handler) { here.Method(method, container+path, d.do(h)) }
@@ -31,6 +31,7 @@ func (d *Dialect) nodeRoutes(on func(method, path string, h handler)) {
 	on("GET", "/info", d.nodeOS)
 	on("GET", "/state", d.nodeState)
 	on("GET", "/stats", d.nodeStats)
+	on("GET", "/events", d.events)
 	on("POST", "/ping", d.pingNode)
 	on("POST", "/reboot", d.reboot)
 	on("GET", "/doctor", d.examine)

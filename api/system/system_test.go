@@ -22,6 +22,7 @@ import (
 
 	"github.com/buoy-edge/buoy/api"
 	"github.com/buoy-edge/buoy/api/apps"
+	apievents "github.com/buoy-edge/buoy/api/events"
 	"github.com/buoy-edge/buoy/api/hosts"
 	"github.com/buoy-edge/buoy/api/nodes"
 	"github.com/buoy-edge/buoy/api/osc"
@@ -29,6 +30,7 @@ import (
 	"github.com/buoy-edge/buoy/app"
 	"github.com/buoy-edge/buoy/internal/testapi"
 	"github.com/buoy-edge/buoy/node"
+	"github.com/buoy-edge/buoy/node/events"
 )
 
 // someNode is enough of a node to register routes.
@@ -75,7 +77,15 @@ func newServer(t *testing.T) *api.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := api.New(api.Config{Dialects: []api.Dialect{n, a, h, v, o, d}, Observe: d.Observe})
+	log, err := events.Open(events.Config{Dir: t.TempDir(), Source: "/nodes/525400123456"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := apievents.New(apievents.Config{Log: log, Webhooks: struct{ apievents.Webhooks }{}, Shared: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := api.New(api.Config{Dialects: []api.Dialect{n, a, h, v, o, e, d}, Observe: d.Observe})
 	if err != nil {
 		t.Fatal(err)
 	}

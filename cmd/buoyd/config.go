@@ -40,6 +40,7 @@ type config struct {
 	logLevel    string
 	images      imageConfig
 	flist       flistConfig
+	events      eventsConfig
 	fleet       fleetConfig
 
 	file string // the configuration file that the command line names
@@ -63,6 +64,7 @@ func (c *config) sections() []section {
 		{"Network", c.registerNetwork},
 		{"Images", c.images.register},
 		{"Flists", c.flist.register},
+		{"Events", c.events.register},
 		{"Fleet", c.fleet.register},
 		{"Balancer and APIs of a controller", c.fleet.registerController},
 	}

@@ -33,6 +33,7 @@ import (
 	"github.com/buoy-edge/buoy/internal/atomicfile"
 	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/buoy-edge/buoy/node/agent"
+	"github.com/buoy-edge/buoy/node/events"
 	"github.com/buoy-edge/buoy/proxy"
 	buoy "github.com/buoy-edge/buoy/sdk/go"
 	"github.com/buoy-edge/buoy/store/sqlite"
@@ -59,11 +60,11 @@ const controllerDB = "controller.db"
 
 // newController makes one, or nil if this daemon is none. Nothing has been
 // started when it returns.
-func newController(ctx context.Context, cfg config, id string, log *slog.Logger) (c *controller, err error) {
+func newController(ctx context.Context, cfg config, told *told, log *slog.Logger) (c *controller, err error) {
 	if cfg.fleet.controller != self {
 		return nil, nil
 	}
-	c = &controller{id: id, data: cfg.data, log: log}
+	c = &controller{id: told.id, data: cfg.data, log: log}
 	if err := c.makeJoinToken(); err != nil {
 		return nil, err
 	}
@@ -100,11 +101,11 @@ func newController(ctx context.Context, cfg config, id string, log *slog.Logger)
 	if err := c.engine.Load(ctx); err != nil {
 		return nil, err
 	}
-	return c, c.speak(cfg)
+	return c, c.speak(cfg, told.api.Stream())
 }
 
-// speak makes the dialects.
-func (c *controller) speak(cfg config) error {
+// speak makes the dialects. events are those of the node, and of apps and hosts.
+func (c *controller) speak(cfg config, events http.Handler) error {
 	url := ""
 	if len(cfg.listen) > 1 { // the first is the socket
 		url = "http://" + cfg.listen[1]
@@ -123,7 +124,7 @@ func (c *controller) speak(cfg config) error {
 	acfg := apps.Config{
 		Engine: c.engine, Logs: c.replicaLog, Balanced: c.proxy.Len, Node: c.id, Hostname: host,
 		Database: apps.Database{Name: filepath.Join(cfg.data, controllerDB), PoolSize: 1},
-		Limits:   cfg.fleet.limits(), Log: c.log,
+		Limits:   cfg.fleet.limits(), Events: events, Log: c.log,
 	}
 	if len(cfg.listen) > 1 {
 		at, err := netip.ParseAddrPort(cfg.listen[1])
@@ -383,13 +384,13 @@ func newMember(cfg config, p *parts, zero *nodes.Dialect, log *slog.Logger) (*me
 		return nil, err
 	}
 	id := p.node.Info().ID
-	local, err := agent.Local(inner, id)
-	if err != nil {
-		return nil, err
-	}
 	url, token := cfg.fleet.controller, cfg.fleet.token
 	if url == self {
 		url, token = "unix://"+filepath.Join(cfg.run, "buoy.sock"), p.controller.joinToken
+	}
+	local, err := agent.Local(by(events.Actor{Kind: events.ByController, Name: url}, inner), id)
+	if err != nil {
+		return nil, err
 	}
 	address := cfg.fleet.address
 	if address == "" && !cfg.publish.IsUnspecified() {
@@ -400,13 +401,14 @@ func newMember(cfg config, p *parts, zero *nodes.Dialect, log *slog.Logger) (*me
 		Controller: url, JoinToken: token, Data: cfg.data, Local: local, Node: p.node, Machine: machine{p.node},
 		NodeID: id, Name: p.node.Info().Hostname, Labels: cfg.fleet.labels, Address: address,
 		FirstPort: cfg.fleet.ports[0], LastPort: cfg.fleet.ports[1], Log: log,
+		Reached: func(ctx context.Context, err error) { p.told.controllerSeen(ctx, url, err) },
 	})
 	if err != nil {
 		return nil, err
 	}
 	mux := http.NewServeMux()
 	mux.Handle("POST "+hostapi.Poke, m.agent.Handler())
-	mux.Handle("/nodes/", inner)
+	mux.Handle("/nodes/", by(events.Actor{Kind: events.ByAPI, Peer: "by way of " + url}, inner))
 	m.tunnel, err = tunnel.NewClient(tunnel.ClientConfig{
 		Controller: url, Handler: mux, Log: log, Refused: func(int) { m.agent.Poke() },
 		Session: func() (string, string, <-chan struct{}) {

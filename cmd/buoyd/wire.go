@@ -63,6 +63,7 @@ type parts struct {
 	runtime *container.Runtime
 	images  *images.Store
 	flists  *lazy.Flists
+	told    told
 	node    *node.Node
 
 	controller *controller // nil: this daemon is none
@@ -93,16 +94,19 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger) (*parts, error)
 	if p.db, err = state.Open(ctx, filepath.Join(cfg.data, "node.db")); err != nil {
 		return nil, err
 	}
+	if p.told, err = newTold(cfg, p.db, log); err != nil {
+		return nil, errors.Join(err, p.db.Close())
+	}
 	p.node, err = node.New(node.Config{
-		ID: cfg.nodeID, Data: cfg.data, Run: cfg.run, DB: p.db, Images: p.images, Net: p.net, Runtime: p.runtime,
+		ID: p.told.id, Data: cfg.data, Run: cfg.run, DB: p.db, Images: p.images, Net: p.net, Runtime: p.runtime,
 		Flists: p.flists, Lazy: cfg.flist.lazy,
-		CNI: networks(cfg),
+		CNI: networks(cfg), Events: p.told.log,
 		Dev: cfg.dev, AllowReboot: cfg.allowReboot, Log: log,
 	})
 	if err != nil {
 		return nil, errors.Join(err, p.db.Close())
 	}
-	if p.controller, err = newController(ctx, cfg, p.node.Info().ID, log); err != nil {
+	if p.controller, err = newController(ctx, cfg, &p.told, log); err != nil {
 		return nil, errors.Join(err, p.db.Close())
 	}
 	return &p, nil
@@ -128,7 +132,7 @@ func runtime(cfg config, log *slog.Logger) (*container.Runtime, error) {
 // run runs the node and answers for it.
 func (p *parts) run(ctx context.Context, cfg config, systemd manager, log *slog.Logger) error {
 	zcfg := nodes.Config{
-		Node: p.node, Publish: cfg.publish, Log: log,
+		Node: p.node, Publish: cfg.publish, Events: p.told.api.NodeStream(), Log: log,
 		Doctor: func(ctx context.Context) []doctor.Finding { return look(ctx, cfg, p.images, log) },
 	}
 	dialects := []api.Dialect{}
@@ -151,6 +155,7 @@ func (p *parts) run(ctx context.Context, cfg config, systemd manager, log *slog.
 	if err != nil {
 		return err
 	}
+	sys.Registry().MustRegister(p.told.api.Collector())
 	if p.controller != nil {
 		sys.Registry().MustRegister(p.controller.apps.Collector())
 	}
@@ -158,7 +163,7 @@ func (p *parts) run(ctx context.Context, cfg config, systemd manager, log *slog.
 	defer memory.stop()
 	opened := make(chan struct{})
 	server, err := api.New(api.Config{
-		Dialects: append(dialects, zero, sys), Log: log,
+		Dialects: append(dialects, zero, p.told.api, sys), Log: log,
 		Observe: func(o api.Observation) {
 			sys.Observe(o)
 			memory.worked()
@@ -171,15 +176,21 @@ func (p *parts) run(ctx context.Context, cfg config, systemd manager, log *slog.
 	if err != nil {
 		return err
 	}
-	if err := p.node.Load(ctx); err != nil {
+	if err := errors.Join(p.node.Load(ctx), p.told.hooks.Load(ctx)); err != nil {
 		return err
 	}
+	defer p.told.keep(ctx, log)() // when all that may have something to say has ended
+	ctx, cancel := p.told.untilStopped(ctx)
+	defer cancel()
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return p.told.hooks.Run(ctx) })
 	g.Go(func() error { return p.node.Run(ctx) })
 	g.Go(func() error { return zero.Run(ctx) })
 	g.Go(func() error { return server.Listen(ctx, cfg.listen) })
 	g.Go(func() error { return systemd.attend(ctx, func() { p.count() }, opened, p.node.Ready()) })
 	if p.controller != nil {
+		follow := p.told.follow(p.controller.engine)
+		g.Go(func() error { return follow(ctx) })
 		g.Go(func() error { return p.controller.run(ctx) })
 	}
 	if member != nil {

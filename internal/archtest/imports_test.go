@@ -50,7 +50,7 @@ var allowed = []struct {
 
 	// Dialects know neither each other nor a store.
 	{"api", []string{"internal/..."}},
-	{"api/nodes", []string{"api", "node", "node/doctor", "node/inventory", "node/probe", "container", "netcfg", "images/...", "internal/..."}},
+	{"api/nodes", []string{"api", "node", "node/doctor", "node/events", "node/inventory", "node/probe", "container", "netcfg", "images/...", "internal/..."}},
 	{"api/events", []string{"api", "node/events", "node/webhooks", "images", "internal/..."}},
 	{"api/apps", []string{"api", "app", "app/manifest", "internal/..."}},
 	{"api/services", []string{"api", "app", "app/manifest", "sdk/go", "internal/..."}},

@@ -78,7 +78,10 @@ type Config struct {
 	// FirstPort to LastPort are for containers that do not care which port of
 	// the host they get; default 20000 to 29999.
 	FirstPort, LastPort uint16
-	Log                 *slog.Logger // default: none
+	// Reached is called when the controller answers for the first time, and when
+	// it does no longer (with why) or does again. Default: nothing.
+	Reached func(ctx context.Context, err error)
+	Log     *slog.Logger // default: none
 }
 
 // Agent speaks for one node to one controller.
@@ -120,6 +123,7 @@ type Agent struct {
 	// what it knows.
 	speaksOurs bool
 	troubled   trouble // what was logged last; empty: nothing is wrong
+	reached    bool    // Reached has been told that it answers
 	odd        bool    // an order without a launch id was seen, and logged
 }
 
@@ -150,6 +154,9 @@ func New(cfg Config) (*Agent, error) {
 	}
 	if _, err := netip.ParseAddr(cfg.Address); cfg.Address != "" && err != nil {
 		return nil, errs.E(errs.Invalid, "the address of this host, %q, is no IP address", cfg.Address)
+	}
+	if cfg.Reached == nil {
+		cfg.Reached = func(context.Context, error) {}
 	}
 	ctl, err := newController(cfg.Controller)
 	if err != nil {

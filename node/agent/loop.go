@@ -24,7 +24,7 @@ func (a *Agent) loop(ctx context.Context) {
 			a.forget()
 			return
 		}
-		a.say(f)
+		a.say(ctx, f)
 		wait := time.Duration((0.9 + 0.1*rand.Float64()) * float64(a.interval))
 		switch {
 		case f != nil:
@@ -70,7 +70,15 @@ func backoff(kind trouble, tries int) time.Duration {
 }
 
 // say logs when something else is wrong than before.
-func (a *Agent) say(f *failure) {
+func (a *Agent) say(ctx context.Context, f *failure) {
+	switch {
+	case f == nil && !a.reached:
+		a.reached = true
+		a.cfg.Reached(ctx, nil)
+	case f != nil && f.kind != homemade && (a.reached || a.troubled == ""):
+		a.reached = false
+		a.cfg.Reached(ctx, f.err)
+	}
 	switch {
 	case f == nil && a.troubled != "":
 		a.log.Info("the controller answers again")

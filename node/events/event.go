@@ -1,6 +1,7 @@
 package events
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -54,6 +55,16 @@ func By(ctx context.Context, a Actor) context.Context { return context.WithValue
 // ByItself says that a part of the node does it.
 func ByItself(ctx context.Context, part string) context.Context {
 	return By(ctx, Actor{Kind: ByNode, Name: part})
+}
+
+// Asked says that it is done for a request. Whose it is may have been said before.
+func Asked(ctx context.Context, request, peer string) context.Context {
+	a, ok := ctx.Value(actorKey{}).(Actor)
+	if !ok {
+		a.Kind = ByAPI
+	}
+	a.Request, a.Peer = request, cmp.Or(a.Peer, peer)
+	return By(ctx, a)
 }
 
 func actorOf(ctx context.Context) Actor {
