@@ -16,11 +16,15 @@ RUN_DIR    ?= .cache/run/run
 BRIDGE     ?=
 CIDR       ?=
 
+# Whom packages are for: amd64 or arm64; empty: such machines as this one.
+ARCH ?=
+
 # What to test, and how: make test PKGS=./images/... TESTFLAGS='-run Pull'
 PKGS      ?= ./...
 TESTFLAGS ?=
 BENCH     ?=
 
+BIN        := bin
 LDFLAGS    := -s -w -X github.com/buoy-edge/buoy/internal/version.Version=$(VERSION)
 SHIM_TAGS  := netgo,osusergo,seccomp,runc_nocriu
 SHIM_LD    := $(LDFLAGS) -linkmode external -extldflags -static
@@ -32,22 +36,22 @@ INIT_FLAGS := $(C_FLAGS) -nostdlib -ffreestanding -fno-stack-protector -fno-asyn
 # The version comes from git describe; Go's own stamp would fail in a checkout
 # that belongs to another user.
 export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
-export GO PORT HELLO_PORT APPS_PORT DATA RUN_DIR BRIDGE CIDR SHIM_TAGS PKGS TESTFLAGS
+export GO PORT HELLO_PORT APPS_PORT DATA RUN_DIR BRIDGE CIDR SHIM_TAGS PKGS TESTFLAGS VERSION ARCH
 
 build: ## build the programs into bin/
 	@scripts/setup build
 	@$(MAKE) --no-print-directory programs
 
-programs: bin/buoy-reaper bin/buoy-init
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/buoyd ./cmd/buoy ./cmd/buoy-flist
-	CGO_ENABLED=1 $(GO) build -trimpath -tags $(SHIM_TAGS) -ldflags '$(SHIM_LD)' -o bin/ ./cmd/buoy-shim
+programs: $(BIN)/buoy-reaper $(BIN)/buoy-init
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/buoyd ./cmd/buoy ./cmd/buoy-flist
+	CGO_ENABLED=1 $(GO) build -trimpath -tags $(SHIM_TAGS) -ldflags '$(SHIM_LD)' -o $(BIN)/ ./cmd/buoy-shim
 
-bin/buoy-reaper: $(wildcard container/reaper/*.[ch]) Makefile
-	@mkdir -p bin
+$(BIN)/buoy-reaper: $(wildcard container/reaper/*.[ch]) Makefile
+	@mkdir -p $(BIN)
 	$(CC) $(C_FLAGS) -o $@ $(filter %.c,$^)
 
-bin/buoy-init: $(wildcard container/init/*.[ch]) Makefile
-	@mkdir -p bin
+$(BIN)/buoy-init: $(wildcard container/init/*.[ch]) Makefile
+	@mkdir -p $(BIN)
 	$(CC) $(INIT_FLAGS) -o $@ $(filter %.c,$^)
 
 run: ## start a one-machine system with a container in it, until Ctrl-C
@@ -90,9 +94,18 @@ install: build ## copy programs and systemd units below PREFIX (/usr/local)
 		sed 's|/usr/bin/|$(PREFIX)/bin/|' packaging/systemd/$$unit.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit.service || exit; \
 	done
 
-clean: ## remove bin/ and what a killed "make run" left behind
+deb: ## build a package for Debian and Ubuntu into dist/, for ARCH
+rpm: ## build one for Fedora, openSUSE and the like
+tarball: ## build one for other systems
+deb rpm tarball:
+	@scripts/package $@
+
+packages: ## build all three
+	@scripts/package deb rpm tarball
+
+clean: ## remove bin/, dist/ and what a killed "make run" left behind
 	@scripts/run --reset
-	rm -rf bin
+	rm -rf bin dist
 
 setup: ## install what building, running and testing need
 	@scripts/setup test
@@ -101,4 +114,4 @@ help: ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
 
 .DEFAULT_GOAL := build
-.PHONY: build programs run test test-unit test-vm check bench install clean setup help
+.PHONY: build programs run test test-unit test-vm check bench install deb rpm tarball packages clean setup help

@@ -65,7 +65,7 @@ Exit codes: the container's own for run and exec; 125 when buoy itself fails,
 		c.updateCommand(), c.bridgesCommand(), c.volumesCommand(),
 		c.imagesCommand(), c.pullCommand(), c.rmiCommand(),
 		c.appCommand(), c.hostsCommand(),
-		c.nodesCommand(), c.versionCommand(), c.resetCommand(), c.doctorCommand(), c.flistCommand(),
+		c.nodesCommand(), c.versionCommand(), c.resetCommand(), c.doctorCommand(), c.flistCommand(), c.manCommand(),
 	)
 	return root
 }

@@ -42,6 +42,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 				return 2
 			}
 			return 0
+		case "man":
+			fmt.Fprint(stdout, man())
+			return 0
 		case "version":
 			fmt.Fprintln(stdout, "buoyd", version.Version)
 			return 0
