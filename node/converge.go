@@ -411,3 +411,15 @@ func (n *Node) sweep(ctx context.Context) error {
 	n.tidy()
 	return all
 }
+
+// stopTimers ends those of restarts, and the one of the sampler.
+func (n *Node) stopTimers() {
+	n.sampler.end()
+	for _, b := range n.all() {
+		b.set(func() {
+			if b.timer != nil {
+				b.timer.Stop()
+			}
+		})
+	}
+}

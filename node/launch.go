@@ -36,6 +36,7 @@ func (n *Node) launchFile(name string) string { return filepath.Join(n.runDir(na
 // gives the outcome of writing the desired state, which may go on meanwhile but
 // ends before anything runs.
 func (n *Node) start(ctx context.Context, b *box, hold bool, stored <-chan error) (err error) {
+	defer n.starts.took(time.Now(), &err)
 	var ns *netcfg.Netns
 	var l launch
 	var dirs layout

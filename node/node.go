@@ -80,6 +80,9 @@ type Node struct {
 	defaultUp bool       // there is a default bridge; written with mu held too
 	ports     sync.Mutex // held while the port rules are set
 
+	sampler sampler // see Sample
+	starts  starts  // see Figures
+
 	later  chan func(context.Context) // work for Run's goroutines
 	untidy chan struct{}              // a token when the network may have what nobody needs
 	closed chan struct{}              // closed when Run takes no more of it
@@ -472,16 +475,6 @@ func (n *Node) all() []*box {
 		out = append(out, b)
 	}
 	return out
-}
-
-func (n *Node) stopTimers() {
-	for _, b := range n.all() {
-		b.set(func() {
-			if b.timer != nil {
-				b.timer.Stop()
-			}
-		})
-	}
 }
 
 // Directories of a container: what lasts, and what lasts until reboot.

@@ -32,6 +32,7 @@ type Node interface {
 	Processes
 	Insides
 	Images
+	Samples
 }
 
 // Machine is the node as a whole.

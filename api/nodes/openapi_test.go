@@ -32,6 +32,8 @@ func TestSchemas(t *testing.T) {
 		"NicInfo": nicInfo{}, "NodeMount": nodeMount{}, "OSInfo": osInfo{}, "CoreStateResult": coreState{},
 		"Stat": metric{}, "Window": window{}, "Process": process{}, "CPUTimes": cpuTimes{}, "NodeReboot": nodeReboot{},
 		"ProcessSignal": processSignal{}, "JobListItem": jobItem{}, "JobResult": jobResult{}, "CoreSystem": coreSystem{},
+		"ContainerStatsList": statsList{}, "ContainerStats": containerStats{}, "CPUUse": cpuUse{}, "MemoryUse": memoryUse{}, "PIDUse": pidUse{}, "IOUse": ioUse{},
+		"NetworkUse": netUse{}, "Pressure": pressureUse{}, "Stalls": stalls{}, "Stall": stall{},
 		"ContainerListItem": containerItem{}, "Container": containerObject{}, "ContainerUpdate": containerUpdate{},
 		"ContainerNIC": nic{}, "ContainerNICConfig": nicConfig{}, "Bridge": bridge{}, "BridgeCreate": bridge{}, "BridgeSetting": bridgeSetting{},
 		"HealthCheck": healthCheck{}, "HealthHeader": healthHeader{}, "HealthState": healthState{},

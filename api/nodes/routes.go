@@ -27,6 +27,7 @@ func (d *Dialect) nodeRoutes(on func(method, path string, h handler)) {
 	on("GET", "/cpus", d.cpus)
 	on("GET", "/disks", d.disks)
 	on("GET", "/nics", d.nodeNICs)
+	on("GET", "/stats/containers", d.containersStats)
 	on("GET", "/mounts", d.mounts)
 	on("GET", "/info", d.nodeOS)
 	on("GET", "/state", d.nodeState)
@@ -77,6 +78,7 @@ func (d *Dialect) containerRoutes(on func(method, path string, h handler)) {
 	on("GET", "/nics", d.nics)
 	on("GET", "/info", d.os)
 	on("GET", "/state", d.state)
+	on("GET", "/stats", d.containerStats)
 	on("GET", "/logs", d.logs)
 }
 

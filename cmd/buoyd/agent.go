@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -83,13 +84,13 @@ func (m machine) Figures(context.Context) (f agent.Figures, err error) {
 
 // Usage implements agent.Machine.
 func (m machine) Usage(context.Context) (map[string]agent.Usage, error) {
-	all, err := m.node.Usage()
+	s, err := m.node.Sample(time.Second)
 	if err != nil {
 		return nil, err
 	}
-	out := make(map[string]agent.Usage, len(all))
-	for name, u := range all {
-		out[name] = agent.Usage(u)
+	out := make(map[string]agent.Usage, len(s.Containers))
+	for _, u := range s.Containers {
+		out[u.Name] = agent.Usage{CPU: u.CPU.Total, Memory: int64(u.Memory.WorkingSet), Periods: u.CPU.Periods, Throttled: u.CPU.Throttled}
 	}
 	return out, nil
 }

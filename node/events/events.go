@@ -42,6 +42,7 @@ type Log struct {
 	pending []Event
 	lost    int             // events that found no room since the last one that was written
 	counts  map[Type]uint64 // emitted, since the daemon's start
+	reasons map[Why]uint64  // likewise, but those of a fleet
 	segs    []*segment      // oldest first; replaced, never changed
 	epoch   string
 	next    uint64
@@ -83,6 +84,9 @@ func (l *Log) Emit(ctx context.Context, e Event) {
 	}
 	e.Time = e.Time.UTC()
 	l.counts[e.Type]++
+	if !e.Type.Fleet() { // whose reasons are anybody's
+		l.reasons[Why{e.Type, e.Data.Reason}]++
+	}
 	if len(l.pending) < pendingMost {
 		l.pending = append(l.pending, e)
 	} else {
@@ -128,6 +132,22 @@ func (l *Log) Counts() map[Type]uint64 {
 	return maps.Clone(l.counts)
 }
 
+// Why is a type and the reason of an event.
+type Why struct {
+	Type   Type
+	Reason string
+}
+
+// Reasons is Counts by the reason, too, without what is of a fleet.
+func (l *Log) Reasons() map[Why]uint64 {
+	if l == nil {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return maps.Clone(l.reasons)
+}
+
 // End is the ID of the newest event: who reads after it gets what comes.
 func (l *Log) End() ID {
 	l.mu.Lock()
@@ -168,6 +188,6 @@ func Open(cfg Config) (*Log, error) {
 	if cfg.Segments < 2 {
 		return nil, errs.E(errs.Invalid, "open events: %d segments cannot be; the oldest goes when a new one begins", cfg.Segments)
 	}
-	l := &Log{cfg: cfg, wake: make(chan struct{}, 1), counts: map[Type]uint64{}, changed: make(chan struct{}), next: 1}
+	l := &Log{cfg: cfg, wake: make(chan struct{}, 1), counts: map[Type]uint64{}, reasons: map[Why]uint64{}, changed: make(chan struct{}), next: 1}
 	return l, l.load()
 }
