@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -69,6 +70,30 @@ func NewDisk(t testing.TB, label string, size int64) *Disk {
 	return &Disk{Label: label, file: f}
 }
 
+// DebianDisk returns a disk with Debian and systemd, for Config.Root. It lasts as
+// long as the test.
+func DebianDisk(t testing.TB) *Disk {
+	t.Helper()
+	Require(t)
+	var stderr bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), filepath.Join(moduleRoot(t), "scripts", "vmroot"))
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("make a disk: %v: %s", err, stderr.Bytes())
+	}
+	f, err := scratch(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd = exec.CommandContext(t.Context(), "cp", "--sparse=always", strings.TrimSpace(string(out)), "/proc/self/fd/3")
+	cmd.ExtraFiles = []*os.File{f}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("copy a disk: %v: %s", err, out)
+	}
+	return &Disk{Label: "root", file: f}
+}
+
 // writeInitrd writes the guest's first file system.
 func (m *Machine) writeInitrd() error {
 	program, err := guestProgram()
@@ -81,6 +106,9 @@ func (m *Machine) writeInitrd() error {
 	}
 	a := newArchive(m.initrd)
 	setup := agent.Setup{Name: m.cfg.Name, Cgroup: m.cfg.Cgroup}
+	if m.cfg.Root != nil {
+		setup.Root = m.cfg.Root.Label
+	}
 	for _, mod := range modules {
 		file := path.Join("/lib/modules", mod.name+".ko")
 		a.file(file, 0o644, mod.data)
@@ -96,7 +124,9 @@ func (m *Machine) writeInitrd() error {
 		a.dir(dir)
 	}
 	files := append(m.cfg.Files, Busybox(m.t, "/")...)
-	files = append(files, Buoy(m.t)...)
+	if m.cfg.Root == nil {
+		files = append(files, Buoy(m.t)...)
+	}
 	files = append(files,
 		File{Path: "/etc/passwd", Data: []byte("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n")},
 		File{Path: "/etc/group", Data: []byte("root:x:0:\nnogroup:x:65534:\n")},

@@ -20,6 +20,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -46,6 +47,7 @@ type Config struct {
 	Cgroup  string // CgroupV2
 	Wires   []*Wire
 	Disks   []*Disk
+	Root    *Disk    // a system of its own, as DebianDisk has it, takes over; Files are not in it, and other disks are not mounted
 	Forward []int    // TCP ports of the guest that the host may reach at Addr
 	Files   []File   // beside the usual ones, whose place they may take
 	Modules []string // beside the usual ones
@@ -78,6 +80,9 @@ func Start(t testing.TB, cfg Config) *Machine {
 	t.Helper()
 	Require(t)
 	cfg.Memory, cfg.CPUs, cfg.Cgroup = cmp.Or(cfg.Memory, 512), cmp.Or(cfg.CPUs, 1), cmp.Or(cfg.Cgroup, CgroupV2)
+	if cfg.Root != nil {
+		cfg.Disks = append(slices.Clone(cfg.Disks), cfg.Root)
+	}
 	m := &Machine{t: t, cfg: cfg, ports: map[int]int{}}
 	var err error
 	if m.kernel, err = findKernel(); err != nil {

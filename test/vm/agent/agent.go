@@ -19,6 +19,7 @@ type Setup struct {
 	Name    string   // of the host
 	Cgroup  string   // "v2", "v1" or "hybrid"
 	Modules []string // files, in the order in which they can be loaded
+	Root    string   // the label of a disk with a system of its own, which takes over; empty: none
 }
 
 // Command is a program to run in the guest.

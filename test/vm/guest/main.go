@@ -73,21 +73,28 @@ func makeHost(console io.Writer) (agent.Setup, error) {
 	if err := json.Unmarshal(raw, &setup); err != nil {
 		return setup, fmt.Errorf("%s: %w", agent.SetupFile, err)
 	}
+	if setup.Root != "" {
+		return setup, bootDisk(console, setup)
+	}
 	if err := leaveInitramfs(); err != nil {
 		return setup, err
 	}
 	if err := mountAll(setup.Cgroup); err != nil {
 		return setup, err
 	}
-	for _, file := range setup.Modules {
-		if err := load(file); err != nil {
-			say(console, err) // a test that needs it will say so
-		}
-	}
+	loadAll(console, setup.Modules)
 	if err := mountDisks(); err != nil {
 		return setup, err
 	}
 	return setup, unix.Sethostname([]byte(setup.Name))
+}
+
+func loadAll(console io.Writer, modules []string) {
+	for _, file := range modules {
+		if err := load(file); err != nil {
+			say(console, err) // a test that needs it will say so
+		}
+	}
 }
 
 func load(file string) error {
@@ -116,8 +123,11 @@ func serve(ctx context.Context) error {
 	return server.Serve(listener)
 }
 
-// shutdown ends the machine as an init system would.
+// shutdown ends the machine as an init system would, or has it do so.
 func shutdown() {
+	if _, err := os.Stat("/run/systemd/system"); err == nil {
+		say(os.Stdout, syscall.Exec("/bin/systemctl", []string{"systemctl", "poweroff"}, os.Environ()))
+	}
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		_ = syscall.Kill(-1, sig) // everyone but process 1 and this one
 		for end := time.Now().Add(3 * time.Second); others() && time.Now().Before(end); {

@@ -102,24 +102,35 @@ func mountCgroups(layout string) error {
 // disks are where a test's disks are mounted, each in a directory named by its label.
 const disks = "/disk"
 
-// mountDisks mounts what has a file system; the label is the disk's serial number.
+// mountDisks mounts what has a file system.
 func mountDisks() error {
-	serials, err := filepath.Glob("/sys/block/vd*/serial")
+	have, err := labels()
 	if err != nil {
 		return err
 	}
-	for _, file := range serials {
-		label, err := os.ReadFile(file)
-		if err != nil {
-			return err
-		}
-		dev := "/dev/" + filepath.Base(filepath.Dir(file))
-		target := filepath.Join(disks, strings.TrimSpace(string(label)))
-		if err := mount(dev, target, "ext4", 0, ""); err != nil {
+	for label, dev := range have {
+		if err := mount(dev, filepath.Join(disks, label), "ext4", 0, ""); err != nil {
 			return fmt.Errorf("%s: %w", dev, err)
 		}
 	}
 	return nil
+}
+
+// labels are the disks by their labels, which are their serial numbers.
+func labels() (map[string]string, error) {
+	serials, err := filepath.Glob("/sys/block/vd*/serial")
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]string{}
+	for _, file := range serials {
+		label, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		all[strings.TrimSpace(string(label))] = "/dev/" + filepath.Base(filepath.Dir(file))
+	}
+	return all, nil
 }
 
 func unmountDisks() {
