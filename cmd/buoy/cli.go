@@ -62,7 +62,7 @@ Exit codes: the container's own for run and exec; 125 when buoy itself fails,
 	root.AddCommand(
 		c.runCommand(), c.psCommand(), c.inspectCommand(), c.logsCommand(), c.execCommand(),
 		c.stopCommand(), c.startCommand(), c.restartCommand(), c.rmCommand(),
-		c.updateCommand(), c.bridgesCommand(), c.volumesCommand(),
+		c.updateCommand(), c.bridgesCommand(), c.volumesCommand(), c.eventsCommand(), c.webhooksCommand(),
 		c.imagesCommand(), c.pullCommand(), c.rmiCommand(),
 		c.appCommand(), c.hostsCommand(),
 		c.nodesCommand(), c.versionCommand(), c.resetCommand(), c.doctorCommand(), c.flistCommand(), c.manCommand(),

@@ -12,7 +12,12 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	buoy "github.com/buoy-edge/buoy/sdk/go"
 )
+
+// newYear is when things of fakes happen.
+var newYear = time.Date(2026, 1, 1, 8, 0, 0, 0, time.UTC)
 
 // fakeNode speaks as much of buoyd's REST as the scripts need. It runs no
 // programs: a container's command says what is to seem to happen.
@@ -27,6 +32,7 @@ type fakeNode struct {
 	images     []string
 	jobs       map[string]fakeJob
 	apps       map[string]*fakeApp
+	webhooks   map[string]buoy.Webhook
 	asked      []string
 	changed    chan struct{} // closed and renewed at each change
 	cuts       int
@@ -58,6 +64,7 @@ func newFakeNode() *fakeNode {
 		containers: map[string]*fakeContainer{},
 		images:     []string{"docker.io/library/alpine:latest"},
 		jobs:       map[string]fakeJob{},
+		webhooks:   map[string]buoy.Webhook{},
 		apps:       map[string]*fakeApp{},
 		changed:    make(chan struct{}),
 	}
@@ -150,6 +157,7 @@ func (f *fakeNode) handler() http.Handler {
 	mux.HandleFunc("POST /nodes/{node}/images", f.pull)
 	mux.HandleFunc("DELETE /nodes/{node}/images", f.removeImage)
 	f.appRoutes(mux)
+	f.eventRoutes(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		r.Body = io.NopCloser(strings.NewReader(string(body)))
