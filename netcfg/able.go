@@ -24,7 +24,9 @@ func Abilities() (all []Ability, err error) {
 		a.Name, a.ParentIndex = name, parent
 		return a
 	}
-	pair := func(name string) *netlink.Veth { return &netlink.Veth{LinkAttrs: attrs(name, 0), PeerName: name + "-peer"} }
+	pair := func(name string) *netlink.Veth {
+		return &netlink.Veth{LinkAttrs: attrs(name, 0), PeerName: name + "-peer"}
+	}
 	kinds := []struct {
 		module string
 		under  bool // it hangs on another link

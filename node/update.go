@@ -23,18 +23,21 @@ type Change struct {
 // Update gives a container exactly these NICs and ports, live if it runs: NICs
 // that stay (by type and id) are changed in place, others are taken away or
 // made. When it fails, everything is as it was.
-func (n *Node) Update(ctx context.Context, name string, c Change) (err error) {
+func (n *Node) Update(ctx context.Context, name string, c Change) error {
 	b, err := n.acquire(ctx, name)
 	if err != nil {
 		return err
 	}
 	defer b.unlock()
-	defer func() {
-		if err == nil {
-			n.tell(ctx, b, events.ContainerUpdated, events.Data{})
-			n.tellNet(ctx, b)
-		}
-	}()
+	if err := n.update(ctx, b, c); err != nil {
+		return err
+	}
+	n.tell(ctx, b, events.ContainerUpdated, events.Data{})
+	n.tellNet(ctx, b)
+	return nil
+}
+
+func (n *Node) update(ctx context.Context, b *box, c Change) (err error) {
 	defer n.tidy() // what was taken away may have been the last of its kind
 	var ns *os.File
 	defer func() {
@@ -67,7 +70,7 @@ func (n *Node) Update(ctx context.Context, name string, c Change) (err error) {
 	if b.process.PID != 0 {
 		// A daemon that finds this file after a crash takes away what should not be,
 		// and makes the rest. Of default NICs alone there was none so far.
-		if err := n.writePlugs(name, b.plugs); err != nil {
+		if err := n.writePlugs(b.name, b.plugs); err != nil {
 			return err
 		}
 	}
@@ -88,7 +91,7 @@ func (n *Node) Update(ctx context.Context, name string, c Change) (err error) {
 		return err
 	}
 	if err := n.updateRun(ctx, b, fdPath(ns), &undo); err != nil {
-		return fmt.Errorf("update container %s: %w", name, err)
+		return fmt.Errorf("update container %s: %w", b.name, err)
 	}
 	undo.Keep()
 	return nil
