@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -109,6 +110,7 @@ func (e *Event) line() []byte {
 	} {
 		*s = cut(*s)
 	}
+	d.Attributes = maps.Clone(d.Attributes) // whoever emitted it may be reading them
 	for k, v := range d.Attributes {
 		d.Attributes[k] = cut(v)
 	}

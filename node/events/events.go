@@ -65,8 +65,8 @@ const (
 )
 
 // Emit adds an event, with the time, an ID, the log's source and the actor of
-// ctx where it has none. It does not wait for a disk. The attributes are the
-// log's from then on.
+// ctx where it has none. It does not wait for a disk. The attributes must not
+// change any more.
 func (l *Log) Emit(ctx context.Context, e Event) {
 	if l == nil {
 		return

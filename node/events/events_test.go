@@ -362,10 +362,14 @@ func TestRun(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	shared := map[string]string{"nic": "eth0"} // which all may go on reading
 	for w := range writers {
 		wg.Go(func() {
 			for i := range each {
-				l.Emit(ctx, Event{Type: JobStarted, Subject: fmt.Sprintf("%d/%d", w, i)})
+				l.Emit(ctx, Event{Type: JobStarted, Subject: fmt.Sprintf("%d/%d", w, i), Data: Data{Attributes: shared}})
+				if shared["nic"] != "eth0" {
+					t.Error("the attributes have become others")
+				}
 			}
 		})
 	}
