@@ -300,7 +300,7 @@ func (l *logs) move(st *stream, data []byte) {
 // log the rest of the batch again.
 func (l *logs) take(st *stream, n int) {
 	for n > 0 {
-		m, err := unix.Read(st.fd, l.out[:n])
+		m, err := unix.Read(st.fd, l.in[:n])
 		if m <= 0 && !errors.Is(err, unix.EINTR) {
 			return
 		}
