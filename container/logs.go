@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/buoy-edge/buoy/internal/errs"
@@ -16,17 +17,21 @@ type LogLine struct {
 	Time    time.Time // of its end
 	Stream  string    // "stdout" or "stderr"
 	Text    string    // without line end
+	Pos     LogPos    // behind it: LogQuery.After goes on from there
+	Gap     bool      // it is no line of the process but says that lines before it are gone
 	Partial bool      // it has no line end: the process has not (yet) written one, or it is longer than 1 MiB and goes on in the next
 }
 
 // LogQuery picks lines. The zero value is all of them.
 type LogQuery struct {
 	Tail   int       // the last so many lines; 0: all; below 0: none of those that are there
+	After  LogPos    // those behind it, whatever Tail says
 	Since  time.Time // that or later
 	Until  time.Time // that or earlier; ends following
 	Stream string    // "stdout" or "stderr"; empty: both
 	Follow bool
 	Done   <-chan struct{} // with Follow: closed when no more will be written; nil: never
+	Idle   func() error    // with Follow: called when all is read that there is, before each wait; may be nil
 }
 
 const (
@@ -60,7 +65,7 @@ func ReadLogs(ctx context.Context, path string, q LogQuery, f func(LogLine) erro
 		return errs.E(errs.NotFound, "log %s: %w", path, fs.ErrNotExist)
 	}
 	r := &logReader{query: q, emit: f}
-	if err := r.seek(files); err != nil {
+	if files, err = r.begin(files); err != nil {
 		return err
 	}
 	if q.Follow {
@@ -73,7 +78,7 @@ func ReadLogs(ctx context.Context, path string, q LogQuery, f func(LogLine) erro
 	if _, err := r.drain(ctx, files[0], files[0].size); err != nil {
 		return err
 	}
-	return r.end(files)
+	return r.end(files[0], files[0].size)
 }
 
 // logReader puts lines together.
@@ -83,67 +88,60 @@ type logReader struct {
 	skip    int // lines in front of the tail
 	pending [2]LogLine
 	text    [2][]byte // of pending, stdout and stderr
-	buf     []byte
+	began   [2]int64  // where pending began
 }
 
 // drain takes all whole lines between the file's offset and end (its end at that
-// time if below 0) and says how many bytes there were.
+// time if below 0) and says how many bytes there were. What is behind the last
+// of them is read again next time: a writer whose disk is full cuts it off.
 func (r *logReader) drain(ctx context.Context, file *logFile, end int64) (int, error) {
-	if r.buf == nil {
-		r.buf = make([]byte, logBlock)
-	}
+	block := logBlocks.Get().(*[logBlock]byte)
+	defer logBlocks.Put(block)
 	total := 0
-	for end < 0 || file.offset < end {
+	for {
 		if err := ctx.Err(); err != nil {
 			return total, err
 		}
-		space := r.buf
-		if end >= 0 {
-			space = space[:min(int64(len(space)), end-file.offset)]
+		b, err := file.read(block[:], end)
+		if err != nil {
+			return total, err
 		}
-		n, err := file.ReadAt(space, file.offset)
-		file.offset += int64(n)
-		total += n
-		if takeErr := r.block(file, space[:n]); takeErr != nil {
-			return total, takeErr
+		whole := bytes.LastIndexByte(b, '\n') + 1
+		if whole == 0 {
+			if len(b) < logBlock {
+				return total, nil
+			}
+			whole = logBlock // no line of ours
 		}
-		if n < len(space) { // the end, or an error such as of a bad disk
-			return total, readError(err)
+		for rest := b[:whole]; len(rest) > 0; {
+			var line []byte
+			line, rest, _ = bytes.Cut(rest, []byte("\n"))
+			start := file.offset
+			file.offset += int64(min(len(line)+1, whole))
+			if err := r.line(file, line, start); err != nil {
+				return total, err
+			}
 		}
-	}
-	return total, nil
-}
-
-// block takes the lines of a block; what is behind the last of them waits in
-// file.rest for more.
-func (r *logReader) block(file *logFile, b []byte) error {
-	for {
-		end := bytes.IndexByte(b, '\n')
-		if end < 0 {
-			file.keep(b)
-			return nil
-		}
-		line := b[:end]
-		if len(file.rest) > 0 {
-			file.keep(line)
-			line = file.rest
-		}
-		if err := r.line(line); err != nil {
-			return err
-		}
-		file.rest, b = file.rest[:0], b[end+1:]
+		total += whole
 	}
 }
 
-// torn takes the text behind the last line end: the writer died there.
-func (r *logReader) torn(file *logFile) error {
-	line := file.rest
-	file.rest = nil
-	return r.line(line)
+// logBlocks are for many followers, most of whom wait.
+var logBlocks = sync.Pool{New: func() any { return new([logBlock]byte) }}
+
+// torn takes the text behind the last line end: the writer died there, or is at
+// it. Its position is that of its start, so that who goes on there gets it whole.
+func (r *logReader) torn(file *logFile, end int64) error {
+	b, err := file.read(make([]byte, logBlock), end)
+	if err != nil || len(b) == 0 {
+		return err
+	}
+	return r.line(file, b, file.offset)
 }
 
-// line takes a line of the file.
-func (r *logReader) line(b []byte) error {
+// line takes a line of the file that begins at start. The file's offset is
+// behind it, if it has a line end.
+func (r *logReader) line(file *logFile, b []byte, start int64) error {
 	e, ok := parseLog(b)
 	if !ok || r.query.Stream != "" && e.stream != r.query.Stream {
 		return nil
@@ -153,7 +151,11 @@ func (r *logReader) line(b []byte) error {
 		i = 1
 	}
 	r.text[i] = append(r.text[i], e.text...)
-	r.pending[i] = LogLine{Time: e.time, Stream: e.stream, Partial: e.partial}
+	pos := file.pos()
+	if r.pending[i].Stream == "" {
+		r.began[i] = file.base + start
+	}
+	r.pending[i] = LogLine{Time: e.time, Stream: e.stream, Partial: e.partial || start == file.offset, Pos: pos}
 	if e.partial && len(r.text[i]) < maxLogLine {
 		return nil
 	}
@@ -167,7 +169,10 @@ func (r *logReader) finish(i int, end bool) error {
 	line.Text = string(r.text[i])
 	r.pending[i] = LogLine{}
 	r.text[i] = r.text[i][:0]
-	if !r.query.covers(line.Time) {
+	if r.pending[1-i].Stream != "" && line.Pos.Offset > r.began[1-i] {
+		line.Pos.Back = line.Pos.Offset - r.began[1-i]
+	}
+	if !r.query.covers(line.Time) || line.Pos.Origin == r.query.After.Origin && line.Pos.Offset <= r.query.After.Offset {
 		return nil
 	}
 	if r.skip > 0 {
@@ -238,8 +243,16 @@ func (r *logReader) follow(ctx context.Context, path string, files []*logFile) (
 			files, idle = next, followMin
 			continue
 		}
+		if over && len(files) > 0 {
+			return files, r.end(files[0], -1)
+		}
 		if over {
-			return files, r.end(files)
+			return nil, nil
+		}
+		if r.query.Idle != nil {
+			if err := r.query.Idle(); err != nil {
+				return files, err
+			}
 		}
 		if err := pause(ctx, r.query, idle); err != nil {
 			return files, err
@@ -255,7 +268,7 @@ func (r *logReader) older(ctx context.Context, files []*logFile) ([]*logFile, er
 		if _, err := r.drain(ctx, files[0], -1); err != nil {
 			return files, err
 		}
-		if err := r.torn(files[0]); err != nil {
+		if err := r.torn(files[0], -1); err != nil {
 			return files, err
 		}
 		closeLogs(files[:1])
@@ -265,11 +278,9 @@ func (r *logReader) older(ctx context.Context, files []*logFile) ([]*logFile, er
 }
 
 // end takes what has no line end.
-func (r *logReader) end(files []*logFile) error {
-	for _, file := range files {
-		if err := r.torn(file); err != nil {
-			return err
-		}
+func (r *logReader) end(file *logFile, end int64) error {
+	if err := r.torn(file, end); err != nil {
+		return err
 	}
 	return r.flush()
 }
@@ -290,20 +301,26 @@ func (r *logReader) successors(ctx context.Context, path string, files []*logFil
 	last := files[len(files)-1]
 	if os.SameFile(info, last.info) {
 		if info.Size() < last.offset { // somebody emptied it
-			last.offset, last.rest = 0, nil
+			last.offset, last.born = 0, false
 		}
 		return nil, nil
 	}
 	// There is a newer one, so nobody writes to this one any more.
-	for _, file := range files {
-		if _, err := r.drain(ctx, file, -1); err != nil {
-			return nil, err
-		}
-		if err := r.torn(file); err != nil {
-			return nil, err
-		}
+	if _, err := r.drain(ctx, last, -1); err != nil {
+		return nil, err
 	}
-	return openLogs(path, last.info)
+	if err := r.torn(last, -1); err != nil {
+		return nil, err
+	}
+	next, err := openLogs(path, last.info)
+	if at := last.pos(); err == nil && len(next) > 0 && next[0].pos().Origin == at.Origin && next[0].base > at.Offset {
+		err = r.gap(at, next[0])
+	}
+	if err != nil {
+		closeLogs(next)
+		return nil, err
+	}
+	return next, nil
 }
 
 // pause waits a while, or until the query is over or ctx has ended.

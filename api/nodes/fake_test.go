@@ -321,6 +321,9 @@ func (f *fakeNode) Logs(ctx context.Context, name string, q container.LogQuery, 
 	if !q.Follow {
 		return nil
 	}
+	if err := q.Idle(); err != nil {
+		return err
+	}
 	select {
 	case <-ctx.Done():
 		_ = f.note("logs followed to the end")

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/buoy-edge/buoy/api"
+	"github.com/buoy-edge/buoy/container"
 	"github.com/buoy-edge/buoy/images"
 	"github.com/buoy-edge/buoy/internal/errs"
 )
@@ -180,6 +181,8 @@ func TestRoutes(t *testing.T) {
 		{"GET", c + "/logs?tail=5&stream=stderr&timestamps=1", "", 200, "1970-01-01T00:00:01.000000005Z one\n", "logs vfw_21 tail 5 stream \"stderr\""},
 		{"GET", c + "/logs?format=cri", "", 200, "1970-01-01T00:00:01.000000005Z stdout F one\n", "logs vfw_21 tail 0 stream \"\""},
 		{"GET", c + "/logs?format=json", "", 400, `parameter format`, ""},
+		{"GET", c + "/logs?format=ndjson", "", 200, `{"id":"0-0","time":"1970-01-01T00:00:01.000000005Z","stream":"stdout","text":"one"}`, "logs vfw_21 tail 0 stream \"\""},
+		{"GET", c + "/logs?after=last", "", 400, `is no place in a log`, ""},
 		{"GET", c + "/logs?tail=x", "", 400, `parameter tail`, ""},
 		{"GET", c + "/logs?since=soon", "", 400, `parameter since`, ""},
 		{"GET", c + "/logs?follow=perhaps", "", 400, `parameter follow`, ""},
@@ -351,6 +354,34 @@ func TestFollow(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("the node still follows the log of a client that has gone")
 		}
+	}
+}
+
+// TestLogEvents is what a browser's EventSource does: it comes back behind the
+// last line that it has, until it is told that there is no more.
+func TestLogEvents(t *testing.T) {
+	f, s := server(t)
+	f.lines = []container.LogLine{{Time: time.Unix(1, 5), Stream: "stderr", Text: "\xff\r", Pos: container.LogPos{Origin: 7, Offset: 35}}}
+	get := func(last string) (int, string, string) {
+		r := httptest.NewRequest("GET", here+"/containers/vfw_21/logs", nil)
+		r.Header.Set("Accept", "text/event-stream")
+		if last != "" {
+			r.Header.Set("Last-Event-ID", last)
+		}
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		return w.Code, w.Header().Get("Content-Type"), w.Body.String()
+	}
+	want := "id: 7-35\ndata: {\"id\":\"7-35\",\"time\":\"1970-01-01T00:00:01.000000005Z\",\"stream\":\"stderr\",\"text\":\"\\ufffd\\r\",\"bytes\":\"/w0=\"}\n\nevent: end\ndata: {}\n\n"
+	if code, typ, body := get(""); code != 200 || typ != "text/event-stream" || body != want {
+		t.Errorf("%d %s %q", code, typ, body)
+	}
+	f.lines = nil
+	if code, _, body := get("7-35"); code != 204 || body != "" {
+		t.Errorf("nothing new: %d %q", code, body)
+	}
+	if code, _, _ := get("first"); code != 400 {
+		t.Errorf("a bad id: %d", code)
 	}
 }
 

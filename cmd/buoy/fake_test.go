@@ -327,9 +327,19 @@ func (f *fakeNode) logs(w http.ResponseWriter, r *http.Request, c *fakeContainer
 	if tail, err := strconv.Atoi(q.Get("tail")); err == nil {
 		lines = max(0, len(c.log)-tail)
 	}
+	if id, ok := strings.CutPrefix(q.Get("after"), "1-"); ok {
+		lines, _ = strconv.Atoi(id)
+	}
 	for {
-		for _, line := range c.log[lines:] {
+		for i, line := range c.log[lines:] {
 			if line.at.Before(since) || q.Get("stream") != "" && line.stream != q.Get("stream") {
+				continue
+			}
+			if q.Get("format") == "ndjson" {
+				_ = json.NewEncoder(w).Encode(map[string]any{
+					"id": fmt.Sprint("1-", lines+i+1), "time": line.at, "stream": line.stream,
+					"text": strings.TrimSuffix(line.text, "\n"), "partial": !strings.HasSuffix(line.text, "\n"),
+				})
 				continue
 			}
 			if q.Get("timestamps") == "true" {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"strconv"
 	"time"
 
@@ -28,6 +29,9 @@ func (c *cli) logsCommand() *cobra.Command {
 			o, err := f.options(time.Now())
 			if err != nil || f.tail == 0 && !f.follow {
 				return err
+			}
+			if f.follow {
+				return about(errNoContainer, f.followed(c.stdout, b.LogLines(ctx, args[0], o)))
 			}
 			log, err := b.Logs(ctx, args[0], o)
 			if err != nil {
@@ -63,6 +67,34 @@ func (f *logFlags) options(now time.Time) (o buoy.LogOptions, err error) {
 		return o, fmt.Errorf("--stream %s: want stdout or stderr", f.stream)
 	}
 	return o, nil
+}
+
+// followed prints lines as they come.
+func (f *logFlags) followed(w io.Writer, lines iter.Seq2[buoy.LogLine, error]) error {
+	for l, err := range lines {
+		if err == nil {
+			_, err = w.Write(f.line(l))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// line is one as it is printed.
+func (f *logFlags) line(l buoy.LogLine) []byte {
+	text := l.Bytes
+	if text == nil {
+		text = []byte(l.Text)
+	}
+	if f.timestamps {
+		text = append([]byte(l.Time.UTC().Format("2006-01-02T15:04:05.000000000Z ")), text...)
+	}
+	if l.Partial && !f.timestamps {
+		return text
+	}
+	return append(text, '\n')
 }
 
 // parseTime reads how long ago, a time, or seconds since 1970.

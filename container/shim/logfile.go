@@ -24,6 +24,8 @@ type logFile struct {
 	size int64
 	lost int // lines dropped because the disk was full
 
+	origin, base int64 // where in the log the file begins, as container.LogPos has it; origin 0: the log is new
+
 	mu    sync.Mutex // guards users
 	users int
 }
@@ -45,11 +47,16 @@ func openLog(log shimapi.Log, users int) (*logFile, error) {
 	if log.Path == "" {
 		return f, nil
 	}
-	return f, f.open()
+	if err := f.open(); err != nil {
+		return f, err
+	}
+	f.trim()
+	f.locate()
+	return f, nil
 }
 
 func (f *logFile) open() error {
-	fd, err := unix.Open(f.log.Path, unix.O_WRONLY|unix.O_CREAT|unix.O_APPEND|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o640)
+	fd, err := unix.Open(f.log.Path, unix.O_RDWR|unix.O_CREAT|unix.O_APPEND|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o640)
 	if err != nil {
 		return &os.PathError{Op: "open log", Path: f.log.Path, Err: err}
 	}
@@ -72,11 +79,11 @@ func (f *logFile) release() {
 	}
 }
 
-// makeRoom rotates when n more bytes would be too many. A name that cannot be
-// moved leaves the file growing: better a long log than none.
-func (f *logFile) makeRoom(n int) {
+// makeRoom rotates when n more bytes would be too many, and says whether it did.
+// A name that cannot be moved leaves the file growing: better a long log than none.
+func (f *logFile) makeRoom(n int) bool {
 	if f.fd < 0 || f.size == 0 || f.size+int64(n) <= f.log.MaxBytes {
-		return
+		return false
 	}
 	name := func(i int) string {
 		if i == 0 {
@@ -84,23 +91,25 @@ func (f *logFile) makeRoom(n int) {
 		}
 		return f.log.Path + "." + strconv.Itoa(i)
 	}
-	if f.log.Files == 1 {
+	last := name(f.log.Files - 1)
+	if _, err := os.Lstat(last); err == nil {
 		f.drop()
-		f.cut(0)
-		return
 	}
-	if _, err := os.Lstat(name(f.log.Files - 1)); err == nil {
-		f.drop()
+	if f.log.Files == 1 && os.Remove(last) != nil {
+		return false
 	}
 	for i := f.log.Files - 2; i >= 0; i-- {
 		if err := os.Rename(name(i), name(i+1)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return
+			return false
 		}
 	}
-	old := f.fd
-	if f.open() == nil {
-		unix.Close(old)
+	old, end := f.fd, f.base+f.size
+	if f.open() != nil {
+		return false
 	}
+	unix.Close(old)
+	f.base = end
+	return true
 }
 
 // drop leaves word that something is lost, for whoever asked for it.
@@ -115,27 +124,40 @@ func (f *logFile) drop() {
 }
 
 // write appends records. What does not fit on the disk is dropped and counted,
-// so that the container goes on; the count is logged when there is room again.
+// so that the container goes on; tell says so when there is room again.
 func (f *logFile) write(records []byte, lines int) {
-	if f.fd < 0 {
-		return
-	}
-	if f.lost > 0 {
-		note := fmt.Sprintf("%s stderr F buoy: %d lines were lost: the log could not be written\n",
-			time.Now().UTC().Format(time.RFC3339Nano), f.lost)
-		if !f.append([]byte(note)) {
-			f.lost += lines
-			return
-		}
-		f.lost = 0
-	}
-	if !f.append(records) {
+	switch {
+	case f.fd < 0:
+	case !f.tell():
 		f.lost += lines
-		f.drop()
+	default:
+		if kept := f.append(records); kept < len(records) {
+			f.lost += lines - bytes.Count(records[:kept], newline)
+			f.drop()
+		}
 	}
 }
 
-func (f *logFile) append(b []byte) bool {
+// tell logs how many lines were lost, if any, and says whether there are none to
+// tell of any more.
+func (f *logFile) tell() bool {
+	if f.lost == 0 || f.fd < 0 {
+		return true
+	}
+	now := time.Now()
+	note := fmt.Appendf(nil, "%s stderr F%s buoy: %d lines were lost: the log could not be written\n",
+		now.UTC().Format(time.RFC3339Nano), f.tag(now), f.lost)
+	if f.append(note) < len(note) {
+		return false
+	}
+	f.lost = 0
+	return true
+}
+
+var newline = []byte{'\n'}
+
+// append says how much of b it has written. It leaves no line that is not whole.
+func (f *logFile) append(b []byte) int {
 	done := 0
 	for done < len(b) {
 		n, err := unix.Write(f.fd, b[done:])
@@ -143,13 +165,14 @@ func (f *logFile) append(b []byte) bool {
 			continue
 		}
 		if err != nil || n == 0 {
-			f.cut(f.size)
-			return false
+			done = lastLine(b[:done])
+			f.cut(f.size + int64(done))
+			return done
 		}
 		done += n
 	}
-	f.size += int64(len(b))
-	return true
+	f.size += int64(done)
+	return done
 }
 
 func (f *logFile) cut(size int64) {
@@ -162,26 +185,28 @@ func (f *logFile) cut(size int64) {
 func lastLine(b []byte) int { return bytes.LastIndexByte(b, '\n') + 1 }
 
 // format appends data to out as CRI records, "TIME STREAM F|P TEXT", and says
-// how many lines it began.
-func format(out []byte, stream string, data []byte, now time.Time) ([]byte, int) {
+// how many there are. The first one's tag goes on with tag.
+func format(out []byte, stream, tag string, data []byte, now time.Time) ([]byte, int) {
 	var stamp [40]byte
 	head := now.UTC().AppendFormat(stamp[:0], time.RFC3339Nano)
 	lines := 0
 	for len(data) > 0 {
-		text, tag, next := data, byte('P'), len(data)
+		text, mark, next := data, byte('P'), len(data)
 		if i := bytes.IndexByte(data, '\n'); i >= 0 {
-			text, tag, next = data[:i], 'F', i+1
+			text, mark, next = data[:i], 'F', i+1
 		}
 		if len(text) > longLine {
-			text, tag, next = text[:longLine], 'P', longLine
+			text, mark, next = text[:longLine], 'P', longLine
 		}
 		out = append(out, head...)
 		out = append(out, ' ')
 		out = append(out, stream...)
-		out = append(out, ' ', tag, ' ')
+		out = append(out, ' ', mark)
+		out = append(out, tag...)
+		out = append(out, ' ')
 		out = append(out, text...)
 		out = append(out, '\n')
-		data = data[next:]
+		data, tag = data[next:], ""
 		lines++
 	}
 	return out, lines

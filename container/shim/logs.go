@@ -27,6 +27,7 @@ type logs struct {
 	ready map[*stream]bool // may have more than one batch
 	tails map[*stream]bool // have an unfinished line
 	taps  map[int32]*tap
+	full  map[*logFile]bool // have lines to tell of that were lost
 
 	mu      sync.Mutex // guards streams, asked; the loop owns all else, and all of a stream
 	streams map[int32]*stream
@@ -58,7 +59,7 @@ const (
 
 func newLogs(markPath string) (l *logs, err error) {
 	l = &logs{
-		in: make([]byte, pipeSize), ready: map[*stream]bool{}, tails: map[*stream]bool{}, taps: map[int32]*tap{},
+		in: make([]byte, pipeSize), ready: map[*stream]bool{}, tails: map[*stream]bool{}, taps: map[int32]*tap{}, full: map[*logFile]bool{},
 		streams: map[int32]*stream{}, over: make(chan struct{}),
 	}
 	if l.epfd, l.wake, err = newEpoll(); err != nil {
@@ -157,6 +158,11 @@ func (l *logs) run(ctx context.Context, log *slog.Logger) {
 			}
 		}
 		l.flushTails(time.Now())
+		for f := range l.full {
+			if f.tell() {
+				delete(l.full, f)
+			}
+		}
 		l.oblige()
 	}
 }
@@ -165,7 +171,7 @@ func (l *logs) timeout() int {
 	switch {
 	case len(l.ready) > 0:
 		return 0
-	case len(l.tails) > 0:
+	case len(l.tails) > 0, len(l.full) > 0:
 		return int(tailWait/time.Millisecond) / 4
 	}
 	return -1
@@ -287,10 +293,15 @@ func (l *logs) peek(st *stream) (int, error) {
 // move writes data as records and takes it from the pipe.
 func (l *logs) move(st *stream, data []byte) {
 	var lines int
-	l.out, lines = format(l.out[:0], st.name, data, time.Now())
-	st.file.makeRoom(len(l.out))
+	now := time.Now()
+	l.out, lines = format(l.out[:0], st.name, st.file.tag(now), data, now)
+	if st.file.makeRoom(len(l.out)) {
+		l.out, lines = format(l.out[:0], st.name, st.file.tag(now), data, now)
+	}
 	l.mark.set(st.key, data, st.file.size, st.file.size+int64(len(l.out)))
-	st.file.write(l.out, lines)
+	if st.file.write(l.out, lines); st.file.lost > 0 {
+		l.full[st.file] = true
+	}
 	l.take(st, len(data))
 	l.mark.clear()
 }

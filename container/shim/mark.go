@@ -69,9 +69,9 @@ func (m *mark) set(key string, data []byte, before, after int64) {
 
 func (m *mark) clear() { atomic.StoreUint64(m.valid(), 0) }
 
-// repair finishes the move that a killed shim left. Its log file is cut back
-// if the batch got there only in part; the batch is taken from the pipe if it
-// got there whole and is still in the pipe.
+// repair finishes the move that a killed shim left: what of the batch is not in
+// the log file yet is written, and the batch is taken from the pipe if it is
+// still there.
 func (l *logs) repair(st *stream) {
 	m := l.mark
 	le := binary.LittleEndian
@@ -82,11 +82,15 @@ func (l *logs) repair(st *stream) {
 	defer m.clear()
 	size, sum := int(le.Uint64(m.page[8:])), le.Uint64(m.page[16:])
 	before, after := int64(le.Uint64(m.page[24:])), int64(le.Uint64(m.page[32:]))
-	if st.file.size < after {
-		st.file.cut(before)
+	got, err := l.peek(st)
+	if err != nil || got < size || crc64.Checksum(l.in[:size], m.table) != sum {
 		return
 	}
-	if got, err := l.peek(st); err == nil && got >= size && crc64.Checksum(l.in[:size], m.table) == sum {
+	switch {
+	case st.file.size <= before:
+	case st.file.size >= after, st.file.finish(st.name, l.in[:size], before):
 		l.take(st, size)
+	default:
+		st.file.cut(before)
 	}
 }

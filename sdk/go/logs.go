@@ -12,6 +12,7 @@ import (
 // LogOptions selects log lines; the zero value is all there are now.
 type LogOptions struct {
 	Tail         int       // only the last ones; 0: all
+	After        string    // only what is behind the line of this id, whatever Tail says
 	Since, Until time.Time // zero: no bound
 	Follow       bool      // go on with new lines until the container ends
 	Stream       string    // "stdout" or "stderr"; empty: both
@@ -23,6 +24,9 @@ func (o LogOptions) query() url.Values {
 	q := url.Values{}
 	if o.Tail > 0 {
 		q.Set("tail", strconv.Itoa(o.Tail))
+	}
+	if o.After != "" {
+		q.Set("after", o.After)
 	}
 	if !o.Since.IsZero() {
 		q.Set("since", o.Since.UTC().Format(time.RFC3339Nano))
