@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -32,6 +33,8 @@ type Config struct {
 type Server struct {
 	cfg    Config
 	router *chi.Mux
+
+	inFlight atomic.Int64 // requests
 }
 
 // New makes a Server. It listens nowhere until Listen.
@@ -63,6 +66,9 @@ func New(cfg Config) (*Server, error) {
 
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.router.ServeHTTP(w, r) }
+
+// InFlight is how many requests are being answered.
+func (s *Server) InFlight() int64 { return s.inFlight.Load() }
 
 // Routes lists what the dialects have registered, for chi.Walk.
 func (s *Server) Routes() chi.Routes { return s.router }

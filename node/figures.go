@@ -28,7 +28,9 @@ type Figures struct {
 	Images, Layers int
 	ImageBytes     int64
 	Starts         Starts
-	Events         map[events.Why]uint64
+
+	Pulled, PullsFailed, Restarted uint64
+	Exits, Failures                map[string]uint64 // by reason
 }
 
 // Link is what a NIC of the machine has carried.
@@ -61,8 +63,29 @@ func (n *Node) Figures(ctx context.Context) (f Figures, err error) {
 		return f, err
 	}
 	f.Images, f.Layers, f.ImageBytes = len(images.Images), images.Layers, images.LayerBytes+images.FlistBytes
-	f.Starts, f.Events = n.starts.now(), n.cfg.Events.Reasons()
+	f.Starts = n.starts.now()
+	f.happened(n.cfg.Events.Reasons())
 	return f, n.measure(&f)
+}
+
+// happened counts events.
+func (f *Figures) happened(counts map[events.Why]uint64) {
+	f.Exits, f.Failures = map[string]uint64{}, map[string]uint64{}
+	for why, n := range counts {
+		switch why.Type {
+		case events.ImagePulled:
+			f.Pulled += n
+		case events.ImageFailed:
+			f.PullsFailed += n
+		case events.ContainerRestarted:
+			f.Restarted += n
+		case events.ContainerExited, events.ContainerStopped:
+			f.Exits[why.Reason] += n
+		case events.ContainerFailed:
+			f.Failures[why.Reason] += n
+		default: // of no interest here
+		}
+	}
 }
 
 // maxDevices bounds the links and disks that are told, each.

@@ -1,6 +1,7 @@
 package system
 
 import (
+	"net/http"
 	"runtime"
 	"strconv"
 
@@ -13,16 +14,21 @@ import (
 // metrics are our own registry: nothing that a library registers gets in.
 type metrics struct {
 	registry *prometheus.Registry
+	node     []nodeMetric
 	requests *prometheus.CounterVec
+	errors   *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 }
 
 func newMetrics() *metrics {
 	m := &metrics{
-		registry: prometheus.NewRegistry(),
+		registry: prometheus.NewRegistry(), node: nodeSeries(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "buoy_api_requests_total", Help: "Answered API requests.",
 		}, []string{"route", "method", "code"}),
+		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "buoy_api_errors_total", Help: "Of these, those that were errors, by what was wrong.",
+		}, []string{"kind"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "buoy_api_request_duration_seconds", Help: "Time to answer an API request, streams to their end.",
 			// From reading state in memory (1 ms) over starting a container
@@ -35,7 +41,7 @@ func newMetrics() *metrics {
 		ConstLabels: prometheus.Labels{"version": version.Version, "go": runtime.Version()},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.requests, m.seconds, build)
+	m.registry.MustRegister(m.requests, m.errors, m.seconds, build)
 	return m
 }
 
@@ -52,6 +58,42 @@ func (m *metrics) observe(o api.Observation) {
 	}
 	m.requests.WithLabelValues(o.Route, o.Method, strconv.Itoa(o.Status)).Inc()
 	m.seconds.WithLabelValues(o.Route, o.Method).Observe(o.Took.Seconds())
+	if o.Status >= http.StatusBadRequest {
+		m.errors.WithLabelValues(kindOf(o.Status)).Inc()
+	}
+}
+
+// kindOf is what was wrong, in words of internal/errs where it has one.
+func kindOf(status int) string {
+	switch status {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return "forbidden"
+	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusGone:
+		return "not_found"
+	case http.StatusConflict, http.StatusPreconditionFailed:
+		return "conflict"
+	case http.StatusTooManyRequests:
+		return "too_many"
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return "unavailable"
+	case clientGone:
+		return "client_gone"
+	}
+	if status < http.StatusInternalServerError {
+		return "invalid"
+	}
+	return "internal"
+}
+
+// clientGone is api.Observation's status of a client that went away.
+const clientGone = 499
+
+// InFlight is a metric of the requests that are being answered, streams among
+// them.
+func InFlight(count func() int64) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "buoy_api_requests_in_flight", Help: "Requests that are being answered, streams among them.",
+	}, func() float64 { return float64(count()) })
 }
 
 // containers counts containers when it is asked.

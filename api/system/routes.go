@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/buoy-edge/buoy/api"
 	"github.com/buoy-edge/buoy/internal/version"
@@ -21,7 +20,7 @@ func (d *Dialect) Routes(r chi.Router) {
 	r.Get("/openapi.yaml", d.openapi)
 	r.Get("/openapi.json", d.openapiJSON)
 	r.Get("/docs", d.docs)
-	r.Method(http.MethodGet, "/metrics", promhttp.HandlerFor(d.metrics.registry, promhttp.HandlerOpts{}))
+	r.Get("/metrics", d.serveMetrics)
 }
 
 func (d *Dialect) health(w http.ResponseWriter, r *http.Request) {

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/buoy-edge/buoy/api"
+	"github.com/buoy-edge/buoy/node"
 )
 
 //go:embed openapi.yaml
@@ -22,9 +23,17 @@ type Config struct {
 	Health func() Health
 	// Containers counts the node's containers by status, for /metrics. // required
 	Containers func() map[string]int
+	// Node is what /metrics measures; default: none.
+	Node Node
 	// Controller gives an object of which /health has the fields, too; those of
 	// the same name it gives instead. Default: none.
 	Controller func(ctx context.Context) any
+}
+
+// Node is a node that can be measured.
+type Node interface {
+	Sample(fresh time.Duration) (*node.Sample, error)
+	Figures(ctx context.Context) (node.Figures, error)
 }
 
 // Health is how the daemon is; it sees to Uptime itself.

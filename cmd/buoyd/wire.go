@@ -147,7 +147,7 @@ func (p *parts) run(ctx context.Context, cfg config, systemd manager, log *slog.
 	if err != nil {
 		return err
 	}
-	scfg := system.Config{Health: p.health, Containers: p.count}
+	scfg := system.Config{Health: p.health, Containers: p.count, Node: p.node}
 	if p.controller != nil {
 		scfg.Controller = func(ctx context.Context) any { return p.controller.apps.Health(ctx) }
 	}
@@ -176,6 +176,7 @@ func (p *parts) run(ctx context.Context, cfg config, systemd manager, log *slog.
 	if err != nil {
 		return err
 	}
+	sys.Registry().MustRegister(system.InFlight(server.InFlight))
 	if err := errors.Join(p.node.Load(ctx), p.told.hooks.Load(ctx)); err != nil {
 		return err
 	}
