@@ -144,6 +144,8 @@ func (f *fakeNode) handler() http.Handler {
 	mux.HandleFunc("DELETE "+c+"/{name}", f.remove)
 	mux.HandleFunc("POST "+c+"/{name}/{verb}", f.on(f.verb))
 	mux.HandleFunc("GET "+c+"/{name}/logs", f.on(f.logs))
+	mux.HandleFunc("GET "+c+"/{name}/processes", f.on(processesOf))
+	mux.HandleFunc("GET /nodes/{node}/stats/containers", f.stats)
 	mux.HandleFunc("POST "+c+"/{name}/jobs", f.on(f.exec))
 	mux.HandleFunc("GET "+c+"/{name}/jobs/{id}", f.on(f.job))
 	mux.HandleFunc("DELETE "+c+"/{name}/jobs/{id}", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) })
