@@ -58,7 +58,7 @@ func (b *checkedBody) Read(p []byte) (int, error) {
 	b.got.Write(p[:n])
 	if err == io.EOF && !b.done {
 		b.done = true
-		if err := b.c.doc.Check(b.r.Method, b.r.URL.Path, b.resp.StatusCode, b.resp.Header, b.got.Bytes()); err != nil {
+		if err := b.c.doc.Check(b.r.Method, b.r.URL.EscapedPath(), b.resp.StatusCode, b.resp.Header, b.got.Bytes()); err != nil {
 			b.c.t.Errorf("%s %s answers %d: %v", b.r.Method, b.r.URL.Path, b.resp.StatusCode, err)
 		}
 	}
