@@ -262,7 +262,7 @@ func TestFleetBadLink(t *testing.T) {
 			m.Must(append([]string{"tc", "qdisc", args[0], "dev", "eth1", "root"}, args[1:]...)...)
 		}
 	}
-	netem("add", "netem", "delay", "200ms", "50ms", "loss", "20%")
+	netem("add", "netem", "delay", "200ms", "50ms", "loss", "10%")
 	f.scale(3)
 	replicas := f.up(3)
 	f.spoken(replicas)
