@@ -64,7 +64,8 @@ func TestRepairTakesWhatIsLogged(t *testing.T) {
 		return l, &stream{key: "box//stdout", name: "stdout", fd: p[0], file: f, tty: -1, sink: -1}
 	}
 	l, st := open()
-	out, lines := format(nil, st.name, data, time.Now())
+	now := time.Now()
+	out, lines := format(nil, st.name, st.file.tag(now), data, now)
 	l.mark.set(st.key, data, 0, int64(len(out)))
 	st.file.write(out, lines)
 	// Here it dies.
