@@ -25,6 +25,9 @@ type Host struct {
 // DefaultPath is PATH when neither the image nor the caller sets it, as docker has it.
 const DefaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+// defaultTerm is what docker tells programs of a terminal that it does not know.
+const defaultTerm = "TERM=xterm"
+
 // Bundle is the OCI runtime spec of s on this machine, without root path and
 // seccomp profile, which the shim adds.
 func Bundle(s Spec, h Host) (*specs.Spec, error) {
@@ -100,6 +103,12 @@ func process(s Spec) *specs.Process {
 	}
 	caps := capabilities(s)
 	p.Capabilities = &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps}
+	if s.TTY {
+		p.Terminal = true
+		if !slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "TERM=") }) {
+			p.Env = append(slices.Clip(env), defaultTerm)
+		}
+	}
 	if s.OOMScoreAdj != 0 {
 		p.OOMScoreAdj = &s.OOMScoreAdj
 	}

@@ -21,6 +21,10 @@ type Spec struct {
 	Hostname string   `json:"hostname,omitempty"`
 	Init     bool     `json:"init,omitempty"` // buoy-init is PID 1 and Args its child
 
+	TTY       bool `json:"tty,omitempty"`       // it has a terminal
+	Stdin     bool `json:"stdin,omitempty"`     // who is attached may write to its stdin or terminal; else stdin is empty
+	StdinOnce bool `json:"stdinOnce,omitempty"` // stdin ends with that of the first who is attached
+
 	Mounts  []Mount           `json:"mounts,omitempty"`
 	Devices []Device          `json:"devices,omitempty"`
 	Limits  Limits            `json:"limits,omitzero"`
@@ -91,6 +95,11 @@ type Command struct {
 	Cwd   string   // default the container's
 	User  string   // default the container's
 	Stdin []byte
+
+	// Of one that has a client, see Runtime.Exec.
+	TTY           bool
+	Width, Height uint16 // of the terminal
+	Open          bool   // it has a stdin, until that is closed
 }
 
 // JobState is where a job is in its life, in the words of Zero-OS.

@@ -70,6 +70,9 @@ func (s Spec) validateProcess() error {
 	if s.ShmSize < 0 {
 		return errs.E(errs.Invalid, "size %d of /dev/shm is negative", s.ShmSize)
 	}
+	if s.StdinOnce && !s.Stdin {
+		return errs.E(errs.Invalid, "stdin cannot end with that of the first who is attached: it is not open")
+	}
 	if s.UserNS && s.Privileged {
 		return errs.E(errs.Invalid, "a privileged container cannot have its own user namespace")
 	}

@@ -22,7 +22,7 @@ import (
 // container that waits for a registry must not keep the others waiting.
 func (n *Node) begin(ctx context.Context, sync []shimapi.Container) {
 	have := n.dropStrays(ctx, sync)
-	n.settleChecks(ctx, sync)
+	n.settleUnlisted(ctx, sync)
 	if err := n.cfg.Flists.Begin(ctx); err != nil && ctx.Err() == nil {
 		n.cfg.Log.Error("what was kept of mounts of flists not removed", "error", err)
 	}
@@ -73,7 +73,7 @@ func (n *Node) soon(b *box, f func(context.Context)) {
 // converge makes good what was missed while the shim was away.
 func (n *Node) converge(ctx context.Context, sync []shimapi.Container) {
 	have := n.dropStrays(ctx, sync)
-	n.settleChecks(ctx, sync)
+	n.settleUnlisted(ctx, sync)
 	for _, c := range sync {
 		if b, err := n.find(c.ID); err == nil && c.Status == shimapi.Stopped {
 			b.set(func() {
@@ -278,8 +278,8 @@ func (n *Node) startLater(b *box, after time.Duration) {
 
 // event takes in what the shim says while it is watched.
 func (n *Node) event(e shimapi.Event) {
-	if isCheck(e.Job) {
-		n.checkEnded(e.ID, e.Job, *e.Exit)
+	if unlisted(e.Job) {
+		n.unlistedEnded(e.ID, e.Job, *e.Exit)
 		return
 	}
 	defer n.announce()

@@ -152,7 +152,7 @@ func (n *Node) tellMissed(ctx context.Context, sync []shimapi.Container, since t
 	}
 	for _, c := range sync {
 		for _, j := range c.Jobs {
-			if j.Exit != nil && !isCheck(j.Job) && j.Exit.At.After(since) {
+			if j.Exit != nil && !unlisted(j.Job) && j.Exit.At.After(since) {
 				n.tellJob(ctx, c.ID, j.Job, j.Exit)
 			}
 		}

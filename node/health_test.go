@@ -231,8 +231,8 @@ func TestExecHealth(t *testing.T) {
 		}
 	})
 	job = shim.jobs(t, 3)
-	n.settleChecks(t.Context(), []shimapi.Container{{ID: "a", Jobs: []shimapi.Job{{Job: job}, {Job: "other"}}}}) // it still runs
-	n.settleChecks(t.Context(), []shimapi.Container{{ID: "a", Jobs: []shimapi.Job{{Job: job, Exit: &shimapi.Exit{}}}}})
+	n.settleUnlisted(t.Context(), []shimapi.Container{{ID: "a", Jobs: []shimapi.Job{{Job: job}, {Job: "other"}}}}) // it still runs
+	n.settleUnlisted(t.Context(), []shimapi.Container{{ID: "a", Jobs: []shimapi.Job{{Job: job, Exit: &shimapi.Exit{}}}}})
 	wg.Wait()
 	shim.forgot(t, job)
 	// One that takes too long is forgotten when it has ended at last.

@@ -39,17 +39,23 @@ func (n *Node) running(name string) (*box, error) {
 // Exec starts a command in a running container and returns at once: the id is
 // that of the job.
 func (n *Node) Exec(ctx context.Context, name string, cmd container.Command) (string, error) {
-	b, err := n.running(name)
+	b, err := n.commanded(name, cmd)
 	if err != nil {
 		return "", err
 	}
-	if len(cmd.Args) == 0 {
-		return "", errs.E(errs.Invalid, "the command is missing")
-	}
-	if err := (container.Spec{Args: cmd.Args, Env: cmd.Env, Cwd: cmd.Cwd, User: cmd.User}).Validate(); err != nil {
-		return "", err
-	}
 	return n.exec(ctx, b, cmd)
+}
+
+// commanded is the box of a running container that a command is for, which is checked.
+func (n *Node) commanded(name string, cmd container.Command) (*box, error) {
+	b, err := n.running(name)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(cmd.Args) == 0:
+		return nil, errs.E(errs.Invalid, "the command is missing")
+	}
+	return b, container.Spec{Args: cmd.Args, Env: cmd.Env, Cwd: cmd.Cwd, User: cmd.User}.Validate()
 }
 
 func (n *Node) exec(ctx context.Context, b *box, cmd container.Command) (string, error) {
@@ -62,10 +68,21 @@ func (n *Node) exec(ctx context.Context, b *box, cmd container.Command) (string,
 	return id, err
 }
 
-// startJob has the shim start a command.
+// startJob has the shim start a command that is logged.
 func (n *Node) startJob(ctx context.Context, b *box, cmd container.Command, id string, log shimapi.Log) error {
+	r, err := n.jobRequest(b, cmd, id)
+	if err != nil {
+		return err
+	}
+	r.Stdin, r.Log = cmd.Stdin, log
+	_, err = n.cfg.Runtime.Shim().Exec(ctx, r)
+	return err
+}
+
+// jobRequest is a command as the shim understands it.
+func (n *Node) jobRequest(b *box, cmd container.Command, id string) (shimapi.ExecRequest, error) {
 	run := get(b, func() container.Spec { return b.run })
-	run.Args = cmd.Args
+	run.Args, run.TTY = cmd.Args, cmd.TTY
 	run.Env = b.addressed(mergeEnv(run.Env, cmd.Env))
 	if cmd.Cwd != "" {
 		run.Cwd = cmd.Cwd
@@ -76,16 +93,10 @@ func (n *Node) startJob(ctx context.Context, b *box, cmd container.Command, id s
 	run.Mounts, run.Devices = nil, nil
 	spec, err := container.Bundle(run, container.Host{})
 	if err != nil {
-		return err
+		return shimapi.ExecRequest{}, err
 	}
 	profile, err := n.cfg.Runtime.Seccomp(run)
-	if err != nil {
-		return err
-	}
-	_, err = n.cfg.Runtime.Shim().Exec(ctx, shimapi.ExecRequest{
-		ID: b.spec.Name, Job: id, Process: spec.Process, User: run.User, Seccomp: profile, Stdin: cmd.Stdin, Log: log,
-	})
-	return err
+	return shimapi.ExecRequest{ID: b.name, Job: id, Process: spec.Process, User: run.User, Seccomp: profile}, err
 }
 
 // newJobID is a random UUID, as Zero-OS has them.
@@ -113,7 +124,7 @@ func (n *Node) Jobs(ctx context.Context, name string) ([]container.Job, error) {
 			continue
 		}
 		for _, j := range c.Jobs {
-			if isCheck(j.Job) {
+			if unlisted(j.Job) {
 				continue
 			}
 			jobs = append(jobs, container.JobOf(c.ID, j))

@@ -432,6 +432,14 @@ func (b *box) markEnded(exit *shimapi.Exit) {
 		close(b.ended)
 		b.ended = nil
 	}
+	last := shimapi.Exit{Code: 255, Lost: true}
+	if b.exit != nil {
+		last = *b.exit
+	}
+	for s := range b.sessions {
+		s.end(last, nil)
+	}
+	clear(b.sessions)
 }
 
 func (n *Node) dropLayer(name string) error {

@@ -63,13 +63,13 @@ type Node struct {
 	dns     *dns.Server
 	servers map[string]*dhcp.Server // by bridge; guarded by netOnce
 
-	mu        sync.Mutex // guards boxes, changed, lastAddr, checks
+	mu        sync.Mutex // guards boxes, changed, lastAddr, awaited
 	boxes     map[string]*box
-	bridges   map[string]netcfg.Bridge       // by name; written with netOnce held too
-	resolving map[netip.Addr]bool            // addresses of bridges that dns answers at
-	changed   chan struct{}                  // see Changed
-	lastAddr  map[string]netip.Addr          // given last, by pool
-	checks    map[string]chan<- shimapi.Exit // who waits for the end of a job that checks health; by job
+	bridges   map[string]netcfg.Bridge // by name; written with netOnce held too
+	resolving map[netip.Addr]bool      // addresses of bridges that dns answers at
+	changed   chan struct{}            // see Changed
+	lastAddr  map[string]netip.Addr    // given last, by pool
+	awaited   map[string]*waiting      // by job; see unlisted
 
 	rebooted bool          // since the last daemon on this data; set by Load
 	loaded   []*box        // what Load found, locked until the first converge has looked after it
@@ -106,7 +106,7 @@ func New(cfg Config) (*Node, error) {
 	n := &Node{
 		boxes: map[string]*box{}, bridges: map[string]netcfg.Bridge{}, changed: make(chan struct{}), lastAddr: map[string]netip.Addr{},
 		later: make(chan func(context.Context)), closed: make(chan struct{}), ready: make(chan struct{}),
-		checks: map[string]chan<- shimapi.Exit{}, checking: make(chan struct{}, startsAtOnce),
+		awaited: map[string]*waiting{}, checking: make(chan struct{}, startsAtOnce),
 		slots: make(chan struct{}, startsAtOnce), untidy: make(chan struct{}, 1), servers: map[string]*dhcp.Server{}, reboot: rebootMachine,
 	}
 	if cfg.ID == "" {
@@ -372,6 +372,7 @@ type box struct {
 	image    images.Image
 	from     *lazy.Request      // the mount that the run reads an flist from
 	kept     func()             // of the image that its kept layer was begun on
+	sessions map[*Session]bool  // those that are attached to the run
 	prober   *probe.Prober      // of the run's health
 	probing  context.CancelFunc // ends it
 	timer    *time.Timer        // of its next restart
@@ -381,7 +382,7 @@ type box struct {
 }
 
 func newBox(spec Spec, rec state.Record) *box {
-	return &box{name: spec.Name, busy: make(chan struct{}, 1), spec: spec, rec: rec, status: Halted}
+	return &box{name: spec.Name, busy: make(chan struct{}, 1), sessions: map[*Session]bool{}, spec: spec, rec: rec, status: Halted}
 }
 
 // lock waits until nothing is being done with the container. It may have been

@@ -26,22 +26,6 @@ const (
 // errSlow is the end of a client that does not read.
 var errSlow = errors.New("messages were read too slowly")
 
-// upgrades says whether a request wants to become a WebSocket.
-func upgrades(r *http.Request) bool {
-	return hasToken(r.Header, "Connection", "upgrade") && hasToken(r.Header, "Upgrade", "websocket")
-}
-
-func hasToken(h http.Header, key, token string) bool {
-	for _, value := range h.Values(key) {
-		for one := range strings.SplitSeq(value, ",") {
-			if strings.EqualFold(strings.TrimSpace(one), token) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 // stream makes the request a WebSocket, to which produce sends messages of
 // JSON until it returns. Its ctx is done when the client has gone or the server
 // stops; so it need not look at what send returns but to end early. Several
@@ -95,13 +79,13 @@ var errAnswered = errors.New("answered")
 
 // accept opens the WebSocket.
 func (d *Dialect) accept(w http.ResponseWriter, r *http.Request) (*websocket.Conn, error) {
-	if !upgrades(r) {
+	if !api.Upgrades(r) {
 		w.Header().Set("Upgrade", "websocket")
 		w.Header().Set("Connection", "Upgrade")
 		return nil, as(needsUpgrade, errs.E(errs.Invalid, "this is a stream; ask for it with a WebSocket"))
 	}
-	if err := sameOrigin(r); err != nil {
-		return nil, err
+	if !api.SameOrigin(r) {
+		return nil, as(forbidden, errs.E(errs.Invalid, "a web page of another origin may not read this"))
 	}
 	select {
 	case d.sockets <- struct{}{}:
@@ -114,17 +98,6 @@ func (d *Dialect) accept(w http.ResponseWriter, r *http.Request) (*websocket.Con
 		return nil, errAnswered
 	}
 	return c, nil
-}
-
-// sameOrigin refuses the pages of others. api does so for what changes
-// anything; a WebSocket only reads, but browsers let any page read it.
-func sameOrigin(r *http.Request) error {
-	change := r.Clone(r.Context())
-	change.Method = http.MethodPost
-	if http.NewCrossOriginProtection().Check(change) != nil {
-		return as(forbidden, errs.E(errs.Invalid, "a web page of another origin may not read this"))
-	}
-	return nil
 }
 
 // keepAlive cuts a client that does not answer pings.

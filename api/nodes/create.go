@@ -77,7 +77,7 @@ func same(key1, value1, key2, value2 string) (string, error) {
 func runIn(c createContainer) (container.Spec, error) {
 	s := container.Spec{
 		Args: c.Command, Env: slices.Concat(c.Environment, c.Env), Cwd: c.Pwd, User: c.User,
-		Hostname: cmp.Or(c.Hostname, c.ID, c.Name), Init: c.Init,
+		Hostname: cmp.Or(c.Hostname, c.ID, c.Name), Init: c.Init, TTY: c.TTY, Stdin: c.Stdin, StdinOnce: c.StdinOnce,
 		Sysctls: c.Sysctls, ReadOnly: c.ReadOnly, Privileged: c.Privileged, NewPrivileges: c.NewPrivileges,
 		CapAdd: c.CapAdd, CapDrop: c.CapDrop, Unconfined: c.Unconfined, UserNS: c.UserNS,
 		ShmSize: int64(c.ShmSize), StopSignal: c.StopSignal, StopGraceMillis: int64(math.Round(c.StopGrace * 1000)),

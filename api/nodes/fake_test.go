@@ -200,6 +200,23 @@ func (f *fakeNode) Stop(_ context.Context, name string) error    { return f.on("
 func (f *fakeNode) Restart(_ context.Context, name string) error { return f.on("restart", name) }
 func (f *fakeNode) Delete(_ context.Context, name string) error  { return f.on("delete", name) }
 
+// ExecSession and Attach only note: what talks is in talk_test.go.
+func (f *fakeNode) ExecSession(_ context.Context, name string, c container.Command) (*node.Session, error) {
+	if err := f.must(name); err != nil {
+		return nil, err
+	}
+	_ = f.note("exec session %s %q tty=%v %dx%d open=%v", name, c.Args, c.TTY, c.Width, c.Height, c.Open)
+	return nil, errs.E(errs.Conflict, "nothing runs here")
+}
+
+func (f *fakeNode) Attach(_ context.Context, name string, open, lossless bool) (*node.Session, error) {
+	if err := f.must(name); err != nil {
+		return nil, err
+	}
+	_ = f.note("attach %s open=%v lossless=%v", name, open, lossless)
+	return nil, errs.E(errs.Conflict, "nothing runs here")
+}
+
 func (f *fakeNode) Exec(_ context.Context, name string, c container.Command) (string, error) {
 	return "job1", f.on("exec "+strings.Join(c.Args, " "), name)
 }

@@ -65,10 +65,16 @@ func (d *Dialect) thisNode(next http.Handler) http.Handler {
 
 // handOn has another node answer.
 func (d *Dialect) handOn(w http.ResponseWriter, r *http.Request, id string, t http.RoundTripper) {
+	if api.Upgrades(r) && !api.SameOrigin(r) {
+		api.Error(w, http.StatusForbidden, "a web page of another origin may not do this")
+		return
+	}
 	proxy := httputil.ReverseProxy{
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.Out.URL.Scheme, p.Out.URL.Host, p.Out.Host = "http", "localhost", "localhost"
-			p.Out.Header.Del("Authorization") // was for us
+			for _, ours := range []string{"Authorization", "Origin", "Sec-Fetch-Site"} { // meant for us, who have looked at it
+				p.Out.Header.Del(ours)
+			}
 			p.Out.Header.Set("X-Request-Id", api.RequestID(r.Context()))
 		},
 		// A page of another node would be one of ours to a browser.

@@ -29,6 +29,7 @@ type Node interface {
 	Volumes
 	Containers
 	Jobs
+	Sessions
 	Processes
 	Insides
 	Images
@@ -136,6 +137,9 @@ type Dialect struct {
 	doctor  func(context.Context) []doctor.Finding
 	log     *slog.Logger
 	stats   sampler
+
+	sessions chan struct{} // one for each that is open
+	pace     pace
 }
 
 // New makes a Dialect. Its Run keeps the figures of /stats.
@@ -154,6 +158,6 @@ func New(cfg Config) (*Dialect, error) {
 	}
 	return &Dialect{
 		node: cfg.Node, id: cfg.Node.Info().ID, publish: cfg.Publish, fleet: cfg.Fleet, told: cfg.Events, doctor: cfg.Doctor, log: cfg.Log,
-		stats: sampler{keys: map[string]*metric{}},
+		stats: sampler{keys: map[string]*metric{}}, sessions: make(chan struct{}, maxSessions), pace: normal(),
 	}, nil
 }

@@ -89,6 +89,9 @@ func (d *Dialect) insideRoutes(on func(method, path string, h handler)) {
 	on("GET", "/jobs/{jobid}", d.getJob)
 	on("POST", "/jobs/{jobid}", d.signalJob)
 	on("DELETE", "/jobs/{jobid}", d.killJob)
+	on("GET", "/exec", d.execSession)
+	on("POST", "/exec", d.execAndWait)
+	on("GET", "/attach", d.attach)
 	on("GET", "/processes", d.listProcesses)
 	on("POST", "/processes", d.exec) // of April 2017, which the seed describes
 	on("GET", "/processes/{pid}", d.getProcess)

@@ -151,6 +151,14 @@ func TestRoutes(t *testing.T) {
 		{"DELETE", c + "/jobs/none", "", 204, "", ""},
 		{"DELETE", gone + "/jobs/none", "", 204, "", ""},
 
+		{"GET", c + "/exec", "", 426, `with a WebSocket`, ""},
+		{"GET", gone + "/attach", "", 426, `with a WebSocket`, ""},
+		{"POST", c + "/exec", `{"command":["a","b"],"env":["A=B"],"stdin":"x"}`, 409, `nothing runs`, `exec session vfw_21 ["a" "b"] tty=false 0x0 open=true`},
+		{"POST", c + "/exec", `{"command":[]}`, 400, `field \"command\"`, ""},
+		{"POST", c + "/exec", `{"command":["a\u0000"]}`, 400, `NUL`, ""},
+		{"POST", c + "/exec", `{"command":["a"],"tty":true}`, 400, `tty`, ""},
+		{"POST", gone + "/exec", `{"command":["a"]}`, 404, `error`, ""},
+
 		{"GET", c + "/processes", "", 200, `"user":0.04`, ""},
 		{"GET", gone + "/processes", "", 404, `error`, ""},
 		{"GET", c + "/processes/1", "", 200, `"pid":1`, ""},

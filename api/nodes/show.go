@@ -42,7 +42,7 @@ func containerOut(c node.Container, publish netip.Addr) containerObject {
 		State: string(c.Status), Reason: c.Reason, Message: c.Message, Image: c.Spec.Image, Digest: c.Digest,
 		PID: c.PID, Address: c.Address(), Created: c.Created.UTC(), Started: c.Started.UTC(), Finished: c.Finished.UTC(),
 		OOMKilled: c.OOM, Restarts: c.Restarts, Restart: restartOut(c.Spec.Restart), Labels: c.Spec.Labels,
-		Command: some(c.Spec.Run.Args), Limits: limitsOut(c.Spec), Lazy: string(c.Spec.Lazy), Fetch: fetchOut(c.Fetch),
+		Command: some(c.Spec.Run.Args), Limits: limitsOut(c.Spec), TTY: c.Spec.Run.TTY, Stdin: c.Spec.Run.Stdin, Lazy: string(c.Spec.Lazy), Fetch: fetchOut(c.Fetch),
 		Health: healthOut(c.Health),
 	}
 	if o.Labels == nil {

@@ -39,6 +39,9 @@ type createContainer struct {
 	Unconfined    bool              `json:"unconfined"`
 	UserNS        bool              `json:"userns"`
 	Init          bool              `json:"init"`
+	TTY           bool              `json:"tty"`
+	Stdin         bool              `json:"stdin"`
+	StdinOnce     bool              `json:"stdinOnce"`
 	Health        *healthCheck      `json:"health"`
 	Restart       string            `json:"restart"`
 	StopSignal    string            `json:"stopSignal"`
@@ -98,6 +101,8 @@ type containerObject struct {
 	Labels    map[string]string `json:"labels"`
 	Command   []string          `json:"command"`
 	Limits    limits            `json:"limits"`
+	TTY       bool              `json:"tty,omitempty"`
+	Stdin     bool              `json:"stdin,omitempty"`
 	Lazy      string            `json:"lazy,omitempty"`   // of an flist, as asked for
 	Fetch     *fetch            `json:"fetch,omitempty"`  // of an flist that is mounted lazily
 	Health    *healthState      `json:"health,omitempty"` // of a container that is checked

@@ -51,6 +51,8 @@ type Container struct {
 	Labels   map[string]string `json:"labels"`
 	Command  []string          `json:"command"`
 	Limits   Limits            `json:"limits,omitzero"`
+	TTY      bool              `json:"tty,omitempty"`
+	Stdin    bool              `json:"stdin,omitempty"`
 	Lazy     string            `json:"lazy,omitempty"`
 	Health   *HealthState      `json:"health,omitempty"` // nil: it is not checked
 	Fetch    *Fetch            `json:"fetch,omitempty"`  // of an flist that is mounted lazily

@@ -25,6 +25,10 @@ type CreateRequest struct {
 	User       string   `json:"user,omitempty"` // name, uid, name:group or uid:gid
 	Init       bool     `json:"init,omitempty"` // buoy-init is PID 1 and reaps
 
+	TTY       bool `json:"tty,omitempty"`       // it has a terminal
+	Stdin     bool `json:"stdin,omitempty"`     // who is attached may write to its stdin or terminal
+	StdinOnce bool `json:"stdinOnce,omitempty"` // stdin ends with that of the first who is attached
+
 	Mounts  []Mount           `json:"mounts,omitempty"`
 	Devices []Device          `json:"devices,omitempty"`
 	Limits  Limits            `json:"limits,omitzero"`

@@ -67,7 +67,7 @@ func (c *Client) FollowAppEvents(ctx context.Context, name string, q EventQuery)
 		if q.Type != "" {
 			v.Set("type", q.Type)
 		}
-		s, err := c.dial(ctx, "/api/v1/events/stream"+asQuery(v)) // before one looks, so that none is missed
+		s, err := c.dial(ctx, request{path: "/api/v1/events/stream" + asQuery(v)}, "") // before one looks, so that none is missed
 		if err != nil {
 			yield(Event{}, err)
 			return

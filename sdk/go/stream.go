@@ -24,7 +24,7 @@ const maxMessage = 16 << 20
 // is closed in order, ctx ends, or with an error.
 func stream[T any](ctx context.Context, c *Client, path string) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
-		s, err := c.dial(ctx, path)
+		s, err := c.dial(ctx, request{path: path}, "")
 		if err != nil {
 			var none T
 			yield(none, err)
@@ -58,22 +58,28 @@ func messages[T any](ctx context.Context, s *socket) iter.Seq2[T, error] {
 	}
 }
 
-// socket is the client's side of a WebSocket (RFC 6455) that only reads.
+// socket is the client's side of a WebSocket (RFC 6455). One goroutine may read
+// and another write.
 type socket struct {
 	io.ReadWriteCloser
-	in *bufio.Reader
+	in   *bufio.Reader
+	pong func(ping []byte) error // nil: a ping is answered by who reads
 }
 
 // acceptMark is from RFC 6455, 1.3.
 const acceptMark = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
-// dial opens a WebSocket.
-func (c *Client) dial(ctx context.Context, path string) (*socket, error) {
+// dial makes a request a WebSocket, with a subprotocol unless that is empty.
+func (c *Client) dial(ctx context.Context, r request, subprotocol string) (*socket, error) {
 	nonce := make([]byte, 16)
 	_, _ = rand.Read(nonce) // never fails
 	key := base64.StdEncoding.EncodeToString(nonce)
-	header := http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {key}}
-	resp, err := c.send(ctx, request{method: http.MethodGet, path: path, header: header})
+	r.method = http.MethodGet
+	r.header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {key}}
+	if subprotocol != "" {
+		r.header.Set("Sec-Websocket-Protocol", subprotocol)
+	}
+	resp, err := c.send(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +110,11 @@ func (s *socket) next() ([]byte, error) {
 		}
 		switch op {
 		case framePing:
-			if err := s.write(framePong, body); err != nil {
+			answer := s.pong
+			if answer == nil {
+				answer = func(ping []byte) error { return s.write(framePong, ping) }
+			}
+			if err := answer(body); err != nil {
 				return nil, fmt.Errorf("answer a ping: %w", err)
 			}
 			continue
@@ -175,14 +185,22 @@ func noEOF(err error) error {
 	return err
 }
 
-// write sends a control frame, masked as clients must.
+// write sends a frame, masked as clients must.
 func (s *socket) write(op byte, body []byte) error {
-	if len(body) > 125 {
+	frame := make([]byte, 0, 14+len(body))
+	switch n := len(body); {
+	case n <= 125:
+		frame = append(frame, 0x80|op, 0x80|byte(n))
+	case op >= frameClose:
 		return errors.New("a control frame has more than 125 bytes")
+	case n <= 0xffff:
+		frame = binary.BigEndian.AppendUint16(append(frame, 0x80|op, 0x80|126), uint16(n))
+	default:
+		frame = binary.BigEndian.AppendUint64(append(frame, 0x80|op, 0x80|127), uint64(n))
 	}
 	var mask [4]byte
 	_, _ = rand.Read(mask[:]) // never fails
-	frame := append([]byte{0x80 | op, 0x80 | byte(len(body))}, mask[:]...)
+	frame = append(frame, mask[:]...)
 	for i, b := range body {
 		frame = append(frame, b^mask[i%4])
 	}
