@@ -486,7 +486,7 @@ func TestEventsFollowers(t *testing.T) {
 	for _, c := range all {
 		wg.Go(func() {
 			defer c.Close()
-			resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+			resp, err := http.ReadResponse(bufio.NewReader(c), nil) //nolint:bodyclose // it ends with c, and closing it would read on
 			if err != nil {
 				t.Error(err)
 				return
