@@ -214,6 +214,27 @@ func TestSetPortsRefuses(t *testing.T) {
 	}
 }
 
+// awaitAcked waits until the other end has acknowledged all that was sent.
+func awaitAcked(t *testing.T, c net.Conn) {
+	t.Helper()
+	raw, err := c.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(3 * time.Second); ; time.Sleep(time.Millisecond) {
+		var left int
+		if cerr := raw.Control(func(fd uintptr) { left, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) }); cerr != nil || err != nil {
+			t.Fatal(cerr, err)
+		}
+		if left == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d bytes are not acknowledged", left)
+		}
+	}
+}
+
 // Connections over ports that stay, and over those that go, last.
 func TestConnectionsOutliveChanges(t *testing.T) {
 	l := newLANs(t)
@@ -263,6 +284,9 @@ func TestConnectionsOutliveChanges(t *testing.T) {
 	talk("after others changed")
 	l.publish(t, "web [::]:8080:81")
 	talk("after the port leads elsewhere")
+	for _, c := range links { // while there is no table, an answer on its way would be reset
+		awaitAcked(t, c.far)
+	}
 	l.sh(t, l.host, "nft flush ruleset")
 	if changed := l.setTable(t); len(changed) != 1 {
 		t.Errorf("changed %q", changed)
