@@ -151,6 +151,20 @@ func TestLogs(t *testing.T) {
 	}
 }
 
+// TestLongWrites has a program write much at once behind an unfinished line: it
+// is not held up, although the kernel does not tell of it.
+func TestLongWrites(t *testing.T) {
+	n := startNode(t)
+	r := n.request("w", "sh", "-c", "printf unfinished; dd if=/dev/urandom bs=1M count=8 2>/dev/null")
+	r.Log.MaxBytes = 1 << 30
+	begin := time.Now()
+	n.mustRun(r)
+	n.exit("w")
+	if took := time.Since(begin); took > 5*time.Second {
+		t.Errorf("8 MiB took %v", took)
+	}
+}
+
 // TestDiskFull logs to a file system that is full: the container goes on, the
 // loss is counted.
 func TestDiskFull(t *testing.T) {

@@ -26,6 +26,7 @@ type logs struct {
 
 	ready map[*stream]bool // may have more than one batch
 	tails map[*stream]bool // have an unfinished line
+	nap   time.Duration    // until they are looked at again
 	taps  map[int32]*tap
 	full  map[*logFile]bool // have lines to tell of that were lost
 
@@ -146,6 +147,9 @@ func (l *logs) run(ctx context.Context, log *slog.Logger) {
 			log.Error("wait for output", "error", err)
 			time.Sleep(time.Second)
 		}
+		if n == 0 {
+			l.lookAgain()
+		}
 		for _, ev := range evs[:max(n, 0)] {
 			l.noticed(ev)
 		}
@@ -171,10 +175,28 @@ func (l *logs) timeout() int {
 	switch {
 	case len(l.ready) > 0:
 		return 0
-	case len(l.tails) > 0, len(l.full) > 0:
+	case len(l.tails) > 0:
+		return int(l.nap / time.Millisecond)
+	case len(l.full) > 0:
 		return int(tailWait/time.Millisecond) / 4
 	}
 	return -1
+}
+
+// A pipe that is not empty is filled up without a word by a write that is longer
+// than its room: pipe_write wakes readers of an empty pipe, and when it is done.
+// An unfinished line keeps a pipe from being empty, so one with a tail is looked
+// at now and then, soon after something came and then less often.
+const (
+	firstNap = time.Millisecond
+	lastNap  = 20 * time.Millisecond
+)
+
+func (l *logs) lookAgain() {
+	for st := range l.tails {
+		l.ready[st] = true
+	}
+	l.nap = min(2*l.nap, lastNap)
 }
 
 func (l *logs) noticed(ev unix.EpollEvent) {
@@ -245,6 +267,7 @@ func (l *logs) batch(st *stream) bool {
 	case n == st.tail && !st.hup && !full:
 		return false
 	}
+	l.nap = firstNap
 	data := l.in[:n]
 	l.feed(st, data[st.tail:])
 	whole := lastLine(data)
