@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
@@ -18,13 +17,10 @@ import (
 // maxStdin is what a job takes: its input travels in the request that starts it.
 const maxStdin = 1 << 20
 
-// killTime is how long an interrupted exec tries to kill its job.
-const killTime = 2 * time.Second
-
 type execFlags struct {
-	detach, interactive bool
-	env                 []string
-	workdir, user       string
+	detach, interactive, tty bool
+	env                      []string
+	workdir, user            string
 }
 
 func (c *cli) execCommand() *cobra.Command {
@@ -32,35 +28,82 @@ func (c *cli) execCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "exec [FLAGS] CONTAINER COMMAND…", DisableFlagsInUseLine: true,
 		Short: "Run a command in a running container",
-		Long: `Run a command in a running container. Its output is printed when it has
-ended, and its exit code becomes that of buoy. SIGINT and SIGTERM kill it.`,
+		Long: `Run a command in a running container. Its exit code becomes that of buoy, and
+signals are handed on to it; the third SIGINT or SIGTERM ends it. It also ends if
+buoy does: use -d for what shall not.`,
 		Example: `  buoy exec web cat /etc/os-release
+  buoy exec -it web sh
+  buoy exec db dump | gzip > db.gz
   echo 'select 1' | buoy exec -i db sqlite3 /data/db`,
 		Args: takes(2, -1, "a container and a command"),
-		RunE: c.talk(func(ctx context.Context, b *buoy.Client, args []string) error {
-			return c.exec(ctx, b, f, args)
-		}),
+		RunE: func(cmd *cobra.Command, args []string) error { return c.exec(cmd.Context(), f, args) },
 	}
 	flags := cmd.Flags()
 	flags.SetInterspersed(false)
-	flags.BoolVarP(&f.detach, "detach", "d", false, "do not wait; print the id of the job")
-	flags.BoolVarP(&f.interactive, "interactive", "i", false, "read standard input to its end and hand it to the command (text, 1 MiB at most)")
+	flags.BoolVarP(&f.detach, "detach", "d", false, "start it as a job, print its id and leave")
+	flags.BoolVarP(&f.interactive, "interactive", "i", false, "your standard input is the command's (with -d: text, 1 MiB at most)")
+	flags.BoolVarP(&f.tty, "tty", "t", false, "give it a terminal")
 	flags.StringArrayVarP(&f.env, "env", "e", nil, "environment variable `K=V`, or K to hand on your own")
 	flags.StringVarP(&f.workdir, "workdir", "w", "", "`directory` the command starts in")
 	flags.StringVarP(&f.user, "user", "u", "", "`user`, as name or uid, and :group or :gid")
 	return cmd
 }
 
-func (c *cli) exec(ctx context.Context, b *buoy.Client, f *execFlags, args []string) error {
-	name := args[0]
-	command := buoy.Command{Name: args[1], Args: args[2:], Pwd: f.workdir, User: f.user}
+func (c *cli) exec(ctx context.Context, f *execFlags, args []string) error {
 	env := buoy.CreateRequest{}
 	for _, pair := range f.env {
 		if err := addEnv(&env, pair, c.place()); err != nil {
 			return fmt.Errorf("--env %s: %w", pair, err)
 		}
 	}
-	command.Environment = env.Env
+	if f.detach && f.tty {
+		return errors.New("-d and -t exclude each other: a command without a client has no terminal")
+	}
+	if err := c.checkTerminal(f.interactive, f.tty); err != nil {
+		return err
+	}
+	b, err := c.client()
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	early, release := c.interruptible(ctx)
+	if f.detach {
+		defer release()
+		return interrupted(early, c.execJob(early, b, f, args, env.Env))
+	}
+	o := buoy.ExecOptions{Command: args[1:], Env: env.Env, User: f.user, Workdir: f.workdir, Stdin: f.interactive, TTY: f.tty}
+	o.Width, o.Height = c.size()
+	s, err := b.ExecSession(ctx, args[0], o)
+	release()
+	if err != nil {
+		return notStarted(err)
+	}
+	defer s.Close()
+	k := &conversation{cli: c, s: s, stdin: f.interactive, tty: f.tty}
+	code, err := k.run(ctx)
+	switch {
+	case err != nil && !errors.Is(err, errInterrupted):
+		return fmt.Errorf("the command was cut off: %w", err)
+	case err != nil:
+		return err
+	case code != 0:
+		return exitError(code)
+	}
+	return nil
+}
+
+// notStarted says why a command did not.
+func notStarted(err error) error {
+	if failed := new(startError); errors.As(startFailure(err), &failed) && failed.code() != exitOurs {
+		return failed
+	}
+	return about(errNoContainer, err)
+}
+
+// execJob starts a command that nobody waits for.
+func (c *cli) execJob(ctx context.Context, b *buoy.Client, f *execFlags, args, env []string) error {
+	command := buoy.Command{Name: args[1], Args: args[2:], Pwd: f.workdir, User: f.user, Environment: env}
 	if f.interactive {
 		text, err := readStdin(c.stdin)
 		if err != nil {
@@ -68,51 +111,11 @@ func (c *cli) exec(ctx context.Context, b *buoy.Client, f *execFlags, args []str
 		}
 		command.Stdin = text
 	}
-	id, err := b.Exec(ctx, name, command)
+	id, err := b.Exec(ctx, args[0], command)
 	if err != nil {
-		if failed := new(startError); errors.As(startFailure(err), &failed) && failed.code() != exitOurs {
-			return failed
-		}
-		return about(errNoContainer, err)
+		return notStarted(err)
 	}
-	if f.detach {
-		fmt.Fprintln(c.stdout, id)
-		return nil
-	}
-	job, err := b.WaitJob(ctx, name, id)
-	if err != nil {
-		if ctx.Err() != nil {
-			c.killJob(context.WithoutCancel(ctx), b, name, id)
-		}
-		return fmt.Errorf("wait for job %s: %w", id, err)
-	}
-	return c.showJob(job)
-}
-
-func (c *cli) killJob(ctx context.Context, b *buoy.Client, name, id string) {
-	ctx, cancel := context.WithTimeout(ctx, killTime)
-	defer cancel()
-	if err := b.KillJob(ctx, name, id); err != nil && !errors.Is(err, buoy.ErrNotFound) {
-		c.complain(fmt.Errorf("kill job %s: %w", id, err))
-	}
-}
-
-func (c *cli) showJob(job buoy.Job) error {
-	if _, err := io.WriteString(c.stdout, job.Stdout); err != nil {
-		return err
-	}
-	if _, err := io.WriteString(c.stderr, job.Stderr); err != nil {
-		return err
-	}
-	if job.Truncated {
-		fmt.Fprintln(c.stderr, "buoy: there was more output; only a part of it is kept")
-	}
-	switch {
-	case job.ExitCode == nil:
-		return fmt.Errorf("job %s ended as %s, and nobody saw how", job.ID, job.State)
-	case *job.ExitCode != 0:
-		return exitError(*job.ExitCode)
-	}
+	fmt.Fprintln(c.stdout, id)
 	return nil
 }
 

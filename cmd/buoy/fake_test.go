@@ -30,7 +30,7 @@ type fakeNode struct {
 	token      string
 	containers map[string]*fakeContainer
 	images     []string
-	jobs       map[string]fakeJob
+	jobs       int
 	apps       map[string]*fakeApp
 	webhooks   map[string]buoy.Webhook
 	asked      []string
@@ -51,19 +51,11 @@ type fakeLine struct {
 	stream, text string
 }
 
-type fakeJob struct {
-	out, err string
-	code     int
-	polls    int
-	forever  bool
-}
-
 func newFakeNode() *fakeNode {
 	return &fakeNode{
 		ids:        []string{"525400123456"},
 		containers: map[string]*fakeContainer{},
 		images:     []string{"docker.io/library/alpine:latest"},
-		jobs:       map[string]fakeJob{},
 		webhooks:   map[string]buoy.Webhook{},
 		apps:       map[string]*fakeApp{},
 		changed:    make(chan struct{}),
@@ -147,8 +139,8 @@ func (f *fakeNode) handler() http.Handler {
 	mux.HandleFunc("GET "+c+"/{name}/processes", f.on(processesOf))
 	mux.HandleFunc("GET /nodes/{node}/stats/containers", f.stats)
 	mux.HandleFunc("POST "+c+"/{name}/jobs", f.on(f.exec))
-	mux.HandleFunc("GET "+c+"/{name}/jobs/{id}", f.on(f.job))
-	mux.HandleFunc("DELETE "+c+"/{name}/jobs/{id}", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) })
+	mux.HandleFunc("GET "+c+"/{name}/exec", f.execSession)
+	mux.HandleFunc("GET "+c+"/{name}/attach", f.attach)
 	mux.HandleFunc("POST "+c+"/{name}/processes/1", f.on(f.signal))
 	mux.HandleFunc("GET /nodes/{node}/images", f.listImages)
 	mux.HandleFunc("GET /nodes/{node}/images/df", imageUsage)
@@ -226,6 +218,9 @@ func (c *fakeContainer) object() map[string]any {
 	if c.exit != nil {
 		o["exitCode"] = *c.exit
 	}
+	for _, key := range []string{"tty", "stdin"} {
+		o[key] = c.create[key] == true
+	}
 	return o
 }
 
@@ -263,6 +258,9 @@ func (f *fakeNode) create(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c := &fakeContainer{create: create, state: "running"}
+	if create["standby"] == true {
+		c.state = "standby"
+	}
 	command, _ := create["command"].([]any)
 	for i := 0; i < len(command); i++ {
 		word := command[i].(string)
@@ -370,51 +368,6 @@ func (f *fakeNode) logs(w http.ResponseWriter, r *http.Request, c *fakeContainer
 			return
 		}
 	}
-}
-
-func (f *fakeNode) exec(w http.ResponseWriter, r *http.Request, c *fakeContainer) {
-	var cmd struct {
-		Name, Stdin string
-		Args        []string
-		Environment []string
-	}
-	_ = json.NewDecoder(r.Body).Decode(&cmd)
-	job := fakeJob{}
-	switch cmd.Name {
-	case "cat":
-		job.out = cmd.Stdin
-	case "echo":
-		job.out = strings.Join(cmd.Args, " ") + "\n"
-	case "env":
-		job.out = strings.Join(cmd.Environment, "\n") + "\n"
-	case "fail":
-		job.err, job.code, job.polls = "it broke\n", 3, 2
-	case "sleep":
-		job.forever = true
-	default:
-		fail(w, 404, fmt.Sprintf("command %q not found in the image", cmd.Name))
-		return
-	}
-	if c.state != "running" {
-		fail(w, 409, fmt.Sprintf("container %q is not running", r.PathValue("name")))
-		return
-	}
-	id := fmt.Sprintf("job-%d", len(f.jobs)+1)
-	f.jobs[id] = job
-	w.Header().Set("Location", r.URL.Path+"/"+id)
-	w.WriteHeader(202)
-}
-
-func (f *fakeNode) job(w http.ResponseWriter, r *http.Request, _ *fakeContainer) {
-	id := r.PathValue("id")
-	job := f.jobs[id]
-	if job.polls > 0 || job.forever {
-		job.polls--
-		f.jobs[id] = job
-		answer(w, 200, map[string]any{"id": id, "state": "running"})
-		return
-	}
-	answer(w, 200, map[string]any{"id": id, "state": "SUCCESS", "stdout": job.out, "stderr": job.err, "exitCode": job.code})
 }
 
 func (f *fakeNode) listImages(w http.ResponseWriter, _ *http.Request) {

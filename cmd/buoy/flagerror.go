@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -26,9 +25,6 @@ func noSuchVerb(cmd *cobra.Command, args []string) error {
 // convert its value.
 func flagError(cmd *cobra.Command, err error) error {
 	help := fmt.Sprintf("see %q", cmd.CommandPath()+" --help")
-	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok && wantsTerminal(cmd, unknown) {
-		return fmt.Errorf("there are no terminals yet: leave out -t and -i; %q hands on standard input as text", "buoy exec -i")
-	}
 	if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
 		name := "--" + bad.GetFlag().Name
 		if short := bad.GetFlag().Shorthand; short != "" {
@@ -37,12 +33,6 @@ func flagError(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%s %q: want %s; %s", name, bad.GetValue(), wanted(bad.GetFlag()), help)
 	}
 	return fmt.Errorf("%w; %s", err, help)
-}
-
-// wantsTerminal is true for docker's -it and what it stands for.
-func wantsTerminal(cmd *cobra.Command, unknown *pflag.NotExistError) bool {
-	verbs, names := []string{"run", "exec"}, []string{"t", "tty", "i", "interactive"}
-	return slices.Contains(verbs, cmd.Name()) && slices.Contains(names, unknown.GetSpecifiedName())
 }
 
 // wanted is what a flag takes, in words.

@@ -117,18 +117,19 @@ func TestRunInProcess(t *testing.T) {
 
 // TestWrongCommandLine: what people mistype is answered in words of theirs.
 func TestWrongCommandLine(t *testing.T) {
-	const terminal = "buoy: there are no terminals yet: leave out -t and -i; \"buoy exec -i\" hands on standard input as text\n"
+	const terminal = "buoy: the input device is not a TTY\n"
 	for args, want := range map[string]string{
-		"sttart web":           "buoy: there is no command \"sttart\"; did you mean \"start\"? See \"buoy --help\"\n",
-		"frobnicate":           "buoy: there is no command \"frobnicate\"; see \"buoy --help\"\n",
-		"run -it alpine sh":    terminal,
-		"run --tty alpine sh":  terminal,
-		"exec -it web sh":      terminal,
-		"logs -n x web":        "buoy: -n, --tail \"x\": want a whole number; see \"buoy logs --help\"\n",
-		"run --pids-limit y a": "buoy: --pids-limit \"y\": want a whole number; see \"buoy run --help\"\n",
-		"run --init=perhaps a": "buoy: --init \"perhaps\": want true or false; see \"buoy run --help\"\n",
-		"ps --tty":             "buoy: unknown flag: --tty; see \"buoy ps --help\"\n",
-		"logs -n":              "buoy: flag needs an argument: 'n' in -n; see \"buoy logs --help\"\n",
+		"sttart web":                      "buoy: there is no command \"sttart\"; did you mean \"start\"? See \"buoy --help\"\n",
+		"frobnicate":                      "buoy: there is no command \"frobnicate\"; see \"buoy --help\"\n",
+		"run -it alpine sh":               terminal,
+		"exec -it web sh":                 terminal,
+		"exec -dt web sh":                 "buoy: -d and -t exclude each other: a command without a client has no terminal\n",
+		"attach --detach-keys ctrl-1 web": "buoy: --detach-keys ctrl-1: want keys like ctrl-p,ctrl-q\n",
+		"logs -n x web":                   "buoy: -n, --tail \"x\": want a whole number; see \"buoy logs --help\"\n",
+		"run --pids-limit y a":            "buoy: --pids-limit \"y\": want a whole number; see \"buoy run --help\"\n",
+		"run --init=perhaps a":            "buoy: --init \"perhaps\": want true or false; see \"buoy run --help\"\n",
+		"ps --tty":                        "buoy: unknown flag: --tty; see \"buoy ps --help\"\n",
+		"logs -n":                         "buoy: flag needs an argument: 'n' in -n; see \"buoy logs --help\"\n",
 	} {
 		var out, errs strings.Builder
 		code := run(context.Background(), append([]string{"buoy"}, strings.Fields(args)...), func(string) string { return "" }, strings.NewReader(""), &out, &errs)

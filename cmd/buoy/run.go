@@ -25,8 +25,10 @@ an flist, a rootfs archive or a directory: a URL, or a path, which begins with
 the container until "buoy exec" does.
 
 In the foreground its output is yours, SIGINT and SIGTERM stop it, a second one
-kills it, and its exit code becomes that of buoy. It runs on if buoy is killed.`,
-		Example: `  buoy run -d --name web -p 8080:80 nginx:1.27
+kills it, and its exit code becomes that of buoy. It runs on if buoy is killed.
+With -it you are in it; Ctrl-P Ctrl-Q leaves it running, "buoy attach" comes back.`,
+		Example: `  buoy run -it --rm alpine:3 sh
+  buoy run -d --name web -p 8080:80 nginx:1.27
   buoy run --rm --memory 64Mi --cpus 0.5 alpine:3 sh -c 'echo $HOSTNAME'
   buoy run -d --nic type=default --nic type=vlan,id=100,cidr=10.1.0.5/24 ./rootfs.tar.gz`,
 		Args: takes(1, -1, "an image, and perhaps a command"),
@@ -41,6 +43,13 @@ kills it, and its exit code becomes that of buoy. It runs on if buoy is killed.`
 
 func (c *cli) runContainer(ctx context.Context, f *runFlags, args []string) error {
 	r, err := f.request(args, c.place())
+	if err != nil {
+		return err
+	}
+	keys, err := parseKeys(f.keys)
+	if err == nil && f.attached() {
+		err = c.checkTerminal(f.interactive, f.tty)
+	}
 	if err != nil {
 		return err
 	}
@@ -62,16 +71,25 @@ func (c *cli) runContainer(ctx context.Context, f *runFlags, args []string) erro
 		fmt.Fprintln(c.stdout, r.Name)
 		return nil
 	}
+	if f.attached() {
+		return c.inhabit(ctx, b, f, r.Name, keys)
+	}
 	one, err := c.attend(ctx, b, r.Name, early.Err() != nil && errors.Is(context.Cause(early), errInterrupted))
 	if err != nil {
 		return err
 	}
-	if f.remove {
-		if err := b.Delete(ctx, r.Name); err != nil {
-			c.complain(fmt.Errorf("remove %s: %w", r.Name, err))
-		}
-	}
+	c.removeAfter(ctx, b, f, r.Name)
 	return ended(c, one)
+}
+
+// removeAfter does what --rm says.
+func (c *cli) removeAfter(ctx context.Context, b *buoy.Client, f *runFlags, name string) {
+	if !f.remove {
+		return
+	}
+	if err := b.Delete(ctx, name); err != nil {
+		c.complain(fmt.Errorf("remove %s: %w", name, err))
+	}
 }
 
 // ended is the end of the container as the end of buoy.

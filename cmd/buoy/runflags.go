@@ -12,6 +12,8 @@ import (
 // runFlags is what "buoy run" was told, as it was typed.
 type runFlags struct {
 	detach, remove, quiet bool
+	interactive, tty      bool
+	keys                  string
 	pull                  string
 
 	name, hostname, user, workdir, entrypoint string
@@ -35,6 +37,9 @@ func (f *runFlags) register(flags *pflag.FlagSet) {
 	flags.SetInterspersed(false) // what follows IMAGE is the command's
 
 	flags.BoolVarP(&f.detach, "detach", "d", false, "leave it running and print its name")
+	flags.BoolVarP(&f.interactive, "interactive", "i", false, "your standard input is the container's; with -d: others may attach theirs")
+	flags.BoolVarP(&f.tty, "tty", "t", false, "give it a terminal")
+	registerKeys(flags, &f.keys)
 	flags.BoolVar(&f.remove, "rm", false, "remove it when it has ended")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "say nothing about pulling")
 	flags.StringVar(&f.pull, "pull", "missing", "`when` to pull the image: missing, always or never")
@@ -80,6 +85,13 @@ func (f *runFlags) register(flags *pflag.FlagSet) {
 	f.health.register(flags)
 }
 
+func registerKeys(flags *pflag.FlagSet, keys *string) {
+	flags.StringVar(keys, "detach-keys", defaultKeys, "typed into a terminal, these `keys` leave the container alone")
+}
+
+// attached is true for a run that is talked with, and not only listened to.
+func (f *runFlags) attached() bool { return !f.detach && (f.interactive || f.tty) }
+
 // given remembers which flags were there at all, where that makes a difference.
 func (f *runFlags) given(flags *pflag.FlagSet) {
 	f.entrypointSet = flags.Changed("entrypoint")
@@ -100,6 +112,7 @@ func (f *runFlags) request(args []string, at place) (buoy.CreateRequest, error) 
 	r := buoy.CreateRequest{
 		Name: f.name, Hostname: f.hostname, Storage: f.storage, Lazy: f.lazy,
 		Command: args[1:], Pwd: f.workdir, User: f.user, Init: f.init,
+		TTY: f.tty, Stdin: f.interactive, StdinOnce: f.interactive && !f.detach, Standby: f.attached(),
 		ReadOnly: f.readOnly, Privileged: f.privileged, CapAdd: f.capAdd, CapDrop: f.capDrop, UserNS: f.userns,
 		StopSignal: f.stopSignal, StopGrace: f.stopTimeout, Keep: f.keep, DNS: f.dns,
 	}

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	buoy "github.com/buoy-edge/buoy/sdk/go"
+)
+
+type attachFlags struct {
+	noStdin, proxy bool
+	keys           string
+}
+
+func (c *cli) attachCommand() *cobra.Command {
+	f := &attachFlags{}
+	cmd := &cobra.Command{
+		Use:   "attach [FLAGS] CONTAINER",
+		Short: "Connect your terminal with that of a running container",
+		Long: `Connect your input and output with those of a running container, until it ends
+or you leave; it runs on then. What it has written before is in "buoy logs". You
+can write to it if it was made with "buoy run -i".`,
+		Example: `  buoy attach --no-stdin web
+  buoy attach --detach-keys ctrl-x shell`,
+		Args: takes(1, 1, "one container"),
+		RunE: func(cmd *cobra.Command, args []string) error { return c.attach(cmd.Context(), f, args[0]) },
+	}
+	flags := cmd.Flags()
+	flags.BoolVar(&f.noStdin, "no-stdin", false, "only look")
+	flags.BoolVar(&f.proxy, "sig-proxy", true, "hand on the signals that buoy gets, unless there is a terminal; false: they make buoy leave")
+	registerKeys(flags, &f.keys)
+	return cmd
+}
+
+func (c *cli) attach(ctx context.Context, f *attachFlags, name string) error {
+	keys, err := parseKeys(f.keys)
+	if err != nil {
+		return err
+	}
+	b, err := c.client()
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	early, release := c.interruptible(ctx)
+	one, err := b.Container(early, name)
+	stdin := one.Stdin && !f.noStdin
+	if err == nil {
+		err = c.checkTerminal(stdin, one.TTY)
+	}
+	var s *buoy.Session
+	if err == nil {
+		s, err = b.Attach(context.WithoutCancel(early), name, buoy.AttachOptions{Stdin: stdin})
+	}
+	release()
+	if err != nil {
+		return interrupted(early, about(errNoContainer, err))
+	}
+	defer s.Close()
+	k := &conversation{cli: c, s: s, stdin: stdin, tty: one.TTY}
+	if one.TTY && stdin {
+		k.keys = keys
+		if width, height := c.size(); width > 0 {
+			_ = s.Resize(width, height+1) // a change, so that what is there is drawn again
+		}
+	}
+	if !f.proxy {
+		k.signal = func(os.Signal) error { return errInterrupted }
+	}
+	code, err := k.run(ctx)
+	switch {
+	case errors.Is(err, errDetached):
+		return nil
+	case err != nil:
+		return err
+	case code != 0:
+		return exitError(code)
+	}
+	return nil
+}
