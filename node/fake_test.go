@@ -35,6 +35,9 @@ type fakeShim struct {
 	ran   int      // starts
 	execs []string // jobs that were started
 	gone  []string // jobs that were forgotten
+	list  []shimapi.Container
+	// signalled answers for signals; nil: whoever is meant has ended.
+	signalled func(shimapi.SignalRequest) error
 	// before is asked before each call; an error is the answer.
 	before func(op shimapi.Op, id string) error
 }
@@ -100,7 +103,16 @@ func (f *fakeShim) call(req shimapi.Request) (any, error) {
 		var r shimapi.JobRef
 		_ = json.Unmarshal(req.Body, &r)
 		f.gone = append(f.gone, r.Job)
+	case shimapi.OpList:
+		if f.list != nil { // else it does not answer
+			return f.list, nil
+		}
 	case shimapi.OpSignal:
+		if f.signalled != nil {
+			var r shimapi.SignalRequest
+			_ = json.Unmarshal(req.Body, &r)
+			return nil, f.signalled(r)
+		}
 		return nil, errs.E(errs.NotFound, "it has ended")
 	}
 	return nil, nil
