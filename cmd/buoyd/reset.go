@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/buoy-edge/buoy/container"
+	"github.com/buoy-edge/buoy/internal/atomicfile"
 	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/buoy-edge/buoy/netcfg"
 	"github.com/buoy-edge/buoy/netcfg/cni"
@@ -158,7 +159,7 @@ func removeData(dir string) error {
 		"cni", "containers", "events", "filesystems", "flist", "images", "volumes", "node.db", "node.db-journal", "node.db-shm", "node.db-wal",
 		"agent.json", "agent-ended", "join-token", "secrets", "controller.db", "controller.db-journal", "controller.db-shm", "controller.db-wal",
 	} {
-		all = errors.Join(all, os.RemoveAll(filepath.Join(dir, name)))
+		all = errors.Join(all, os.RemoveAll(filepath.Join(dir, name)), atomicfile.RemoveParts(filepath.Join(dir, name)))
 	}
 	if all != nil {
 		return all

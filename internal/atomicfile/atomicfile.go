@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // Write puts data at path: readers see the old file or the new one, also after
@@ -40,4 +41,21 @@ func SyncDir(dir string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
+}
+
+// RemoveParts removes what writers of path left that were killed half-way. None
+// may be at work.
+func RemoveParts(path string) error {
+	dir, prefix := filepath.Dir(path), "."+filepath.Base(path)+"."
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	var all error
+	for _, e := range entries {
+		if digits, ok := strings.CutPrefix(e.Name(), prefix); ok && digits != "" && strings.Trim(digits, "0123456789") == "" {
+			all = errors.Join(all, os.Remove(filepath.Join(dir, e.Name())))
+		}
+	}
+	return all
 }

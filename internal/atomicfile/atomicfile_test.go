@@ -41,3 +41,30 @@ func TestWriteFailureLeavesNothing(t *testing.T) {
 		t.Errorf("directory holds %v, %v; want the old directory alone", left, err)
 	}
 }
+
+// TestRemoveParts removes what a writer that was killed has left, and nothing else.
+func TestRemoveParts(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"state", ".state.123", ".state.4", ".state.x1", ".state.", ".other.5", "state.6"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := atomicfile.RemoveParts(filepath.Join(dir, "state")); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := ""
+	for _, e := range entries {
+		left += e.Name() + " "
+	}
+	if want := ".other.5 .state. .state.x1 state state.6 "; left != want {
+		t.Errorf("left are %s, want %s", left, want)
+	}
+	if err := atomicfile.RemoveParts(filepath.Join(dir, "none", "state")); err != nil {
+		t.Error(err)
+	}
+}
