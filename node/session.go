@@ -132,7 +132,11 @@ func (n *Node) Attach(ctx context.Context, name string, open, lossless bool) (*S
 		return nil, errs.E(errs.Conflict, "container %q has just ended", name)
 	}
 	n.background(func(ctx context.Context) {
-		if err := near.Wait(ctx); err != nil {
+		err := near.Wait(ctx)
+		if errors.Is(err, errs.Unavailable) {
+			err = errs.E(errs.Unavailable, "buoy-shim has ended; the container runs on, attach to it again")
+		}
+		if err != nil {
 			s.end(shimapi.Exit{}, err)
 		}
 	})

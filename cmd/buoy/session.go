@@ -31,6 +31,8 @@ type conversation struct {
 	keys   []byte                    // typed, they end the conversation; nil: none do
 	signal func(sig os.Signal) error // what to do with one that we get; nil: hand it on
 
+	orders sync.WaitGroup // on their way; what we type is before them, and may have to wait
+
 	mu   sync.Mutex // guards left
 	left error      // why we leave before the end
 }
@@ -69,6 +71,7 @@ func (c *cli) size() (width, height int) {
 func (k *conversation) run(ctx context.Context) (code int, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
+	defer k.orders.Wait()
 	defer wg.Wait()
 	defer cancel()
 	if fd, ok := k.terminal(); ok && k.tty && k.stdin {
@@ -94,6 +97,9 @@ func (k *conversation) run(ctx context.Context) (code int, err error) {
 	defer k.mu.Unlock()
 	if k.left != nil {
 		return 0, k.left
+	}
+	if _, said := errors.AsType[*buoy.Error](err); err != nil && !said {
+		err = fmt.Errorf("the connection to buoyd was lost (%w)", err)
 	}
 	return code, err
 }
@@ -155,12 +161,13 @@ func (k *conversation) handOn(sig os.Signal) error {
 	if !ok || k.tty && k.stdin {
 		return errInterrupted
 	}
-	return k.s.Signal(unix.SignalName(s))
+	k.orders.Go(func() { _ = k.s.Signal(unix.SignalName(s)) }) // a session that has ended says so itself
+	return nil
 }
 
 func (k *conversation) resize() {
 	if width, height := k.size(); k.tty && width > 0 {
-		_ = k.s.Resize(width, height) // a session that has ended says so itself
+		k.orders.Go(func() { _ = k.s.Resize(width, height) })
 	}
 }
 

@@ -31,6 +31,9 @@ func TestAttachTerminal(t *testing.T) {
 	if err != nil || !one.TTY || !one.Stdin {
 		t.Errorf("%+v, %v", one, err)
 	}
+	if j := d.exec("c", "sh", "-c", "[ -t 0 ] || echo none"); j.Stdout != "none\n" {
+		t.Errorf("a job's terminal: %+v", j)
+	}
 	b := d.attach("c", buoy.AttachOptions{Stdin: true})
 	a.types("stty size; tty; echo $TERM; echo x > /dev/console\n")
 	for _, k := range []*talker{a, b} {
@@ -46,8 +49,8 @@ func TestAttachTerminal(t *testing.T) {
 
 	d.killShim()
 	<-b.ended
-	if b.failed == nil {
-		t.Errorf("the shim died, and the session ended with %d", b.code)
+	if b.failed == nil || b.failed.Error() != "buoy-shim has ended; the container runs on, attach to it again" {
+		t.Errorf("the shim died, and the session ended with %d, %v", b.code, b.failed)
 	}
 	b = d.attach("c", buoy.AttachOptions{Stdin: true})
 	b.types("echo with another shim\n")

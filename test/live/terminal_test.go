@@ -215,8 +215,12 @@ func TestExecPiped(t *testing.T) {
 		{[]syscall.Signal{syscall.SIGINT}, "trap 'exit 11' INT; echo here; while :; do sleep 0.02; done", 11},
 		{[]syscall.Signal{syscall.SIGUSR1, syscall.SIGTERM}, "trap 'echo usr' USR1; trap 'exit 12' TERM; echo here; while :; do sleep 0.02; done", 12},
 		{[]syscall.Signal{syscall.SIGINT, syscall.SIGINT, syscall.SIGINT}, "trap '' INT; echo here; while :; do sleep 0.02; done", 130},
+		{[]syscall.Signal{syscall.SIGINT, syscall.SIGINT, syscall.SIGINT}, "trap 'exit 13' INT; echo here; sleep 0.5; exec sleep 1000 # and does not read", 130},
 	} {
-		cmd := d.buoy("exec", "c", "sh", "-c", tt.script)
+		cmd := d.buoy("exec", "-i", "c", "sh", "-c", tt.script)
+		if strings.Contains(tt.script, "does not read") {
+			cmd.Stdin = bytes.NewReader(make([]byte, 64<<20))
+		}
 		out := &said{}
 		cmd.Stdout = out
 		if err := cmd.Start(); err != nil {

@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
@@ -104,6 +105,20 @@ func TestBuoyOnCgroupV2(t *testing.T) {
 	}
 	n.create(t, buoy.CreateRequest{Name: "later", Flist: image, Command: []string{"/bin/sleep", "1000"}})
 	awaitWeb(m)
+
+	n.create(t, buoy.CreateRequest{Name: "shell", Flist: image, Command: []string{"/bin/sh"}, TTY: true, Stdin: true})
+	s, err := n.Attach(t.Context(), "shell", buoy.AttachOptions{Stdin: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := s.Write([]byte("seq 3000; tty; exit 3\n")); err != nil {
+		t.Fatal(err)
+	}
+	var screen bytes.Buffer
+	if code, err := s.Copy(&screen, &screen); err != nil || code != 3 || !strings.Contains(screen.String(), "\r\n2999\r\n3000\r\n/dev/pts/0\r\n") {
+		t.Errorf("a terminal: %d, %v, %q", code, err, screen.String())
+	}
 
 	n.Kill()
 	m.Must("buoyd", "reset", "--yes")
