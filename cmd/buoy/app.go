@@ -55,32 +55,32 @@ func ask[T any](ctx context.Context, b *buoy.Client, path string) (one T, raw js
 }
 
 func (c *cli) appListCommand() *cobra.Command {
-	var quiet bool
+	var f listFlags
 	cmd := &cobra.Command{
 		Use:     "ls",
 		Aliases: []string{"list"},
 		Short:   "List apps",
 		Args:    takes(0, 0, "no arguments"),
 		RunE: c.talk(func(ctx context.Context, b *buoy.Client, _ []string) error {
-			answer, raw, err := ask[struct{ Apps []buoy.AppSummary }](ctx, b, "/api/v1/apps")
+			answer, raw, err := ask[struct{ Apps []json.RawMessage }](ctx, b, "/api/v1/apps")
 			if err != nil {
 				return err
 			}
-			names, rows := []string{}, [][]string{}
-			for _, a := range answer.Apps {
-				names = append(names, a.Name)
-				rows = append(rows, []string{a.Name, a.Kind, a.Status, fmt.Sprintf("%d/%d", a.Replicas.Ready, a.Replicas.Desired), a.Image, since(a.CreatedAt), a.Origin, a.Message})
+			apps, err := decoded[buoy.AppSummary](answer.Apps, "/api/v1/apps")
+			if err != nil {
+				return err
 			}
-			switch {
-			case quiet:
-				return c.lines(names)
-			case c.output == "json":
-				return c.json(raw)
+			l := listing{
+				raw: raw, items: answer.Apps, of: buoy.AppSummary{},
+				head: []string{"APP", "KIND", "STATUS", "READY", "IMAGE", "AGE", "ORIGIN", "MESSAGE"}, wide: []string{"SCALING"},
 			}
-			return c.table([]string{"APP", "KIND", "STATUS", "READY", "IMAGE", "AGE", "ORIGIN", "MESSAGE"}, rows)
+			for _, a := range apps {
+				l.add(a.Name, a.Name, a.Kind, a.Status, fmt.Sprintf("%d/%d", a.Replicas.Ready, a.Replicas.Desired), a.Image, since(a.CreatedAt), a.Origin, a.Message, a.Mode)
+			}
+			return c.list(l, f)
 		}),
 	}
-	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "only names")
+	f.register(cmd, "names")
 	return cmd
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -90,16 +89,6 @@ func (c *cli) logLine(line buoy.AppLogLine, timed, named bool) error {
 		w = c.stderr
 	}
 	_, err := fmt.Fprintln(w, text.String()+line.Message)
-	return err
-}
-
-// jsonLine writes a value as one line of JSON.
-func (c *cli) jsonLine(v any) error {
-	text, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(c.stdout, "%s\n", text)
 	return err
 }
 

@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"net/http"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -13,35 +11,27 @@ import (
 )
 
 func (c *cli) bridgesCommand() *cobra.Command {
-	var quiet bool
+	var f listFlags
 	cmd := &cobra.Command{
 		Use:   "bridges",
 		Short: "List, make and remove bridges that containers have NICs on",
 		Args:  takes(0, 0, "no arguments"),
 		RunE: c.talk(func(ctx context.Context, b *buoy.Client, _ []string) error {
-			var raw json.RawMessage
-			if err := b.Do(ctx, http.MethodGet, "/nodes/{node}/bridges", nil, &raw); err != nil {
+			all, items, err := fetch[buoy.Bridge](ctx, b, "/nodes/{node}/bridges")
+			if err != nil {
 				return err
 			}
-			var all []buoy.Bridge
-			if err := json.Unmarshal(raw, &all); err != nil {
-				return fmt.Errorf("decode the list of bridges: %w", err)
+			l := listing{
+				raw: items, items: items, of: buoy.Bridge{},
+				head: []string{"BRIDGE", "STATUS", "MODE", "CIDR", "RANGE", "NAT"}, wide: []string{"MAC"},
 			}
-			names, rows := []string{}, [][]string{}
 			for _, br := range all {
-				names = append(names, br.Name)
-				rows = append(rows, []string{br.Name, br.Status, br.NetworkMode, br.Setting.CIDR, givenRange(br), yesNo(br.NAT)})
+				l.add(br.Name, br.Name, br.Status, br.NetworkMode, br.Setting.CIDR, givenRange(br), yesNo(br.NAT), br.HWAddr)
 			}
-			switch {
-			case quiet:
-				return c.lines(names)
-			case c.output == "json":
-				return c.json(raw)
-			}
-			return c.table([]string{"BRIDGE", "STATUS", "MODE", "CIDR", "RANGE", "NAT"}, rows)
+			return c.list(l, f)
 		}),
 	}
-	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "only names")
+	f.register(cmd, "names")
 	cmd.AddCommand(c.bridgeCreateCommand(), c.bridgeRemoveCommand())
 	return cmd
 }

@@ -23,6 +23,8 @@ type cli struct {
 
 	addr, node string
 	output     string // "table" or "json"
+	wide, yaml bool   // the table has all columns; what is JSON is written as YAML
+	documents  int    // of YAML that were written
 }
 
 var errInterrupted = errors.New("interrupted")
@@ -44,10 +46,7 @@ Exit codes: the container's own for run and exec; 125 when buoy itself fails,
 		Args:          noSuchVerb, SuggestionsMinimumDistance: 2,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(*cobra.Command, []string) error {
-			if c.output != "table" && c.output != "json" {
-				return fmt.Errorf("-o %s: want table or json", c.output)
-			}
-			return nil
+			return c.setOutput()
 		},
 	}
 	root.SetVersionTemplate("buoy {{.Version}}\n")
@@ -58,7 +57,7 @@ Exit codes: the container's own for run and exec; 125 when buoy itself fails,
 	flags := root.PersistentFlags()
 	flags.StringVar(&c.addr, "addr", "", "`address` where buoyd listens: http://, https:// or unix:// (default $BUOY_ADDR or "+buoy.DefaultAddr+")")
 	flags.StringVar(&c.node, "node", "self", "`id` of the node, when buoyd knows several")
-	flags.StringVarP(&c.output, "output", "o", "table", "`form`: table or json")
+	flags.StringVarP(&c.output, "output", "o", "table", "`form`: table, wide, json or yaml")
 	root.AddCommand(
 		c.runCommand(), c.psCommand(), c.inspectCommand(), c.logsCommand(), c.execCommand(), c.attachCommand(),
 		c.stopCommand(), c.startCommand(), c.restartCommand(), c.rmCommand(),

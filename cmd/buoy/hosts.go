@@ -17,8 +17,8 @@ import (
 )
 
 func (c *cli) hostsCommand() *cobra.Command {
-	quiet := false
-	list := c.talk(func(ctx context.Context, b *buoy.Client, _ []string) error { return c.listHosts(ctx, b, quiet) })
+	var f listFlags
+	list := c.talk(func(ctx context.Context, b *buoy.Client, _ []string) error { return c.listHosts(ctx, b, f) })
 	cmd := &cobra.Command{
 		Use:     "hosts",
 		Aliases: []string{"host"},
@@ -28,7 +28,7 @@ func (c *cli) hostsCommand() *cobra.Command {
 	}
 	ls := &cobra.Command{Use: "ls", Aliases: []string{"list"}, Short: "List hosts", Args: takes(0, 0, "no arguments"), RunE: list}
 	for _, one := range []*cobra.Command{cmd, ls} {
-		one.Flags().BoolVarP(&quiet, "quiet", "q", false, "only ids")
+		f.register(one, "ids")
 	}
 	var why string
 	drain := c.onHosts("drain", "Give hosts nothing new, and move what runs there elsewhere", func(ctx context.Context, b *buoy.Client, id string) error {
@@ -48,7 +48,7 @@ func (c *cli) hostsCommand() *cobra.Command {
 	return cmd
 }
 
-func (c *cli) listHosts(ctx context.Context, b *buoy.Client, quiet bool) error {
+func (c *cli) listHosts(ctx context.Context, b *buoy.Client, f listFlags) error {
 	hosts, err := b.Hosts(ctx)
 	if err != nil {
 		return err
@@ -58,9 +58,13 @@ func (c *cli) listHosts(ctx context.Context, b *buoy.Client, quiet bool) error {
 	if gpus {
 		head = append(head, "GPUS FREE")
 	}
-	ids, rows := []string{}, [][]string{}
+	l := listing{raw: hosts, of: buoy.Host{}, head: append(head, "SEEN", "LABELS"), wide: []string{"ARCH", "OS", "KERNEL", "VERSION"}}
 	for _, h := range hosts {
-		ids = append(ids, h.ID)
+		item, err := json.Marshal(h)
+		if err != nil {
+			return err
+		}
+		l.items = append(l.items, item)
 		row := []string{
 			h.ID, h.Name, h.Address, hostState(h), strconv.Itoa(h.Replicas), fmt.Sprintf("%.1f of %d", float64(h.Free.MilliCPU)/1000, h.CPUs),
 			size.Text(h.Free.Memory) + " of " + size.Text(h.Memory),
@@ -68,15 +72,9 @@ func (c *cli) listHosts(ctx context.Context, b *buoy.Client, quiet bool) error {
 		if gpus {
 			row = append(row, gpusText(h))
 		}
-		rows = append(rows, append(row, since(h.LastSeen), labelsText(h.Labels)))
+		l.add(h.ID, append(row, since(h.LastSeen), labelsText(h.Labels), h.Arch, h.OS, h.Kernel, h.Version)...)
 	}
-	switch {
-	case quiet:
-		return c.lines(ids)
-	case c.output == "json":
-		return c.json(hosts)
-	}
-	return c.table(append(head, "SEEN", "LABELS"), rows)
+	return c.list(l, f)
 }
 
 // hostState is how well a host is in touch, and what it has been told to do.

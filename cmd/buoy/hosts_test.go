@@ -28,7 +28,7 @@ func TestGPUsOfHosts(t *testing.T) {
 		}
 		var out bytes.Buffer
 		c := &cli{stdout: &out, output: "table"}
-		if err := c.listHosts(t.Context(), b, false); err != nil || !strings.Contains(out.String(), want) || strings.Contains(hosts, "numGPU") != strings.Contains(out.String(), "GPUS FREE") {
+		if err := c.listHosts(t.Context(), b, listFlags{}); err != nil || !strings.Contains(out.String(), want) || strings.Contains(hosts, "numGPU") != strings.Contains(out.String(), "GPUS FREE") {
 			t.Errorf("%s: %v\n%s", hosts, err, &out)
 		}
 		b.Close()

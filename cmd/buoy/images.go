@@ -2,10 +2,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -16,36 +15,29 @@ import (
 )
 
 func (c *cli) imagesCommand() *cobra.Command {
-	var quiet bool
+	var f listFlags
 	cmd := &cobra.Command{
 		Use:     "images",
 		Aliases: []string{"image"},
 		Short:   "List the images that the node has, or look after them",
 		Args:    noSuchVerb,
 		RunE: c.talk(func(ctx context.Context, b *buoy.Client, _ []string) error {
-			var raw json.RawMessage
-			if err := b.Do(ctx, http.MethodGet, "/nodes/{node}/images", nil, &raw); err != nil {
+			images, items, err := fetch[buoy.Image](ctx, b, "/nodes/{node}/images")
+			if err != nil {
 				return err
 			}
-			var images []buoy.Image
-			if err := json.Unmarshal(raw, &images); err != nil {
-				return fmt.Errorf("decode the list of images: %w", err)
+			l := listing{
+				raw: items, items: items, of: buoy.Image{},
+				head: []string{"IMAGE", "DIGEST", "SIZE", "PULLED", "NOTE"}, wide: []string{"CREATED", "LAYERS", "PLATFORM", "FULL DIGEST"},
 			}
-			refs, rows := []string{}, [][]string{}
-			for _, image := range images {
-				refs = append(refs, image.Ref)
-				rows = append(rows, []string{image.Ref, shortDigest(image.Digest), size.Text(image.Size), since(image.Pulled), remarks(image)})
+			for _, i := range images {
+				platform := strings.Trim(i.OS+"/"+i.Architecture, "/")
+				l.add(i.Ref, i.Ref, shortDigest(i.Digest), size.Text(i.Size), since(i.Pulled), remarks(i), since(i.Created), strconv.Itoa(i.Layers), platform, i.Digest)
 			}
-			switch {
-			case quiet:
-				return c.lines(refs)
-			case c.output == "json":
-				return c.json(raw)
-			}
-			return c.table([]string{"IMAGE", "DIGEST", "SIZE", "PULLED", "NOTE"}, rows)
+			return c.list(l, f)
 		}),
 	}
-	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "only references")
+	f.register(cmd, "references")
 	cmd.AddCommand(c.imagesDfCommand(), c.imagesPinCommand(true), c.imagesPinCommand(false), c.imagesExportCommand(), c.imagesImportCommand())
 	return cmd
 }

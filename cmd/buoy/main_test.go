@@ -109,8 +109,8 @@ func tell(ts *testscript.TestScript, _ bool, args []string) {
 func TestRunInProcess(t *testing.T) {
 	var out, errs strings.Builder
 	getenv := func(string) string { return "" }
-	code := run(context.Background(), []string{"buoy", "ps", "-o", "yaml"}, getenv, strings.NewReader(""), &out, &errs)
-	if want := "buoy: -o yaml: want table or json\n"; code != exitOurs || errs.String() != want || out.Len() > 0 {
+	code := run(context.Background(), []string{"buoy", "ps", "-o", "xml"}, getenv, strings.NewReader(""), &out, &errs)
+	if want := "buoy: -o xml: want table, wide, json or yaml\n"; code != exitOurs || errs.String() != want || out.Len() > 0 {
 		t.Errorf("run = %d, %q, %q; want %d, %q", code, out.String(), errs.String(), exitOurs, want)
 	}
 }

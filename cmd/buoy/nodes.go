@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"net/http"
 
 	"github.com/spf13/cobra"
 
@@ -13,35 +11,24 @@ import (
 )
 
 func (c *cli) nodesCommand() *cobra.Command {
-	var quiet bool
+	var f listFlags
 	cmd := &cobra.Command{
 		Use:   "nodes",
 		Short: "List the nodes that buoyd knows",
 		Args:  takes(0, 0, "no arguments"),
 		RunE: c.talk(func(ctx context.Context, b *buoy.Client, _ []string) error {
-			var raw json.RawMessage
-			if err := b.Do(ctx, http.MethodGet, "/nodes", nil, &raw); err != nil {
+			nodes, items, err := fetch[buoy.Node](ctx, b, "/nodes")
+			if err != nil {
 				return err
 			}
-			var nodes []buoy.Node
-			if err := json.Unmarshal(raw, &nodes); err != nil {
-				return fmt.Errorf("decode the list of nodes: %w", err)
-			}
-			ids, rows := []string{}, [][]string{}
+			l := listing{raw: items, items: items, of: buoy.Node{}, head: []string{"ID", "HOSTNAME", "ADDRESS", "STATUS", "VERSION"}}
 			for _, n := range nodes {
-				ids = append(ids, n.ID)
-				rows = append(rows, []string{n.ID, n.Hostname, n.IPAddress, n.Status, n.Version})
+				l.add(n.ID, n.ID, n.Hostname, n.IPAddress, n.Status, n.Version)
 			}
-			switch {
-			case quiet:
-				return c.lines(ids)
-			case c.output == "json":
-				return c.json(raw)
-			}
-			return c.table([]string{"ID", "HOSTNAME", "ADDRESS", "STATUS", "VERSION"}, rows)
+			return c.list(l, f)
 		}),
 	}
-	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "only ids")
+	f.register(cmd, "ids")
 	return cmd
 }
 

@@ -12,11 +12,29 @@ import (
 	"unicode"
 )
 
-// json writes a value, or an answer of the API as it came, indented.
+// setOutput reads -o. YAML is JSON that is written in another way, and wide a table.
+func (c *cli) setOutput() error {
+	switch c.output {
+	case "table", "json":
+	case "wide":
+		c.output, c.wide = "table", true
+	case "yaml":
+		c.output, c.yaml = "json", true
+	default:
+		return fmt.Errorf("-o %s: want table, wide, json or yaml", c.output)
+	}
+	return nil
+}
+
+// json writes a value, or an answer of the API as it came, indented, or as a
+// document of YAML.
 func (c *cli) json(v any) error {
 	text, err := json.Marshal(v)
 	if err != nil {
 		return err
+	}
+	if c.yaml {
+		return c.document(text)
 	}
 	var out bytes.Buffer
 	if err := json.Indent(&out, text, "", "  "); err != nil {
@@ -24,6 +42,26 @@ func (c *cli) json(v any) error {
 	}
 	out.WriteByte('\n')
 	_, err = c.stdout.Write(out.Bytes())
+	return err
+}
+
+// jsonLine writes a value as one line of JSON, or a document of YAML.
+func (c *cli) jsonLine(v any) error {
+	if c.yaml {
+		return c.json(v)
+	}
+	return json.NewEncoder(c.stdout).Encode(v)
+}
+
+func (c *cli) document(text []byte) error {
+	out, err := asYAML(text)
+	if err != nil {
+		return err
+	}
+	if c.documents++; c.documents > 1 {
+		out = append([]byte("---\n"), out...)
+	}
+	_, err = c.stdout.Write(out)
 	return err
 }
 

@@ -14,46 +14,41 @@ import (
 )
 
 func (c *cli) psCommand() *cobra.Command {
-	var all, quiet bool
+	var all bool
+	var f listFlags
 	cmd := &cobra.Command{
 		Use:     "ps",
 		Aliases: []string{"list"},
 		Short:   "List containers",
 		Args:    takes(0, 0, "no arguments"),
 		RunE: c.talk(func(ctx context.Context, b *buoy.Client, _ []string) error {
-			return c.ps(ctx, b, all, quiet)
+			return c.ps(ctx, b, all, f)
 		}),
 	}
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "halted ones too")
-	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "only names")
+	f.register(cmd, "names")
 	return cmd
 }
 
-func (c *cli) ps(ctx context.Context, b *buoy.Client, all, quiet bool) error {
-	var raw []json.RawMessage
-	if err := b.Do(ctx, http.MethodGet, "/nodes/{node}/containers", nil, &raw); err != nil {
+func (c *cli) ps(ctx context.Context, b *buoy.Client, all bool, f listFlags) error {
+	list, items, err := fetch[buoy.ContainerSummary](ctx, b, "/nodes/{node}/containers")
+	if err != nil {
 		return err
 	}
-	kept, rows, names := []json.RawMessage{}, [][]string{}, []string{}
-	for _, text := range raw {
-		var one buoy.ContainerSummary
-		if err := json.Unmarshal(text, &one); err != nil {
-			return fmt.Errorf("decode the list of containers: %w", err)
-		}
+	l := listing{
+		of:   buoy.ContainerSummary{},
+		head: []string{"NAME", "IMAGE", "STATE", "AGE", "PORTS"}, wide: []string{"HOSTNAME", "MESSAGE"},
+	}
+	kept := []json.RawMessage{}
+	for i, one := range list {
 		if !all && stateOf(one) == "halted" {
 			continue
 		}
-		kept = append(kept, text)
-		names = append(names, one.Name)
-		rows = append(rows, []string{one.Name, imageOf(one), stateText(one), since(one.Created), strings.Join(one.Ports, ",")})
+		kept = append(kept, items[i])
+		l.add(one.Name, one.Name, imageOf(one), stateText(one), since(one.Created), strings.Join(one.Ports, ","), one.Hostname, one.Message)
 	}
-	switch {
-	case quiet:
-		return c.lines(names)
-	case c.output == "json":
-		return c.json(kept)
-	}
-	return c.table([]string{"NAME", "IMAGE", "STATE", "AGE", "PORTS"}, rows)
+	l.raw, l.items = kept, kept
+	return c.list(l, f)
 }
 
 func stateOf(one buoy.ContainerSummary) string {
@@ -86,7 +81,8 @@ func imageOf(one buoy.ContainerSummary) string {
 }
 
 func (c *cli) inspectCommand() *cobra.Command {
-	return &cobra.Command{
+	var f listFlags
+	cmd := &cobra.Command{
 		Use:   "inspect CONTAINER…",
 		Short: "Print all that is known of containers, in JSON",
 		Long:  "Print all that is known of containers: one JSON object each.",
@@ -98,11 +94,14 @@ func (c *cli) inspectCommand() *cobra.Command {
 				if err := b.Do(ctx, http.MethodGet, path, nil, &raw); err != nil {
 					return about(errNoContainer, err)
 				}
-				if err := c.json(raw); err != nil {
+				err := c.list(listing{raw: raw, items: []json.RawMessage{raw}, of: buoy.Container{}}, f)
+				if err != nil {
 					return err
 				}
 			}
 			return nil
 		}),
 	}
+	f.registerFormat(cmd)
+	return cmd
 }

@@ -2,9 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
-	"net/http"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -13,35 +10,24 @@ import (
 )
 
 func (c *cli) volumesCommand() *cobra.Command {
-	var quiet bool
+	var f listFlags
 	cmd := &cobra.Command{
 		Use:   "volumes",
 		Short: "List and remove volumes, which outlast their containers",
 		Args:  takes(0, 0, "no arguments"),
 		RunE: c.talk(func(ctx context.Context, b *buoy.Client, _ []string) error {
-			var raw json.RawMessage
-			if err := b.Do(ctx, http.MethodGet, "/nodes/{node}/volumes", nil, &raw); err != nil {
+			all, items, err := fetch[buoy.Volume](ctx, b, "/nodes/{node}/volumes")
+			if err != nil {
 				return err
 			}
-			var all []buoy.Volume
-			if err := json.Unmarshal(raw, &all); err != nil {
-				return fmt.Errorf("decode the list of volumes: %w", err)
-			}
-			names, rows := []string{}, [][]string{}
+			l := listing{raw: items, items: items, of: buoy.Volume{}, head: []string{"VOLUME", "CONTAINERS"}}
 			for _, v := range all {
-				names = append(names, v.Name)
-				rows = append(rows, []string{v.Name, strings.Join(v.Containers, ",")})
+				l.add(v.Name, v.Name, strings.Join(v.Containers, ","))
 			}
-			switch {
-			case quiet:
-				return c.lines(names)
-			case c.output == "json":
-				return c.json(raw)
-			}
-			return c.table([]string{"VOLUME", "CONTAINERS"}, rows)
+			return c.list(l, f)
 		}),
 	}
-	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "only names")
+	f.register(cmd, "names")
 	cmd.AddCommand(&cobra.Command{
 		Use:   "rm NAME...",
 		Short: "Remove volumes and all that is in them",
