@@ -42,6 +42,14 @@ type Spec struct {
 	ShmSize         int64    `json:"shmSize,omitempty"` // bytes, default 64 MiB
 	StopSignal      string   `json:"stopSignal,omitempty"`
 	StopGraceMillis int64    `json:"stopGraceMillis,omitempty"` // default 10 s
+
+	Logs LogLimits `json:"logs,omitzero"`
+}
+
+// LogLimits bound the log of a container.
+type LogLimits struct {
+	MaxSize  int64 `json:"maxSize,omitempty"`  // bytes of a file, default 10 MiB
+	MaxFiles int   `json:"maxFiles,omitempty"` // default 3
 }
 
 // MountType is what a Mount mounts.

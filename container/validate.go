@@ -22,10 +22,17 @@ const (
 	minMilliCPU = 10
 )
 
+// Bounds of logs: some 64 KiB of output are logged at once, and grow by the
+// marks of their lines.
+const (
+	minLogSize  = 256 << 10
+	maxLogFiles = 100
+)
+
 // Validate says what is wrong with s, without looking at the machine's state.
 func (s Spec) Validate() error {
 	checks := []func() error{
-		s.validateProcess, s.validateMounts, s.Limits.validate, s.validateUlimits, s.validateSysctls,
+		s.validateProcess, s.validateMounts, s.Limits.validate, s.Logs.validate, s.validateUlimits, s.validateSysctls,
 		func() error { return validateCaps(s.CapAdd) },
 		func() error { return validateCaps(s.CapDrop) },
 		s.validateDevices, s.validateStop,
@@ -128,6 +135,16 @@ var namePattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`)
 // ValidName says whether s can name a container, a volume or a file system:
 // it becomes a directory, so "." and ".." cannot.
 func ValidName(s string) bool { return namePattern.MatchString(s) && s != "." && s != ".." }
+
+func (l LogLimits) validate() error {
+	if l.MaxSize != 0 && l.MaxSize < minLogSize {
+		return errs.E(errs.Invalid, "log files of %d bytes are too small; %d is the least", l.MaxSize, minLogSize)
+	}
+	if l.MaxFiles < 0 || l.MaxFiles > maxLogFiles {
+		return errs.E(errs.Invalid, "number %d of log files is outside 1 to %d", l.MaxFiles, maxLogFiles)
+	}
+	return nil
+}
 
 func (l Limits) validate() error {
 	cpus := int64(runtime.NumCPU())

@@ -46,6 +46,8 @@ func TestValidateRefuses(t *testing.T) {
 		`hostname "a\n" is not`:                                                     {Hostname: "a\n"},
 		`hostname "aaaaaaaaaaaaaaaaaaaa`:                                            {Hostname: strings.Repeat("a", 65)},
 		`OOM score adjustment 1001 is outside -1000 to 1000`:                        {OOMScoreAdj: 1001},
+		`log files of 1000 bytes are too small; 262144 is the least`:                {Logs: LogLimits{MaxSize: 1000}},
+		`number 101 of log files is outside 1 to 100`:                               {Logs: LogLimits{MaxFiles: 101}},
 		`size -1 of /dev/shm is negative`:                                           {ShmSize: -1},
 		`a privileged container cannot have its own user namespace`:                 {UserNS: true, Privileged: true},
 		`mount target "x" is not an absolute path below /`:                          mounts(Mount{Type: Tmpfs, Target: "x"}),

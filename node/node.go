@@ -46,6 +46,8 @@ type Config struct {
 	Flists  *lazy.Flists       // required
 	Events  *events.Log        // default: nobody is told what happens
 
+	LogBudget int64 // bytes of all containers' logs; default: a tenth of the disk, 2 GiB at most
+
 	Lazy Lazy // how flists are used when a container does not say; empty: auto
 
 	Dev         bool // not the only thing on this machine: Reboot is refused
@@ -156,6 +158,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	wg.Go(func() { n.watchNet(ctx) })
 	wg.Go(func() { n.tidyUp(ctx) })
 	wg.Go(func() { n.collectImages(ctx) })
+	wg.Go(func() { n.boundLogs(ctx) })
 	wg.Go(func() { n.cfg.Flists.Run(ctx, n) })
 	for {
 		select {

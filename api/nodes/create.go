@@ -85,6 +85,7 @@ func runIn(c createContainer) (container.Spec, error) {
 			MilliCPU: c.Limits.MilliCPU, CPUShares: c.Limits.CPUShares, CPUSet: c.Limits.CPUSet,
 			Memory: int64(c.Limits.Memory), Swap: int64(c.Limits.Swap), PIDs: c.Limits.PIDs,
 		},
+		Logs: container.LogLimits{MaxSize: int64(c.Logs.MaxSize), MaxFiles: c.Logs.MaxFiles},
 	}
 	for _, m := range c.Mounts {
 		s.Mounts = append(s.Mounts, container.Mount{

@@ -56,13 +56,14 @@ func TestSpecIn(t *testing.T) {
 				{Type: "vlan", ID: "0", Config: netcfg.NICConfig{CIDRs: []netip.Prefix{netip.MustParsePrefix("1.2.3.4/24")}, DNS: []netip.Addr{netip.MustParseAddr("8.8.8.8")}}}, {Type: "default"},
 			}
 		}),
-		`{"name":"a","image":"i","command":["c"],"entrypoint":["e"],"limits":{"memory":"64Mi","milliCPU":500,"swap":-1},"restart":"on-failure:3","stopGrace":1.5,"shmSize":"1m"}`: with(func(s *node.Spec) {
+		`{"name":"a","image":"i","command":["c"],"entrypoint":["e"],"limits":{"memory":"64Mi","milliCPU":500,"swap":-1},"restart":"on-failure:3","stopGrace":1.5,"shmSize":"1m","logs":{"maxSize":"1m","maxFiles":2}}`: with(func(s *node.Spec) {
 			s.Entrypoint = []string{"e"}
 			s.Run.Args = []string{"c"}
 			s.Run.Limits = container.Limits{Memory: 64 << 20, MilliCPU: 500, Swap: -1}
 			s.Restart = container.Restart{Policy: container.RestartOnFailure, MaxRetries: 3}
 			s.Run.StopGraceMillis = 1500
 			s.Run.ShmSize = 1 << 20
+			s.Run.Logs = container.LogLimits{MaxSize: 1 << 20, MaxFiles: 2}
 		}),
 		`{"name":"a","image":"i","health":{"type":"http","port":80,"path":"/h","headers":[{"name":"A","value":"b"}],"statuses":[200],"period":1.5,"initialDelay":30,"timeout":0.25,"failureThreshold":2,"restart":true,"drain":5}}`: with(func(s *node.Spec) {
 			s.Health = &probe.Check{

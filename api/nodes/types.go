@@ -51,6 +51,13 @@ type createContainer struct {
 	Labels        map[string]string `json:"labels"`
 	DNS           []string          `json:"dns"`
 	ShmSize       size              `json:"shmSize"`
+	Logs          logLimits         `json:"logs"`
+}
+
+// logLimits bound a container's log.
+type logLimits struct {
+	MaxSize  size `json:"maxSize"`
+	MaxFiles int  `json:"maxFiles"`
 }
 
 // containerItem is a line of the list of containers.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -24,6 +25,7 @@ type runFlags struct {
 	memory, cpus, shmSize                     string
 	pids                                      int64
 	ulimits, sysctls, capAdd, capDrop, labels []string
+	logOpts                                   []string
 	privileged, readOnly, init, keep, userns  bool
 	restart, stopSignal                       string
 	stopTimeout                               int
@@ -81,6 +83,7 @@ func (f *runFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.restart, "restart", "", "`policy`: no, on-failure[:N], always or unless-stopped")
 	flags.StringVar(&f.stopSignal, "stop-signal", "", "`signal` that asks it to end (default: the image's, or SIGTERM)")
 	flags.IntVar(&f.stopTimeout, "stop-timeout", 0, "`seconds` from that signal to the kill (default 10)")
+	flags.StringArrayVar(&f.logOpts, "log-opt", nil, "bound of the log: `max-size=SIZE` of a file (default 10Mi), max-file=N files (default 3)")
 	flags.StringArrayVarP(&f.labels, "label", "l", nil, "label `K=V`")
 	f.health.register(flags)
 }
@@ -124,7 +127,7 @@ func (f *runFlags) request(args []string, at place) (buoy.CreateRequest, error) 
 	}
 	steps := []func(*buoy.CreateRequest, place) error{
 		func(r *buoy.CreateRequest, at place) (err error) { r.Flist, err = imageRef(args[0], at); return err },
-		f.options, f.environment, f.mounts, f.networking, f.limits, f.pairs, f.healthCheck,
+		f.options, f.environment, f.mounts, f.networking, f.limits, f.logging, f.pairs, f.healthCheck,
 	}
 	for _, step := range steps {
 		if err := step(&r, at); err != nil {
@@ -207,6 +210,27 @@ func addEnv(r *buoy.CreateRequest, pair string, at place) error {
 		}
 	}
 	r.Env = append(r.Env, pair)
+	return nil
+}
+
+// logging reads --log-opt, in docker's words.
+func (f *runFlags) logging(r *buoy.CreateRequest, _ place) (err error) {
+	for _, opt := range f.logOpts {
+		key, text, _ := strings.Cut(opt, "=")
+		switch key {
+		case "max-size":
+			r.Logs.MaxSize, err = flagSize("--log-opt max-size", text)
+		case "max-file":
+			if r.Logs.MaxFiles, err = strconv.Atoi(text); err != nil || r.Logs.MaxFiles < 1 {
+				err = fmt.Errorf("--log-opt %s: want a number of files", opt)
+			}
+		default:
+			err = fmt.Errorf("--log-opt %s: want max-size=SIZE or max-file=N", opt)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -63,6 +63,7 @@ func TestRequest(t *testing.T) {
 			"--network default --nic type=bridge,id=br0,name=lan,dhcp,hwaddr=02:00:00:00:00:01 alpine",
 			`{"nics":[{"type":"default","id":""},{"type":"bridge","id":"br0","name":"lan","hwaddr":"02:00:00:00:00:01","config":{"dhcp":true,"cidr":"","gateway":"","dns":[]}}]}`,
 		},
+		{"--log-opt max-size=1m --log-opt max-file=2 alpine", `{"logs":{"maxSize":1048576,"maxFiles":2}}`},
 		{"-m 64Mi --cpus 0.5 --pids-limit 10 --shm-size 1g alpine", `{"limits":{"milliCPU":500,"memory":67108864,"pids":10},"shmSize":1073741824}`},
 		{
 			"--ulimit nofile=1024:2048 --ulimit core=unlimited --ulimit nproc=5 alpine",

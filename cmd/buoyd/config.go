@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/buoy-edge/buoy/api"
+	"github.com/buoy-edge/buoy/internal/size"
 )
 
 // Where a node keeps its things when nothing else is said.
@@ -38,6 +39,7 @@ type config struct {
 	dev         bool
 	allowReboot bool
 	logLevel    string
+	logBudget   size.Bytes
 	images      imageConfig
 	flist       flistConfig
 	events      eventsConfig
@@ -82,6 +84,7 @@ func (c *config) registerDaemon(f *flag.FlagSet) {
 	f.Var(one(&c.nodeID, readID), "node-id", "`id` of this node (default: the MAC of the NIC with the default route)")
 	f.BoolVar(&c.dev, "dev", false, "a developer's machine: answer on loopback without token, refuse to reboot")
 	f.BoolVar(&c.allowReboot, "allow-reboot", false, "reboot this machine through the API in spite of --dev")
+	f.Var(one(&c.logBudget, readSize), "log-budget", "`size` of all containers' logs together (default 0: a tenth of the disk, 2GiB at most)")
 	c.logLevel = "info"
 	f.Var(one(&c.logLevel, choice("debug", "info", "warn", "error")), "log-level", "`level`: debug, info, warn or error")
 }

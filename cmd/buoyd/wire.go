@@ -99,7 +99,7 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger) (*parts, error)
 	}
 	p.node, err = node.New(node.Config{
 		ID: p.told.id, Data: cfg.data, Run: cfg.run, DB: p.db, Images: p.images, Net: p.net, Runtime: p.runtime,
-		Flists: p.flists, Lazy: cfg.flist.lazy,
+		Flists: p.flists, Lazy: cfg.flist.lazy, LogBudget: int64(cfg.logBudget),
 		CNI: networks(cfg), Events: p.told.log,
 		Dev: cfg.dev, AllowReboot: cfg.allowReboot, Log: log,
 	})

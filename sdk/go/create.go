@@ -35,6 +35,7 @@ type CreateRequest struct {
 	Ulimits []Ulimit          `json:"ulimits,omitempty"`
 	Sysctls map[string]string `json:"sysctls,omitempty"`
 	ShmSize int64             `json:"shmSize,omitempty"` // bytes, default 64 MiB
+	Logs    LogLimits         `json:"logs,omitzero"`
 
 	ReadOnly      bool     `json:"readOnly,omitempty"` // root file system
 	Privileged    bool     `json:"privileged,omitempty"`
@@ -93,4 +94,10 @@ type Ulimit struct {
 	Name string `json:"name"` // "nofile"
 	Soft uint64 `json:"soft"`
 	Hard uint64 `json:"hard"`
+}
+
+// LogLimits bound the log of a container.
+type LogLimits struct {
+	MaxSize  int64 `json:"maxSize,omitempty"`  // bytes of a file, default 10 MiB, 256 KiB at least
+	MaxFiles int   `json:"maxFiles,omitempty"` // default 3, 100 at most
 }
