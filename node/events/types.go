@@ -88,7 +88,7 @@ func Types() []Meaning {
 		{ContainerUpdated, "its NICs or ports became others while it exists"},
 		{ContainerDeleted, "it is gone"},
 
-		{JobStarted, "a command runs in it"},
+		{JobStarted, "a command runs in it; the ids of those that `exec` runs for a client begin with `exec-`"},
 		{JobEnded, "that command has ended: `exitCode`"},
 
 		{ImagePulled, "a new content came from its source"},
