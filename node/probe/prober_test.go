@@ -52,23 +52,26 @@ func sleep(d time.Duration) {
 	synctest.Wait()
 }
 
-// start has it checked until the test's end.
-func (p *patient) start(t *testing.T, c Check) (*Prober, context.CancelFunc) {
+// start has it checked until stop is called, which waits for a check under way.
+func (p *patient) start(t *testing.T, c Check) (prober *Prober, stop func()) {
 	c.Type, c.Args = Exec, []string{"x"}
 	p.began = time.Now()
-	prober := New(Config{
+	prober = New(Config{
 		Check: c, Started: p.began, Exec: p.exec,
 		Changed: func(_ Health, s State) { p.set(func() { p.changed = append(p.changed, s.Status) }) },
 	})
 	ctx, cancel := context.WithCancel(t.Context())
-	go prober.Run(ctx, func(State) { p.set(func() { p.restarts = append(p.restarts, time.Since(p.began)) }) })
-	return prober, cancel
+	var running sync.WaitGroup
+	running.Go(func() {
+		prober.Run(ctx, func(State) { p.set(func() { p.restarts = append(p.restarts, time.Since(p.began)) }) })
+	})
+	return prober, func() { cancel(); running.Wait() }
 }
 
 func TestRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &patient{code: 1}
-		prober, cancel := p.start(t, Check{})
+		prober, stop := p.start(t, Check{})
 		sleep(1100 * time.Millisecond)
 		p.set(func() { p.code = 0 }) // it has come up
 		sleep(time.Second)
@@ -93,8 +96,7 @@ func TestRun(t *testing.T) {
 		if want := []Health{Healthy, Unhealthy, Healthy}; !slices.Equal(p.changed, want) {
 			t.Errorf("changes = %v, want %v", p.changed, want)
 		}
-		cancel()
-		synctest.Wait()
+		stop()
 		if _, err := prober.Now(t.Context()); !errors.Is(err, errs.Conflict) {
 			t.Errorf("after its end: %v", err)
 		}
@@ -104,7 +106,7 @@ func TestRun(t *testing.T) {
 func TestTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &patient{hang: true}
-		prober, cancel := p.start(t, Check{Timeout: 2 * time.Second, FailureThreshold: 1})
+		prober, stop := p.start(t, Check{Timeout: 2 * time.Second, FailureThreshold: 1})
 		sleep(17 * time.Second)
 		if s := prober.State(); s.Status != Unhealthy || s.LastError != "no answer within 2s" || s.ResponseTime != 2*time.Second {
 			t.Errorf("%+v", s)
@@ -115,8 +117,7 @@ func TestTimeout(t *testing.T) {
 			t.Errorf("for somebody who does not wait: %v", err)
 		}
 		sleep(10 * time.Second) // it hangs again
-		cancel()
-		synctest.Wait()
+		stop()
 		if n := len(p.changed); n != 1 {
 			t.Errorf("changes = %v: an end is no failure", p.changed)
 		}
@@ -130,8 +131,8 @@ func TestUnasked(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			p := &patient{err: why}
-			prober, cancel := p.start(t, Check{FailureThreshold: 1})
-			defer cancel()
+			prober, stop := p.start(t, Check{FailureThreshold: 1})
+			defer stop()
 			sleep(time.Minute)
 			if s := prober.State(); s.Status != Unknown || !s.LastCheck.IsZero() {
 				t.Errorf("%v: %+v", why, s)
@@ -153,8 +154,8 @@ func TestUnasked(t *testing.T) {
 func TestRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &patient{code: 1}
-		_, cancel := p.start(t, Check{Restart: true, Drain: 15 * time.Second, FailureThreshold: 1})
-		defer cancel()
+		_, stop := p.start(t, Check{Restart: true, Drain: 15 * time.Second, FailureThreshold: 1})
+		defer stop()
 		sleep(14 * time.Second)
 		p.set(func() { p.code = 0 }) // well again while it is drained
 		sleep(30 * time.Second)
@@ -164,8 +165,7 @@ func TestRestart(t *testing.T) {
 		p.set(func() { p.code = 1 })
 		began := time.Since(p.began)
 		sleep(time.Minute)
-		cancel()
-		synctest.Wait()
+		stop()
 		// The first after the next check and the drain, and again each period, since nothing comes of it.
 		if len(p.restarts) < 3 || p.restarts[0]-began > 25*time.Second || p.restarts[0]-began < 15*time.Second {
 			t.Errorf("unhealthy at %s, restarted after %v", began, p.restarts)
@@ -178,8 +178,8 @@ func TestRestart(t *testing.T) {
 	})
 	synctest.Test(t, func(t *testing.T) { // at once, without a drain
 		p := &patient{code: 1}
-		_, cancel := p.start(t, Check{Restart: true, FailureThreshold: 1})
-		defer cancel()
+		_, stop := p.start(t, Check{Restart: true, FailureThreshold: 1})
+		defer stop()
 		sleep(12 * time.Second)
 		if len(p.restarts) != 1 {
 			t.Errorf("restarted after %v", p.restarts)
