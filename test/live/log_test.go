@@ -36,6 +36,9 @@ func TestLogFollowSurvives(t *testing.T) {
 		defer close(done)
 		want := int64(1)
 		for l, err := range d.client.LogLines(ctx, "count", buoy.LogOptions{Follow: true}) {
+			if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+				return
+			}
 			if err != nil || l.Text != fmt.Sprint(want) {
 				t.Errorf("line %d is %+v, %v", want, l, err)
 				return
@@ -68,11 +71,11 @@ func TestLogFollowSurvives(t *testing.T) {
 	d.stop()
 	d.start()
 	grows()
+	cancel()
+	wg.Wait()
 	if err := d.client.Delete(t.Context(), "count"); err != nil {
 		t.Error(err)
 	}
-	cancel()
-	wg.Wait()
 	t.Logf("%d lines", lines.Load())
 }
 
