@@ -181,6 +181,7 @@ func TestReboot(t *testing.T) {
 	n := m.Buoyd(args...)
 	n.create(t, web("web"))
 	awaitWeb(m)
+	counted(t, m, n)
 	boot := m.Must("cat", "/proc/sys/kernel/random/boot_id")
 
 	if err := n.Reboot(t.Context(), false); err == nil {
@@ -198,4 +199,18 @@ func TestReboot(t *testing.T) {
 		t.Errorf("it runs for the reason %q", c.Reason)
 	}
 	awaitWeb(m)
+}
+
+// counted wants what a container writes to a disk in its figures.
+func counted(t *testing.T, m *Machine, n *Node) {
+	t.Helper()
+	const wrote = 8 << 20
+	n.create(t, buoy.CreateRequest{Name: "writer", Flist: image, Init: true, Command: []string{"/bin/sh", "-c", "dd if=/dev/zero of=/big bs=1M count=8 conv=fsync; sleep 100000"}})
+	m.Await("what is written is counted", func() bool {
+		s, err := n.ContainerStats(t.Context(), "writer", buoy.StatsOptions{})
+		return err == nil && s.IO != nil && s.IO.WriteBytes >= wrote && s.IO.Writes > 0
+	})
+	if s, err := n.ContainerStats(t.Context(), "web", buoy.StatsOptions{}); err != nil || s.IO == nil || s.IO.WriteBytes >= wrote {
+		t.Errorf("one that writes nothing: %+v, %v", s.IO, err)
+	}
 }
