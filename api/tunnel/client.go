@@ -43,6 +43,7 @@ type Client struct {
 	http *http.Transport
 	pace pace
 	crew crew // handlers
+	soon chan struct{} // a token: try again at once
 }
 
 // NewClient makes a Client, which does nothing until Run.
@@ -61,7 +62,7 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 	}
 	// Pings do what TCP's own keep-alive would, for less.
 	dialer := &net.Dialer{Timeout: 15 * time.Second, KeepAlive: -1}
-	c := &Client{cfg: cfg, pace: normal(), http: &http.Transport{
+	c := &Client{cfg: cfg, pace: normal(), soon: make(chan struct{}, 1), http: &http.Transport{
 		Proxy: http.ProxyFromEnvironment, DialContext: dialer.DialContext, TLSClientConfig: cfg.TLS,
 		TLSHandshakeTimeout: 15 * time.Second, ResponseHeaderTimeout: 15 * time.Second, MaxResponseHeaderBytes: 64 << 10,
 		DisableKeepAlives: true, DisableCompression: true, Protocols: new(http.Protocols),
@@ -95,6 +96,14 @@ func pause(n int, random float64) time.Duration {
 	return d/2 + time.Duration(random*float64(d)/2)
 }
 
+// Retry ends the wait after a failure: the controller was reached in another way.
+func (c *Client) Retry() {
+	select {
+	case c.soon <- struct{}{}:
+	default:
+	}
+}
+
 // Run keeps a tunnel open until ctx ends. It returns when all handlers have.
 func (c *Client) Run(ctx context.Context) error {
 	defer c.crew.wait()
@@ -103,7 +112,7 @@ func (c *Client) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		host, token, changed := c.cfg.Session()
 		if host == "" {
-			rest(ctx, changed, -1)
+			c.rest(ctx, changed, -1)
 			continue
 		}
 		lasted, err := c.once(ctx, host, token, changed)
@@ -120,7 +129,7 @@ func (c *Client) Run(ctx context.Context) error {
 				c.cfg.Refused(r.status)
 			}
 		}
-		if rest(ctx, changed, wait) {
+		if c.rest(ctx, changed, wait) {
 			failures = 0
 		}
 	}
@@ -136,8 +145,9 @@ func (c *Client) complain(ctx context.Context, failures int, err error) {
 	c.cfg.Log.Log(ctx, level, "there is no tunnel to the controller", "error", err, "attempt", failures)
 }
 
-// rest waits, for ever if d is negative, and says whether changed was closed meanwhile.
-func rest(ctx context.Context, changed <-chan struct{}, d time.Duration) bool {
+// rest waits, for ever if d is negative, and says whether changed was closed or
+// Retry called meanwhile.
+func (c *Client) rest(ctx context.Context, changed <-chan struct{}, d time.Duration) bool {
 	var over <-chan time.Time
 	if d >= 0 {
 		t := time.NewTimer(d)
@@ -148,6 +158,8 @@ func rest(ctx context.Context, changed <-chan struct{}, d time.Duration) bool {
 	case <-ctx.Done():
 	case <-over:
 	case <-changed:
+		return true
+	case <-c.soon:
 		return true
 	}
 	return false

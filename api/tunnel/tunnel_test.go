@@ -554,6 +554,30 @@ func TestRefused(t *testing.T) {
 	s.await(t, "h2", false)
 }
 
+// Somebody who knows that the controller can be reached again need not wait.
+func TestRetry(t *testing.T) {
+	testleak.Check(t)
+	s := newSite(t)
+	var tok atomic.Value
+	tok.Store("wrong")
+	refused, ups := make(chan int, 10), make(chan bool, 10)
+	c := newClient(t, tunnel.ClientConfig{
+		Controller: s.url, Handler: http.HandlerFunc(echo),
+		Session: func() (string, string, <-chan struct{}) { return "h1", tok.Load().(string), nil },
+		Refused: func(status int) { refused <- status },
+		Changed: func(up bool) { ups <- up },
+	})
+	run(t, c)
+	<-refused // the next attempt would be after half a minute
+	tok.Store(token)
+	c.Retry()
+	select {
+	case <-ups:
+	case <-time.After(10 * time.Second):
+		t.Error("no attempt was made")
+	}
+}
+
 func TestWhatIsNoTunnel(t *testing.T) {
 	testleak.Check(t)
 	s := newSite(t)

@@ -58,7 +58,7 @@ func (c *cli) listHosts(ctx context.Context, b *buoy.Client, f listFlags) error 
 	if gpus {
 		head = append(head, "GPUS FREE")
 	}
-	l := listing{raw: hosts, of: buoy.Host{}, head: append(head, "SEEN", "LABELS"), wide: []string{"ARCH", "OS", "KERNEL", "VERSION"}}
+	l := listing{raw: hosts, of: buoy.Host{}, head: append(head, "SEEN", "LABELS"), wide: []string{"TUNNEL", "ARCH", "OS", "KERNEL", "VERSION"}}
 	for _, h := range hosts {
 		item, err := json.Marshal(h)
 		if err != nil {
@@ -72,7 +72,7 @@ func (c *cli) listHosts(ctx context.Context, b *buoy.Client, f listFlags) error 
 		if gpus {
 			row = append(row, gpusText(h))
 		}
-		l.add(h.ID, append(row, since(h.LastSeen), labelsText(h.Labels), h.Arch, h.OS, h.Kernel, h.Version)...)
+		l.add(h.ID, append(row, since(h.LastSeen), labelsText(h.Labels), tunnelText(h.Linked), h.Arch, h.OS, h.Kernel, h.Version)...)
 	}
 	return c.list(l, f)
 }
@@ -92,6 +92,14 @@ func hostState(h buoy.Host) string {
 		state += " (" + h.DrainDetail + ")"
 	}
 	return state
+}
+
+// tunnelText says whether a host can be asked for logs and the like.
+func tunnelText(linked bool) string {
+	if linked {
+		return "open"
+	}
+	return "closed"
 }
 
 func gpusText(h buoy.Host) string {

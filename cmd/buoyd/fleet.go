@@ -401,7 +401,12 @@ func newMember(cfg config, p *parts, zero *nodes.Dialect, log *slog.Logger) (*me
 		Controller: url, JoinToken: token, Data: cfg.data, Local: local, Node: p.node, Machine: machine{p.node},
 		NodeID: id, Name: p.node.Info().Hostname, Labels: cfg.fleet.labels, Address: address,
 		FirstPort: cfg.fleet.ports[0], LastPort: cfg.fleet.ports[1], Log: log,
-		Reached: func(ctx context.Context, err error) { p.told.controllerSeen(ctx, url, err) },
+		Reached: func(ctx context.Context, err error) {
+			p.told.controllerSeen(ctx, url, err)
+			if err == nil {
+				m.tunnel.Retry() // what cut the one had cut the other
+			}
+		},
 	})
 	if err != nil {
 		return nil, err

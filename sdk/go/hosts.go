@@ -28,6 +28,7 @@ type Host struct {
 	DrainDetail string    `json:"drainDetail"`
 	Registered  time.Time `json:"createdDateTime,omitzero"`
 	LastSeen    time.Time `json:"lastUpdateDateTime,omitzero"`
+	Linked      bool      `json:"linked"` // it can be asked for logs and the like: its tunnel is open
 
 	Replicas     int   `json:"numEngines"`
 	CPUs         int   `json:"numCPU"`
