@@ -5,15 +5,18 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 	"golang.org/x/sys/unix"
@@ -120,6 +123,15 @@ func (d *daemon) scrape(t *testing.T) {
 	families, err := parser.TextToMetricFamilies(strings.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
+	}
+	problems, err := promlint.NewWithMetricFamilies(slices.Collect(maps.Values(families))).Lint() // as promtool check metrics
+	if err != nil {
+		t.Error(err)
+	}
+	for _, p := range problems {
+		if !strings.HasPrefix(p.Metric, "container_") { // whose names are cAdvisor's
+			t.Errorf("%s: %s", p.Metric, p.Text)
+		}
 	}
 	for _, name := range []string{
 		"container_cpu_usage_seconds_total", "container_memory_working_set_bytes", "container_network_receive_bytes_total", "container_processes",
