@@ -42,7 +42,7 @@ type Client struct {
 	base string
 	http *http.Transport
 	pace pace
-	crew crew // handlers
+	crew crew          // handlers
 	soon chan struct{} // a token: try again at once
 }
 

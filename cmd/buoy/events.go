@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 
@@ -15,7 +17,7 @@ import (
 func (c *cli) eventsCommand() *cobra.Command {
 	q := buoy.NodeEventQuery{}
 	var filters []string
-	var sinceText, untilText string
+	var sinceText, untilText, template string
 	cmd := &cobra.Command{
 		Use:   "events",
 		Short: "Print what happened to containers, images and the node; with -f, what happens",
@@ -32,7 +34,14 @@ func (c *cli) eventsCommand() *cobra.Command {
 			if err := selectEvents(&q, filters); err != nil {
 				return err
 			}
-			return c.nodeEvents(ctx, b, q)
+			show := c.nodeEvent
+			if template != "" {
+				if err := c.format(template, reflect.TypeFor[buoy.NodeEvent](), nil); err != nil {
+					return err // before the first event comes
+				}
+				show = func(e buoy.NodeEvent) error { return c.formatEvent(template, e) }
+			}
+			return c.nodeEvents(ctx, b, q, show)
 		}),
 	}
 	f := cmd.Flags()
@@ -41,6 +50,7 @@ func (c *cli) eventsCommand() *cobra.Command {
 	f.StringVar(&sinceText, "since", "", "only since a `time`, like 10m or 2026-11-05T10:00:00Z")
 	f.StringVar(&untilText, "until", "", "only until a `time`")
 	f.IntVarP(&q.Limit, "tail", "n", 0, "only the last so `many` (default: all)")
+	f.StringVar(&template, "format", "", formatUsage)
 	return cmd
 }
 
@@ -65,11 +75,11 @@ func selectEvents(q *buoy.NodeEventQuery, filters []string) error {
 
 // nodeEvents prints events. Who follows goes on when buoyd comes back, with all
 // that has happened meanwhile.
-func (c *cli) nodeEvents(ctx context.Context, b *buoy.Client, q buoy.NodeEventQuery) error {
+func (c *cli) nodeEvents(ctx context.Context, b *buoy.Client, q buoy.NodeEventQuery, show func(buoy.NodeEvent) error) error {
 	begun, lost := time.Now(), time.Time{}
 	for first := true; ; first = false {
 		tried := time.Now()
-		err := c.printEvents(ctx, b, &q)
+		err := c.printEvents(ctx, b, &q, show)
 		_, answered := errors.AsType[*buoy.Error](err)
 		_, away := errors.AsType[*buoy.ConnectError](err)
 		if err == nil || !q.Follow || answered || ctx.Err() != nil || first && away {
@@ -94,13 +104,13 @@ func (c *cli) nodeEvents(ctx context.Context, b *buoy.Client, q buoy.NodeEventQu
 }
 
 // printEvents prints what q selects, and leaves in q where it goes on.
-func (c *cli) printEvents(ctx context.Context, b *buoy.Client, q *buoy.NodeEventQuery) error {
+func (c *cli) printEvents(ctx context.Context, b *buoy.Client, q *buoy.NodeEventQuery, show func(buoy.NodeEvent) error) error {
 	for e, err := range b.NodeEvents(ctx, *q) {
 		if err != nil {
 			return err
 		}
 		q.After, q.Limit = e.ID, 0
-		if err := c.nodeEvent(e); err != nil {
+		if err := show(e); err != nil {
 			return err
 		}
 	}
@@ -113,6 +123,14 @@ func (c *cli) nodeEvent(e buoy.NodeEvent) error {
 	}
 	_, err := fmt.Fprintln(c.stdout, shown(eventText(e)))
 	return err
+}
+
+func (c *cli) formatEvent(template string, e buoy.NodeEvent) error {
+	item, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	return c.format(template, reflect.TypeFor[buoy.NodeEvent](), []json.RawMessage{item})
 }
 
 // eventText is an event in one line: when, what, to what, why and by whom.

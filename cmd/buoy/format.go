@@ -13,6 +13,9 @@ import (
 	"text/template"
 )
 
+// formatUsage is the help of --format.
+const formatUsage = "`template` in Go's language for each, as '{{.Name}}' or '{{json .}}'; fields are those of -o json"
+
 // object is a JSON object for templates. It has each field by its key in JSON,
 // by that with a capital, and by its name in the SDK; fields that an answer
 // leaves out are there, empty. Under "" is the object as it came.

@@ -41,7 +41,7 @@ func (f *listFlags) register(cmd *cobra.Command, names string) {
 }
 
 func (f *listFlags) registerFormat(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.format, "format", "", "`template` in Go's language for each, as '{{.Name}}' or '{{json .}}'; fields are those of -o json")
+	cmd.Flags().StringVar(&f.format, "format", "", formatUsage)
 }
 
 // list shows l as the flags say.
