@@ -151,6 +151,7 @@ func (f *fakeNode) handler() http.Handler {
 	mux.HandleFunc("POST /nodes/{node}/images", f.pull)
 	mux.HandleFunc("DELETE /nodes/{node}/images", f.removeImage)
 	listRoutes(mux)
+	f.fileRoutes(mux)
 	f.appRoutes(mux)
 	f.eventRoutes(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
