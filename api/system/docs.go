@@ -1,13 +1,9 @@
 package system
 
 import (
-	"bytes"
 	"compress/gzip"
-	_ "embed"
 	"encoding/json"
 	"fmt"
-	"html/template"
-	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -20,9 +16,6 @@ import (
 // The reference at /docs is one page without scripts: 40 KB over the wire, a tenth
 // of what renders it in the browser needs, since it is read over bad links and
 // where there is no internet. It is made of openapi.yaml when somebody asks.
-
-//go:embed docs.html
-var docsPage string
 
 // docs is the API's document in the order in which it is written.
 type docs struct {
@@ -106,10 +99,10 @@ type schema struct {
 	AdditionalProperties yaml.Node `yaml:"additionalProperties"`
 }
 
-// Group are the operations of one tag.
-type Group struct {
-	Name, Description string
-	Operations        []operation
+// group are the operations of one tag.
+type group struct {
+	name, description string
+	operations        []operation
 }
 
 // readDocs reads the document.
@@ -118,8 +111,8 @@ func readDocs() (*docs, error) {
 	return d, yaml.Unmarshal(openapi, d)
 }
 
-// Groups are all operations, by their first tag.
-func (d *docs) Groups() ([]Group, error) {
+// groups are all operations, by their first tag.
+func (d *docs) groups() ([]group, error) {
 	all := map[string][]operation{}
 	for _, path := range d.Paths {
 		var shared []parameter
@@ -155,9 +148,9 @@ func (d *docs) Groups() ([]Group, error) {
 			all[op.Tags[0]] = append(all[op.Tags[0]], op)
 		}
 	}
-	groups := make([]Group, 0, len(d.Tags))
+	groups := make([]group, 0, len(d.Tags))
 	for _, tag := range d.Tags {
-		groups = append(groups, Group{tag.Name, tag.Description, all[tag.Name]})
+		groups = append(groups, group{tag.Name, tag.Description, all[tag.Name]})
 	}
 	return groups, nil
 }
@@ -165,15 +158,15 @@ func (d *docs) Groups() ([]Group, error) {
 // last is what a reference ends in: the name of what it leads to.
 func last(ref string) string { return ref[strings.LastIndexByte(ref, '/')+1:] }
 
-// Link is the name of the schema that s refers to, or that it is a list or a map of.
-func (s schema) Link() string {
+// link is the name of the schema that s refers to, or that it is a list or a map of.
+func (s schema) link() string {
 	switch {
 	case s.Ref != "":
 		return last(s.Ref)
 	case s.Items != nil:
-		return s.Items.Link()
+		return s.Items.link()
 	case s.AdditionalProperties.Kind == yaml.MappingNode:
-		return s.values().Link()
+		return s.values().link()
 	}
 	return ""
 }
@@ -185,8 +178,8 @@ func (s schema) values() (v schema) {
 	return v
 }
 
-// Kind says in words what a value is.
-func (s schema) Kind() string {
+// kind says in words what a value is.
+func (s schema) kind() string {
 	typ := fmt.Sprint(s.Type)
 	if list, ok := s.Type.([]any); ok {
 		typ = strings.Trim(strings.ReplaceAll(fmt.Sprint(list), " ", " or "), "[]")
@@ -195,15 +188,15 @@ func (s schema) Kind() string {
 	case s.Ref != "":
 		return last(s.Ref)
 	case s.Items != nil:
-		return "list of " + s.Items.Kind()
+		return "list of " + s.Items.kind()
 	case s.AdditionalProperties.Kind == yaml.MappingNode:
-		return "map to " + s.values().Kind()
+		return "map to " + s.values().kind()
 	case len(s.OneOf) > 0:
 		var kinds []string
 		for i := range s.OneOf {
 			var one schema
 			if s.OneOf[i].Decode(&one) == nil {
-				kinds = append(kinds, one.Kind())
+				kinds = append(kinds, one.kind())
 			}
 		}
 		return strings.Join(kinds, " or ")
@@ -223,8 +216,8 @@ func (s schema) Kind() string {
 	return typ
 }
 
-// Limits says what else a value has to keep to.
-func (s schema) Limits() string {
+// limits says what else a value has to keep to.
+func (s schema) limits() string {
 	var l []string
 	if s.Minimum != nil {
 		l = append(l, fmt.Sprintf("at least %g", *s.Minimum))
@@ -241,50 +234,12 @@ func (s schema) Limits() string {
 	return strings.Join(l, "; ")
 }
 
-// Needs says that a property must be there.
-func (s schema) Needs(property string) bool { return slices.Contains(s.Required, property) }
-
-// example is a value as JSON, in lines.
-func example(v any) (string, error) {
-	if text, ok := v.(string); ok {
-		return text, nil
-	}
-	var out bytes.Buffer
-	enc := json.NewEncoder(&out)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	err := enc.Encode(v)
-	return out.String(), err
-}
-
-// prose is a text in which `code` is marked.
-func prose(text string) template.HTML {
-	parts := strings.Split(template.HTMLEscapeString(text), "`")
-	for i := 1; i+1 < len(parts); i += 2 {
-		parts[i] = "<code>" + parts[i] + "</code>"
-	}
-	return template.HTML(strings.Join(parts, "")) //nolint:gosec // it has been escaped
-}
-
-// render writes the reference.
-func render() ([]byte, error) {
-	d, err := readDocs()
-	if err != nil {
-		return nil, err
-	}
-	funcs := template.FuncMap{"example": example, "prose": prose, "keys": func(m map[string]body) []string { return slices.Sorted(maps.Keys(m)) }}
-	page, err := template.New("docs").Funcs(funcs).Parse(docsPage)
-	if err != nil {
-		return nil, err
-	}
-	var out bytes.Buffer
-	err = page.Execute(&out, d)
-	return out.Bytes(), err
-}
-
 func (d *Dialect) docs(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'")
-	d.document(w, r, "text/html; charset=utf-8", render)
+	d.document(w, r, "text/html; charset=utf-8", func() ([]byte, error) {
+		text, err := render()
+		return []byte(text), err
+	})
 }
 
 func (d *Dialect) openapiJSON(w http.ResponseWriter, r *http.Request) {
