@@ -26,14 +26,14 @@ type Observation struct {
 type requestIDKey struct{}
 
 // goodID is what we take over from a client as its request id.
-var goodID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+var goodID = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
 
 // requestID gives each request an id, the client's own if it has sent one, and
 // tells it in the answer.
 func requestID(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := r.Header.Get("X-Request-Id")
-		if !goodID.MatchString(id) {
+		if len(id) > 64 || !goodID.MatchString(id) {
 			id = rand.Text()
 		}
 		w.Header().Set("X-Request-Id", id)
