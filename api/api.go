@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
-	"github.com/go-chi/chi/v5/middleware"
 )
 
 // Dialect is one REST API: it adds its routes, with full paths, to r.
@@ -55,7 +54,7 @@ func New(cfg Config) (*Server, error) {
 		cfg.Grace = 10 * time.Second
 	}
 	s := &Server{cfg: cfg, router: chi.NewRouter()}
-	s.router.Use(requestID, s.observe, s.recover, s.guardHost, guardOrigin(), middleware.GetHead)
+	s.router.Use(requestID, s.observe, s.recover, s.guardHost, guardOrigin(), headAsGet)
 	s.router.NotFound(notFound)
 	s.router.MethodNotAllowed(methodNotAllowed)
 	for _, d := range cfg.Dialects {
