@@ -1,6 +1,7 @@
 package live
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -68,5 +69,22 @@ func TestKill(t *testing.T) {
 	must("kill", "deaf")
 	if err := <-stopped; err != nil {
 		t.Error(err)
+	}
+
+	// So does the second Ctrl-C of run.
+	cmd := d.buoy("run", "--name", "loud", "--stop-timeout", "600", image(t), "/bin/sh", "-c", "trap : TERM; echo loud; while :; do sleep 0.02; done")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	d.awaitState("loud", "running")
+	d.await("it is loud", func() bool { return strings.Contains(d.logs("loud", buoy.LogOptions{}), "loud") })
+	for _, state := range []string{"stopping", "halted"} {
+		if err := cmd.Process.Signal(os.Interrupt); err != nil {
+			t.Error(err)
+		}
+		d.awaitState("loud", state)
+	}
+	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 137 {
+		t.Errorf("run: %v, want exit code 137", err)
 	}
 }
