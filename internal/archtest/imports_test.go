@@ -49,16 +49,20 @@ var allowed = []struct {
 	{"proxy", []string{"internal/..."}},
 
 	// Dialects know neither each other nor a store.
-	{"api", []string{"internal/..."}},
-	{"api/nodes", []string{"api", "node", "node/doctor", "node/events", "node/inventory", "node/probe", "container", "netcfg", "images/...", "internal/..."}},
-	{"api/events", []string{"api", "node/events", "node/webhooks", "images", "internal/..."}},
-	{"api/apps", []string{"api", "app", "app/manifest", "internal/..."}},
-	{"api/services", []string{"api", "app", "app/manifest", "sdk/go", "internal/..."}},
-	{"api/osc", []string{"api", "app", "app/manifest", "sdk/go", "internal/..."}},
+	{"api/auth", []string{"internal/..."}},
+	{"api/certs", []string{"internal/..."}},
+	{"api/audit", []string{"internal/..."}},
+	{"api", []string{"api/audit", "api/auth", "internal/..."}},
+	{"api/access", []string{"api", "api/audit", "api/auth", "api/certs", "internal/..."}},
+	{"api/nodes", []string{"api", "api/auth", "node", "node/doctor", "node/events", "node/inventory", "node/probe", "container", "netcfg", "images/...", "internal/..."}},
+	{"api/events", []string{"api", "api/auth", "node/events", "node/webhooks", "images", "internal/..."}},
+	{"api/apps", []string{"api", "api/auth", "app", "app/manifest", "internal/..."}},
+	{"api/services", []string{"api", "api/auth", "app", "app/manifest", "sdk/go", "internal/..."}},
+	{"api/osc", []string{"api", "api/auth", "app", "app/manifest", "sdk/go", "internal/..."}},
 	{"api/hosts/hostapi", nil}, // its messages: the agent of a node speaks them, too
-	{"api/hosts", []string{"api", "api/hosts/hostapi", "app", "sdk/go", "internal/..."}},
+	{"api/hosts", []string{"api", "api/auth", "api/hosts/hostapi", "app", "sdk/go", "internal/..."}},
 	{"api/tunnel", []string{"api/hosts/hostapi", "internal/..."}},
-	{"api/system", []string{"api", "node", "container", "internal/..."}},
+	{"api/system", []string{"api", "api/auth", "node", "container", "internal/..."}},
 
 	{"sdk/go/...", nil}, // others import it: it brings nothing along
 	{"cmd/buoy", []string{"sdk/go/...", "internal/..."}},
@@ -121,8 +125,7 @@ var linked = []struct {
 	{"github.com/insomniacslk/dhcp", []string{"cmd/buoyd"}, "only buoyd connects containers"},
 	{"modernc.org/sqlite", []string{"cmd/buoyd", "cmd/buoy-flist"}, "it is paid at every container start and every call of the CLI"},
 	{"github.com/go-chi/chi", []string{"cmd/buoyd"}, "only buoyd serves HTTP"},
-	{"github.com/go-chi/chi/v5/middleware", nil, "it brings net/http/pprof along"},
-	{"github.com/prometheus/client_golang", nil, "it and its protobuf were a tenth of buoyd; internal/prometheus writes metrics"},
+	{"github.com/prometheus/client_golang", []string{"cmd/buoyd"}, "only buoyd serves HTTP"},
 	{"github.com/google/go-containerregistry", []string{"cmd/buoyd", "cmd/buoy-flist"}, "only buoyd pulls images, and buoy-flist to pack them"},
 	{"github.com/hanwen/go-fuse", []string{"cmd/buoy-flist"}, "only buoy-flist serves file systems"},
 	{"github.com/hashicorp/yamux", []string{"cmd/buoyd", "bench"}, "only buoyd is a host or a controller"},
