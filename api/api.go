@@ -3,6 +3,7 @@
 package api
 
 import (
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -11,6 +12,10 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+
+	"github.com/buoy-edge/buoy/api/audit"
+	"github.com/buoy-edge/buoy/api/auth"
 )
 
 // Dialect is one REST API: it adds its routes, with full paths, to r.
@@ -22,6 +27,9 @@ type Dialect interface {
 type Config struct {
 	Dialects []Dialect          // required
 	Log      *slog.Logger       // default: none
+	TLS      *tls.Config        // what doors on TCP speak; default: nothing, plain text
+	Gate     *auth.Gate         // who may do what; default: everybody may do all
+	Audit    func(audit.Entry)  // is told what callers change, or may not; default: nothing
 	Hosts    []string           // names a Host header may have on TCP, besides those of loopback
 	Observe  func(Observation)  // called once after each request; default: nothing
 	Grace    time.Duration      // for running requests when the server stops; default 10 s
@@ -34,6 +42,7 @@ type Server struct {
 	router *chi.Mux
 
 	inFlight atomic.Int64 // requests
+	refused  refusals
 }
 
 // New makes a Server. It listens nowhere until Listen.
@@ -47,6 +56,9 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Observe == nil {
 		cfg.Observe = func(Observation) {}
 	}
+	if cfg.Audit == nil {
+		cfg.Audit = func(audit.Entry) {}
+	}
 	if cfg.Opened == nil {
 		cfg.Opened = func([]net.Addr) {}
 	}
@@ -54,7 +66,7 @@ func New(cfg Config) (*Server, error) {
 		cfg.Grace = 10 * time.Second
 	}
 	s := &Server{cfg: cfg, router: chi.NewRouter()}
-	s.router.Use(requestID, s.observe, s.recover, s.guardHost, guardOrigin(), headAsGet)
+	s.router.Use(requestID, s.observe, s.recover, s.guardHost, guardOrigin(), s.authorize, middleware.GetHead)
 	s.router.NotFound(notFound)
 	s.router.MethodNotAllowed(methodNotAllowed)
 	for _, d := range cfg.Dialects {

@@ -10,11 +10,12 @@ import (
 )
 
 // guardHost refuses what a browser sends to a loopback listener in the belief
-// that it is somebody else's host (DNS rebinding).
+// that it is somebody else's host (DNS rebinding). By TLS it would have seen
+// from the certificate whose host it is.
 func (s *Server) guardHost(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		addr, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-		if ok && addr.Network() == "tcp" && !s.knownHost(r.Host) {
+		if ok && addr.Network() == "tcp" && r.TLS == nil && !s.knownHost(r.Host) {
 			Error(w, http.StatusForbidden, fmt.Sprintf("%q is not a host name of this server", r.Host))
 			return
 		}

@@ -21,9 +21,9 @@ import (
 // Listen serves at addrs until ctx is done, lets running requests end within
 // the grace, and returns when all have. An address is a unix socket
 // ("/run/buoy/api.sock", "unix:///run/buoy/api.sock"), which its owner and
-// group may use, or "HOST:PORT" on loopback.
+// group may use, or "HOST:PORT", which without Config.TLS is one of loopback.
 func (s *Server) Listen(ctx context.Context, addrs []string) error {
-	doors, err := open(ctx, addrs)
+	doors, err := open(ctx, addrs, s.cfg.TLS == nil)
 	if err != nil {
 		return err
 	}
@@ -45,10 +45,15 @@ func (s *Server) Listen(ctx context.Context, addrs []string) error {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
+		TLSConfig:         s.cfg.TLS,
 	}
 	for _, l := range doors {
 		g.Go(func() error {
-			if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			serve := srv.Serve
+			if s.cfg.TLS != nil && l.Addr().Network() == "tcp" {
+				serve = func(l net.Listener) error { return srv.ServeTLS(l, "", "") }
+			}
+			if err := serve(l); !errors.Is(err, http.ErrServerClosed) {
 				return fmt.Errorf("serve %s: %w", l.Addr(), err)
 			}
 			return nil
@@ -80,12 +85,12 @@ func (s *Server) shutdown(base context.Context, cut func(), srv *http.Server) {
 }
 
 // open opens all doors or none.
-func open(ctx context.Context, addrs []string) (doors []net.Listener, err error) {
+func open(ctx context.Context, addrs []string, plain bool) (doors []net.Listener, err error) {
 	if len(addrs) == 0 {
 		return nil, errs.E(errs.Invalid, "no address to listen at")
 	}
 	for _, addr := range addrs {
-		l, err := openOne(ctx, addr)
+		l, err := openOne(ctx, addr, plain)
 		if err != nil {
 			for _, door := range doors {
 				err = errors.Join(err, door.Close())
@@ -97,8 +102,9 @@ func open(ctx context.Context, addrs []string) (doors []net.Listener, err error)
 	return doors, nil
 }
 
-// CheckAddr says what is wrong with an address to listen at.
-func CheckAddr(addr string) error {
+// CheckAddr says what is wrong with an address to listen at; plain says that no
+// TLS is spoken there.
+func CheckAddr(addr string, plain bool) error {
 	if strings.HasPrefix(addr, "unix:") || strings.HasPrefix(addr, "/") {
 		return nil
 	}
@@ -106,21 +112,20 @@ func CheckAddr(addr string) error {
 	if err != nil {
 		return errs.E(errs.Invalid, "listen at %q: it must be HOST:PORT or the absolute path of a unix socket", addr)
 	}
-	if !loopback(host) {
-		return errs.E(errs.Invalid, "listen at %q: without TLS and tokens, which are not there yet, "+
-			"only loopback addresses such as 127.0.0.1 are allowed", addr)
+	if plain && !loopback(host) {
+		return errs.E(errs.Invalid, "listen at %q: without TLS (as with --dev) only loopback addresses such as 127.0.0.1 are allowed", addr)
 	}
 	return nil
 }
 
-func openOne(ctx context.Context, addr string) (net.Listener, error) {
+func openOne(ctx context.Context, addr string, plain bool) (net.Listener, error) {
 	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
 		return openUnix(ctx, filepath.Clean(path))
 	}
 	if strings.HasPrefix(addr, "/") {
 		return openUnix(ctx, filepath.Clean(addr))
 	}
-	if err := CheckAddr(addr); err != nil {
+	if err := CheckAddr(addr, plain); err != nil {
 		return nil, err
 	}
 	// Hosts that have nothing to say keep their connections; probes would cost as much as their reports.

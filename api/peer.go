@@ -2,11 +2,12 @@ package api
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"net/http"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/buoy-edge/buoy/api/auth"
 )
 
 type peerKey struct{}
@@ -21,23 +22,32 @@ func withPeer(ctx context.Context, c net.Conn) context.Context {
 	if err != nil {
 		return ctx
 	}
-	peer := ""
+	var peer *auth.Peer
 	err = raw.Control(func(fd uintptr) {
 		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-			peer = fmt.Sprintf("uid %d, pid %d", cred.Uid, cred.Pid)
+			peer = &auth.Peer{UID: cred.Uid, PID: cred.Pid}
 		}
 	})
-	if err != nil {
+	if err != nil || peer == nil {
 		return ctx
 	}
 	return context.WithValue(ctx, peerKey{}, peer)
 }
 
 // Peer says where a request comes from: an address, or the user and process at
-// the other end of the unix socket.
+// the other end of the unix socket; and whose it is if that says more.
 func Peer(r *http.Request) string {
-	if peer, ok := r.Context().Value(peerKey{}).(string); ok {
-		return peer
+	from := r.RemoteAddr
+	if peer := peerOf(r); peer != nil {
+		from = peer.String()
 	}
-	return r.RemoteAddr
+	if c := auth.Of(r.Context()); c.Proven {
+		return c.Name + " at " + from
+	}
+	return from
+}
+
+func peerOf(r *http.Request) *auth.Peer {
+	peer, _ := r.Context().Value(peerKey{}).(*auth.Peer)
+	return peer
 }

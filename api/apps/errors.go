@@ -202,6 +202,8 @@ func (d *Dialect) codeOf(r *http.Request, err error) code {
 		return conflict
 	case errs.Unavailable:
 		return unavailable
+	case errs.Forbidden:
+		return forbidden
 	default:
 		return internal
 	}

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"github.com/buoy-edge/buoy/api"
+	"github.com/buoy-edge/buoy/api/auth"
 	"github.com/buoy-edge/buoy/app"
 )
 
@@ -112,7 +113,11 @@ func (d *Dialect) listApps(w http.ResponseWriter, r *http.Request) error {
 	}
 	var sums totals
 	items, brief := []listItem{}, []briefItem{}
+	limits := auth.Of(r.Context()).Limits
 	for _, v := range d.engine.Apps() {
+		if !limits.App(v.App.Name) {
+			continue
+		}
 		sums.add(v.Status, 1)
 		if want != "" && string(v.Status) != want && group(v.Status) != want {
 			continue

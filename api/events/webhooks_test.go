@@ -1,17 +1,13 @@
 package events
 
 import (
-	"bytes"
 	"io"
 	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
-
-	"github.com/buoy-edge/buoy/internal/prometheus"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 func (s *site) do(method, path, body string) (int, http.Header, string) {
@@ -78,18 +74,13 @@ func TestWebhookRoutes(t *testing.T) {
 	}
 }
 
-func TestMetrics(t *testing.T) {
+func TestCollector(t *testing.T) {
 	s := newSite(t, 1<<20)
 	s.do("POST", "/webhooks", `{"name":"a","url":"https://example.org/x"}`)
 	s.emit(1, 3)
-	var page prometheus.Page
-	s.d.Metrics(&page)
-	var text bytes.Buffer
-	if _, err := page.WriteTo(&text); err != nil {
-		t.Fatal(err)
-	}
-	parser := expfmt.NewTextParser(model.LegacyValidation)
-	all, err := parser.TextToMetricFamilies(&text)
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(s.d.Collector())
+	all, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ var statuses = map[errs.Kind]int{
 	errs.Invalid:     http.StatusBadRequest,
 	errs.Conflict:    http.StatusConflict,
 	errs.Unavailable: http.StatusServiceUnavailable,
+	errs.Forbidden:   http.StatusForbidden,
 }
 
 // kinds are the id and the description of each status in an error's body.

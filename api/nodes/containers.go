@@ -4,14 +4,18 @@ import (
 	"context"
 	"net/http"
 	"net/url"
-	"syscall"
+	"slices"
 
 	"github.com/buoy-edge/buoy/api"
+	"github.com/buoy-edge/buoy/api/auth"
 	"github.com/buoy-edge/buoy/node"
 )
 
-func (d *Dialect) listContainers(w http.ResponseWriter, _ *http.Request) error {
-	api.JSON(w, http.StatusOK, each(d.node.Containers(), func(c node.Container) containerItem { return containerItemOut(c, d.publish) }))
+// listContainers leaves out what the caller is not to see.
+func (d *Dialect) listContainers(w http.ResponseWriter, r *http.Request) error {
+	limits := auth.Of(r.Context()).Limits
+	seen := slices.DeleteFunc(d.node.Containers(), func(c node.Container) bool { return !limits.Container(d.id, c.Spec.Name) })
+	api.JSON(w, http.StatusOK, each(seen, func(c node.Container) containerItem { return containerItemOut(c, d.publish) }))
 	return nil
 }
 
@@ -24,6 +28,9 @@ func (d *Dialect) createContainer(w http.ResponseWriter, r *http.Request) error 
 	}
 	spec, err := specIn(req, d.publish)
 	if err != nil {
+		return err
+	}
+	if err := d.permit(r.Context(), spec); err != nil {
 		return err
 	}
 	if err := d.node.Create(r.Context(), spec); err != nil {
@@ -75,29 +82,6 @@ func (d *Dialect) startContainer(w http.ResponseWriter, r *http.Request) error {
 
 func (d *Dialect) stopContainer(w http.ResponseWriter, r *http.Request) error {
 	return change(w, r, http.StatusNoContent, d.node.Stop)
-}
-
-// killContainer sends SIGKILL where the body names no other signal.
-func (d *Dialect) killContainer(w http.ResponseWriter, r *http.Request) error {
-	name, err := containerName(r)
-	if err != nil {
-		return err
-	}
-	req, err := api.DecodeOptional[containerKill](w, r)
-	if err != nil {
-		return err
-	}
-	sig := syscall.SIGKILL
-	if req.Signal != nil {
-		if sig, err = signalOf(*req.Signal); err != nil {
-			return err
-		}
-	}
-	if err := d.node.Kill(r.Context(), name, sig); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
 }
 
 func (d *Dialect) restartContainer(w http.ResponseWriter, r *http.Request) error {

@@ -16,6 +16,7 @@ var statuses = map[errs.Kind]int{
 	errs.Invalid:     http.StatusBadRequest,
 	errs.Conflict:    http.StatusConflict,
 	errs.Unavailable: http.StatusServiceUnavailable,
+	errs.Forbidden:   http.StatusForbidden,
 }
 
 // do turns a handler's error into an answer.

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 
 	"github.com/buoy-edge/buoy/api"
+	"github.com/buoy-edge/buoy/api/auth"
 	"github.com/buoy-edge/buoy/internal/errs"
 )
 
@@ -75,6 +76,7 @@ func (d *Dialect) handOn(w http.ResponseWriter, r *http.Request, id string, t ht
 			for _, ours := range []string{"Authorization", "Origin", "Sec-Fetch-Site"} { // meant for us, who have looked at it
 				p.Out.Header.Del(ours)
 			}
+			p.Out.Header.Set(auth.Forwarded, auth.Of(r.Context()).Header())
 			p.Out.Header.Set("X-Request-Id", api.RequestID(r.Context()))
 		},
 		// A page of another node would be one of ours to a browser.

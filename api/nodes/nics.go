@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/buoy-edge/buoy/api"
+	"github.com/buoy-edge/buoy/api/auth"
 	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/buoy-edge/buoy/netcfg"
 	"github.com/buoy-edge/buoy/node"
@@ -255,6 +256,10 @@ func (d *Dialect) updateContainer(w http.ResponseWriter, r *http.Request) error 
 		nics, err := nicsIn(*req.NICs)
 		if err != nil {
 			return err
+		}
+		caller := auth.Of(r.Context())
+		if what := reachOfNICs(nics); what != "" && !caller.Limits.Node(d.id) {
+			return errs.E(errs.Forbidden, "%s is limited to some containers, and %s reaches others", caller.Name, what)
 		}
 		c.NICs = &nics
 	}

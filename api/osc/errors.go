@@ -19,6 +19,7 @@ var statuses = map[errs.Kind]int{
 	errs.Invalid:     http.StatusBadRequest,
 	errs.Conflict:    http.StatusConflict,
 	errs.Unavailable: http.StatusServiceUnavailable,
+	errs.Forbidden:   http.StatusForbidden,
 }
 
 // refusal is an error with a status of its own.

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -21,7 +22,9 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/buoy-edge/buoy/api"
+	"github.com/buoy-edge/buoy/api/access"
 	"github.com/buoy-edge/buoy/api/apps"
+	"github.com/buoy-edge/buoy/api/auth"
 	apievents "github.com/buoy-edge/buoy/api/events"
 	"github.com/buoy-edge/buoy/api/hosts"
 	"github.com/buoy-edge/buoy/api/nodes"
@@ -85,7 +88,15 @@ func newServer(t *testing.T) *api.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := api.New(api.Config{Dialects: []api.Dialect{n, a, h, v, o, e, d}, Observe: d.Observe})
+	tokens, err := auth.OpenTokens(filepath.Join(t.TempDir(), "tokens.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := access.New(access.Config{Tokens: tokens, Audit: filepath.Join(t.TempDir(), "audit.log")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := api.New(api.Config{Dialects: []api.Dialect{n, a, h, v, o, e, c, d}, Observe: d.Observe})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/buoy-edge/buoy/internal/tlspin"
 	"github.com/buoy-edge/buoy/internal/version"
 	buoy "github.com/buoy-edge/buoy/sdk/go"
 )
@@ -36,7 +38,8 @@ func (c *cli) root() *cobra.Command {
 		Long: `buoy runs containers on a bare Linux host. It talks to buoyd.
 
 Environment: BUOY_ADDR is where buoyd listens (` + buoy.DefaultAddr + `),
-BUOY_TOKEN the token it wants when that is not its socket.
+BUOY_TOKEN the token it wants when that is not its socket, or BUOY_CERT and
+BUOY_KEY a certificate and its key; BUOY_PIN what it is known by at https://.
 
 Exit codes: the container's own for run and exec; 125 when buoy itself fails,
 126 when the container's command cannot be run, 127 when it is not there.`,
@@ -65,7 +68,7 @@ Exit codes: the container's own for run and exec; 125 when buoy itself fails,
 		c.imagesCommand(), c.pullCommand(), c.rmiCommand(),
 		c.appCommand(), c.hostsCommand(),
 		c.nodesCommand(), c.versionCommand(), c.resetCommand(), c.doctorCommand(), c.flistCommand(), c.manCommand(),
-		c.statsCommand(), c.topCommand(),
+		c.statsCommand(), c.topCommand(), c.tokenCommand(), c.whoamiCommand(), c.auditCommand(),
 	)
 	return root
 }
@@ -82,7 +85,30 @@ func (c *cli) address() string {
 }
 
 func (c *cli) client() (*buoy.Client, error) {
-	return buoy.New(c.address(), buoy.WithNode(c.node), buoy.WithToken(c.getenv("BUOY_TOKEN")))
+	trust, err := c.trust()
+	if err != nil {
+		return nil, err
+	}
+	return buoy.New(c.address(), buoy.WithNode(c.node), buoy.WithToken(c.getenv("BUOY_TOKEN")), buoy.WithTLS(trust))
+}
+
+// trust is how a buoyd at https:// is known, and what it is shown.
+func (c *cli) trust() (*tls.Config, error) {
+	cfg := tlspin.Config(func() []string { return nil })
+	if pin := c.getenv("BUOY_PIN"); pin != "" {
+		if err := tlspin.Check(pin); err != nil {
+			return nil, fmt.Errorf("BUOY_PIN: %w", err)
+		}
+		cfg = tlspin.Config(func() []string { return []string{pin} })
+	}
+	if crt, key := c.getenv("BUOY_CERT"), c.getenv("BUOY_KEY"); crt != "" || key != "" {
+		pair, err := tls.LoadX509KeyPair(crt, key)
+		if err != nil {
+			return nil, fmt.Errorf("BUOY_CERT and BUOY_KEY: %w", err)
+		}
+		cfg.Certificates = []tls.Certificate{pair}
+	}
+	return cfg, nil
 }
 
 // takes checks how many arguments there are; what says in words what they are.

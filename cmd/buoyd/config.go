@@ -43,6 +43,7 @@ type config struct {
 	images      imageConfig
 	flist       flistConfig
 	events      eventsConfig
+	doors       doorConfig
 	fleet       fleetConfig
 
 	file string // the configuration file that the command line names
@@ -63,6 +64,7 @@ type section struct {
 func (c *config) sections() []section {
 	return []section{
 		{"The daemon", c.registerDaemon},
+		{"Who gets in", c.doors.register},
 		{"Network", c.registerNetwork},
 		{"Images", c.images.register},
 		{"Flists", c.flist.register},
@@ -75,12 +77,12 @@ func (c *config) sections() []section {
 // maxSocket is the longest path of a unix socket, sun_path without its NUL.
 const maxSocket = 107
 
-var idPattern = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
+var idPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`)
 
 func (c *config) registerDaemon(f *flag.FlagSet) {
 	f.StringVar(&c.data, "data", defaultData, "`directory` of what lasts: images, writable layers, logs, desired state")
 	f.StringVar(&c.run, "run", defaultRun, "`directory` of what lasts until reboot; best on a tmpfs")
-	f.Var(several(&c.tcp, readListen), "listen", "`HOST:PORT` on loopback to answer at as well (with --dev); may be repeated")
+	f.Var(several(&c.tcp, readListen), "listen", "`HOST:PORT` to answer at besides the socket: by TLS, to those who have a token; with --dev on loopback, to everybody; may be repeated")
 	f.Var(one(&c.nodeID, readID), "node-id", "`id` of this node (default: the MAC of the NIC with the default route)")
 	f.BoolVar(&c.dev, "dev", false, "a developer's machine: answer on loopback without token, refuse to reboot")
 	f.BoolVar(&c.allowReboot, "allow-reboot", false, "reboot this machine through the API in spite of --dev")
@@ -99,10 +101,10 @@ func (c *config) registerNetwork(f *flag.FlagSet) {
 	f.Var(one(&c.publish, parsed(netip.ParseAddr, "an IP address")), "publish", "`address` that ports are published at unless they name one (default: all; with --dev 127.0.0.1)")
 }
 
-func readListen(s string) (string, error) { return s, api.CheckAddr(s) }
+func readListen(s string) (string, error) { return s, api.CheckAddr(s, false) }
 
 func readID(s string) (string, error) {
-	if s != "" && (len(s) > 63 || !idPattern.MatchString(s)) {
+	if s != "" && !idPattern.MatchString(s) {
 		return "", errors.New("it is not of 1 to 63 letters, digits, '.', '_' and '-'")
 	}
 	return s, nil
@@ -181,8 +183,16 @@ func (c *config) complete() (err error) {
 			return err
 		}
 	}
-	if len(c.tcp) > 0 && !c.dev {
-		return misfit("listen", "needs --dev in this version: a TCP port without TLS and tokens is for a developer's machine; use the unix socket")
+	for _, addr := range c.tcp {
+		if err := api.CheckAddr(addr, c.dev); err != nil {
+			return misfit("listen", "%s: with --dev, everybody who reaches it may do all, so it must be one of loopback; without, TLS and a token are asked for", addr)
+		}
+	}
+	switch {
+	case len(c.doors.pairs) > 1:
+		return misfit("listen-tls", "is given twice")
+	case c.dev && len(c.doors.pairs) > 0:
+		return misfit("listen-tls", "does not go with --dev, which speaks plain HTTP on loopback")
 	}
 	if socket := filepath.Join(c.run, "buoy.sock"); len(socket) > maxSocket {
 		return misfit("run", "%s is too long: the path of a socket in it has more than %d bytes", c.run, maxSocket)

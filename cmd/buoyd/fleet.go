@@ -23,6 +23,7 @@ import (
 
 	"github.com/buoy-edge/buoy/api"
 	"github.com/buoy-edge/buoy/api/apps"
+	"github.com/buoy-edge/buoy/api/auth"
 	"github.com/buoy-edge/buoy/api/hosts"
 	"github.com/buoy-edge/buoy/api/hosts/hostapi"
 	"github.com/buoy-edge/buoy/api/nodes"
@@ -32,6 +33,7 @@ import (
 	"github.com/buoy-edge/buoy/app"
 	"github.com/buoy-edge/buoy/internal/atomicfile"
 	"github.com/buoy-edge/buoy/internal/errs"
+	"github.com/buoy-edge/buoy/internal/tlspin"
 	"github.com/buoy-edge/buoy/node/agent"
 	"github.com/buoy-edge/buoy/node/events"
 	"github.com/buoy-edge/buoy/proxy"
@@ -60,12 +62,13 @@ const controllerDB = "controller.db"
 
 // newController makes one, or nil if this daemon is none. Nothing has been
 // started when it returns.
-func newController(ctx context.Context, cfg config, told *told, log *slog.Logger) (c *controller, err error) {
+// pin is that of its certificate authority, if it has one of its own.
+func newController(ctx context.Context, cfg config, told *told, pin string, log *slog.Logger) (c *controller, err error) {
 	if cfg.fleet.controller != self {
 		return nil, nil
 	}
 	c = &controller{id: told.id, data: cfg.data, log: log}
-	if err := c.makeJoinToken(); err != nil {
+	if err := c.makeJoinToken(pin); err != nil {
 		return nil, err
 	}
 	if c.store, err = sqlite.Open(ctx, filepath.Join(cfg.data, controllerDB)); err != nil {
@@ -108,11 +111,11 @@ func newController(ctx context.Context, cfg config, told *told, log *slog.Logger
 func (c *controller) speak(cfg config, events http.Handler) error {
 	url := ""
 	if len(cfg.listen) > 1 { // the first is the socket
-		url = "http://" + cfg.listen[1]
+		url = scheme(cfg) + "://" + cfg.listen[1]
 	}
 	h, err := hosts.New(hosts.Config{
 		Engine: c.engine, Tunnels: c.hub, Join: c.join, Logs: c.containerLog, ReportEvery: cfg.fleet.interval,
-		URL: url, RateLimit: cfg.fleet.hostRate, Log: c.log,
+		Person: person, URL: url, RateLimit: cfg.fleet.hostRate, Log: c.log,
 	})
 	if err != nil {
 		return err
@@ -171,12 +174,23 @@ func (c *controller) run(ctx context.Context) error {
 // tokenFile has the token that lets hosts in.
 func (c *controller) tokenFile() string { return filepath.Join(c.data, "join-token") }
 
-func (c *controller) makeJoinToken() error {
-	_, err := os.Stat(c.tokenFile())
-	if !errors.Is(err, fs.ErrNotExist) {
-		return err
+// makeJoinToken makes it, or has it carry another pin.
+func (c *controller) makeJoinToken(pin string) error {
+	text, err := os.ReadFile(c.tokenFile())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read the join token: %w", err)
 	}
-	return atomicfile.Write(c.tokenFile(), []byte("buoy-join-"+strings.ToLower(rand.Text())+"\n"), 0o600)
+	secret, had := tlspin.Cut(strings.TrimSpace(string(text)))
+	if err == nil && (had == pin || secret == "") {
+		return nil // an empty one lets nobody in
+	}
+	if err != nil {
+		secret = "buoy-join-" + strings.ToLower(rand.Text())
+	}
+	if pin != "" {
+		secret = tlspin.Join(secret, pin)
+	}
+	return atomicfile.Write(c.tokenFile(), []byte(secret+"\n"), 0o600)
 }
 
 func (c *controller) joinToken() (string, error) {
@@ -187,13 +201,15 @@ func (c *controller) joinToken() (string, error) {
 	return strings.TrimSpace(string(text)), nil
 }
 
-// join says whether a token lets hosts in.
+// join says whether a token lets hosts in. What pin it carries is for the host.
 func (c *controller) join(token string) bool {
 	want, err := c.joinToken()
 	if err != nil {
 		c.log.Error("hosts cannot join", "error", err)
 		return false
 	}
+	want, _ = tlspin.Cut(want)
+	token, _ = tlspin.Cut(token)
 	return want != "" && subtle.ConstantTimeCompare([]byte(want), []byte(token)) == 1
 }
 
@@ -413,9 +429,9 @@ func newMember(cfg config, p *parts, zero *nodes.Dialect, log *slog.Logger) (*me
 	}
 	mux := http.NewServeMux()
 	mux.Handle("POST "+hostapi.Poke, m.agent.Handler())
-	mux.Handle("/nodes/", by(events.Actor{Kind: events.ByAPI, Peer: "by way of " + url}, inner))
+	mux.Handle("/nodes/", by(events.Actor{Kind: events.ByAPI, Peer: "by way of " + url}, handedOn(inner)))
 	m.tunnel, err = tunnel.NewClient(tunnel.ClientConfig{
-		Controller: url, Handler: mux, Log: log, Refused: func(int) { m.agent.Poke() },
+		Controller: url, Handler: mux, TLS: m.agent.TLS(), Log: log, Refused: func(int) { m.agent.Poke() },
 		Session: func() (string, string, <-chan struct{}) {
 			s, changed := m.agent.Session()
 			return s.HostID, s.Token, changed
@@ -429,4 +445,32 @@ func (m *member) run(ctx context.Context) error {
 	g.Go(func() error { return m.agent.Run(ctx) })
 	g.Go(func() error { return m.tunnel.Run(ctx) })
 	return g.Wait()
+}
+
+// handedOn takes the controller's word for whose a request is.
+func handedOn(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get(auth.Forwarded) != "" {
+			caller, err := auth.OfHeader(r.Header)
+			if err != nil {
+				api.Error(w, http.StatusBadRequest, fmt.Sprintf("header %s: %v", auth.Forwarded, err))
+				return
+			}
+			r = r.WithContext(auth.With(r.Context(), caller))
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+func scheme(cfg config) string {
+	if cfg.dev {
+		return "http"
+	}
+	return "https"
+}
+
+// person says whether somebody who is no host may ask the hosts' dialect.
+func person(r *http.Request) bool {
+	c := auth.Of(r.Context())
+	return c.Role >= auth.ByMethod(r.Method) && !c.Limits.Any()
 }

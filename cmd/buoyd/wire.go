@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/buoy-edge/buoy/api"
+	"github.com/buoy-edge/buoy/api/access"
 	"github.com/buoy-edge/buoy/api/nodes"
 	"github.com/buoy-edge/buoy/api/system"
 	"github.com/buoy-edge/buoy/container"
@@ -64,12 +65,15 @@ type parts struct {
 	images  *images.Store
 	flists  *lazy.Flists
 	told    told
+	doors   doors
 	node    *node.Node
 
 	controller *controller // nil: this daemon is none
 }
 
-func (p *parts) close() error { return errors.Join(p.controller.close(), p.net.Close(), p.db.Close()) }
+func (p *parts) close() error {
+	return errors.Join(p.controller.close(), p.net.Close(), p.db.Close(), p.doors.audit.Close())
+}
 
 // assemble makes the parts. Nothing has been started when it returns.
 func assemble(ctx context.Context, cfg config, log *slog.Logger) (*parts, error) {
@@ -106,8 +110,11 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger) (*parts, error)
 	if err != nil {
 		return nil, errors.Join(err, p.db.Close())
 	}
-	if p.controller, err = newController(ctx, cfg, &p.told, log); err != nil {
+	if p.doors, err = newDoors(cfg, log); err != nil {
 		return nil, errors.Join(err, p.db.Close())
+	}
+	if p.controller, err = newController(ctx, cfg, &p.told, p.doors.pin(cfg), log); err != nil {
+		return nil, errors.Join(err, p.db.Close(), p.doors.audit.Close())
 	}
 	return &p, nil
 }
@@ -155,15 +162,21 @@ func (p *parts) run(ctx context.Context, cfg config, systemd manager, log *slog.
 	if err != nil {
 		return err
 	}
-	sys.Tell(p.told.api.Metrics)
+	sys.Registry().MustRegister(p.told.api.Collector())
 	if p.controller != nil {
-		sys.Tell(p.controller.apps.Metrics)
+		sys.Registry().MustRegister(p.controller.apps.Collector())
+	}
+	door, err := access.New(access.Config{
+		Tokens: p.doors.tokens, Authority: p.doors.authority, Pin: p.doors.pin(cfg), Audit: auditFile(cfg), Log: log,
+	})
+	if err != nil {
+		return err
 	}
 	memory := newTrimmer()
 	defer memory.stop()
 	opened := make(chan struct{})
 	server, err := api.New(api.Config{
-		Dialects: append(dialects, zero, p.told.api, sys), Log: log,
+		Dialects: append(dialects, zero, p.told.api, sys, door), Gate: p.doors.gate, TLS: p.doors.tls, Audit: p.doors.audit.Add, Log: log,
 		Observe: func(o api.Observation) {
 			sys.Observe(o)
 			memory.worked()
@@ -176,7 +189,7 @@ func (p *parts) run(ctx context.Context, cfg config, systemd manager, log *slog.
 	if err != nil {
 		return err
 	}
-	sys.Tell(system.InFlight(server.InFlight))
+	sys.Registry().MustRegister(system.InFlight(server.InFlight))
 	if err := errors.Join(p.node.Load(ctx), p.told.hooks.Load(ctx)); err != nil {
 		return err
 	}

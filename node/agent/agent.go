@@ -9,15 +9,19 @@ package agent
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/buoy-edge/buoy/api/hosts/hostapi"
 	"github.com/buoy-edge/buoy/internal/errs"
+	"github.com/buoy-edge/buoy/internal/tlspin"
 	buoy "github.com/buoy-edge/buoy/sdk/go"
 )
 
@@ -98,6 +102,8 @@ type Agent struct {
 	pullings chan struct{} // likewise
 	ports    ports
 
+	pin atomic.Pointer[string] // kept.Pin, for TLS
+
 	mu      sync.Mutex // guards session, renewed
 	session Session
 	renewed chan struct{} // closed and replaced when session becomes another one
@@ -158,18 +164,39 @@ func New(cfg Config) (*Agent, error) {
 	if cfg.Reached == nil {
 		cfg.Reached = func(context.Context, error) {}
 	}
-	ctl, err := newController(cfg.Controller)
-	if err != nil {
-		return nil, err
-	}
-	return &Agent{
-		cfg: cfg, log: cfg.Log, ctl: ctl, boot: rand.Text()[:8],
+	a := &Agent{
+		cfg: cfg, log: cfg.Log, boot: rand.Text()[:8],
 		poked: make(chan struct{}, 1), outcomes: make(chan outcome), renewed: make(chan struct{}),
 		launches: make(chan struct{}, launchesAtOnce), deletes: make(chan struct{}, deletesAtOnce), pullings: make(chan struct{}, pullsAtOnce),
 		ports: ports{first: cfg.FirstPort, last: cfg.LastPort, claimed: map[uint16]bool{}, free: bindable},
 		jobs:  map[string]*job{}, absent: map[string]hostapi.ContainerStatus{}, retry: map[string]time.Time{}, pulled: map[string]time.Time{},
 		lookout: newLookout(), meter: meter{last: map[string]Usage{}, rates: map[string]rates{}}, interval: defaultInterval,
-	}, nil
+	}
+	var err error
+	a.ctl, err = newController(cfg.Controller, a.TLS())
+	return a, err
+}
+
+// know makes k what is known of the controller.
+func (a *Agent) know(k kept) {
+	a.kept = k
+	a.pin.Store(&k.Pin)
+}
+
+// TLS is how the controller is known by https: by the pin that came with the
+// join token, now or when this host joined; without one, as the system knows others.
+func (a *Agent) TLS() *tls.Config {
+	return tlspin.Config(func() (pins []string) {
+		if pin := a.pin.Load(); pin != nil && *pin != "" {
+			pins = append(pins, *pin)
+		}
+		if token, err := a.cfg.JoinToken(); err == nil {
+			if _, pin := tlspin.Cut(strings.TrimSpace(token)); pin != "" {
+				pins = append(pins, pin)
+			}
+		}
+		return pins
+	})
 }
 
 // Session is how the controller knows this host. Both are empty while it does not.
@@ -226,7 +253,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	}
 	a.gone = openTombstones(a.cfg.Data, a.log)
 	defer func() { err = errors.Join(err, a.gone.Close()) }()
-	a.kept = readKept(a.cfg.Data, a.cfg.Controller, a.log)
+	a.know(readKept(a.cfg.Data, a.cfg.Controller, a.log))
 	defer a.ctl.close()
 	defer a.wg.Wait()
 	ctx, cancel := context.WithCancel(ctx)

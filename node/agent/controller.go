@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,7 +33,7 @@ type controller struct {
 	http *http.Client
 }
 
-func newController(addr string) (*controller, error) {
+func newController(addr string, trust *tls.Config) (*controller, error) {
 	base, socket, err := parseController(addr)
 	if err != nil {
 		return nil, err
@@ -47,6 +48,7 @@ func newController(addr string) (*controller, error) {
 		MaxIdleConnsPerHost: 1,
 		IdleConnTimeout:     10 * time.Minute, // longer than what is between two reports
 		TLSHandshakeTimeout: 10 * time.Second,
+		TLSClientConfig:     trust,
 	}
 	if socket != "" {
 		t.Proxy = nil

@@ -17,6 +17,7 @@ type kept struct {
 	Controller string `json:"controller"`
 	HostID     string `json:"hostID"`
 	Token      string `json:"token"`
+	Pin        string `json:"pin,omitempty"` // of the controller's certificate authority; "": the system's are trusted
 }
 
 func keptFile(data string) string { return filepath.Join(data, "agent.json") }

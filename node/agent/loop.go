@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/buoy-edge/buoy/api/hosts/hostapi"
+	"github.com/buoy-edge/buoy/internal/tlspin"
 )
 
 // loop reports until ctx ends or the host has left.
@@ -209,7 +210,13 @@ func (a *Agent) join(ctx context.Context, now time.Time) *failure {
 	if f != nil {
 		return f
 	}
-	a.kept = kept{Controller: a.cfg.Controller, HostID: answer.HostID, Token: answer.HostToken}
+	next := kept{Controller: a.cfg.Controller, HostID: answer.HostID, Token: answer.HostToken, Pin: a.kept.Pin}
+	if token, err := a.cfg.JoinToken(); err == nil {
+		if _, pin := tlspin.Cut(strings.TrimSpace(token)); pin != "" {
+			next.Pin = pin
+		}
+	}
+	a.know(next)
 	if err := a.kept.write(a.cfg.Data); err != nil {
 		a.log.Error("the host's token is not written down: it needs the join token again after a restart", "error", err)
 	}
@@ -253,7 +260,7 @@ func (a *Agent) idle() bool { return a.leaving && len(a.lookout.ours) == 0 && le
 
 // forget makes this host one that no controller knows.
 func (a *Agent) forget() {
-	a.kept = kept{}
+	a.know(kept{})
 	a.setSession(Session{})
 	if err := a.kept.write(a.cfg.Data); err != nil {
 		a.log.Error("the host's token is not removed", "error", err)

@@ -11,6 +11,7 @@ package buoy
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -31,6 +32,7 @@ type Client struct {
 	addr  string // as it was given, for messages
 	base  string // "http://127.0.0.1:8080", without a slash at the end
 	token string
+	tls   *tls.Config // of a transport of our own
 	http  *http.Client
 	node  string // empty: self
 	self  *self  // shared by all copies that On makes
@@ -52,8 +54,10 @@ func WithToken(token string) Option { return func(c *Client) { c.token = token }
 // one whose daemon answers.
 func WithNode(id string) Option { return func(c *Client) { c.node = id } }
 
-// WithHTTPClient replaces the HTTP client, for TLS settings and the like. Its
-// Transport, if set, has to dial unix addresses itself.
+// WithTLS says whom to trust at https:// addresses, and with which certificate.
+func WithTLS(cfg *tls.Config) Option { return func(c *Client) { c.tls = cfg } }
+
+// WithHTTPClient replaces the HTTP client. Its Transport, if set, has to dial unix addresses itself.
 func WithHTTPClient(h *http.Client) Option { return func(c *Client) { c.http = h } }
 
 // New returns a client of the buoyd at addr: http://HOST:PORT,
@@ -73,7 +77,7 @@ func New(addr string, opts ...Option) (*Client, error) {
 	c.base = base
 	if c.http.Transport == nil {
 		own := *c.http
-		own.Transport = transport(socket)
+		own.Transport = transport(socket, c.tls)
 		c.http = &own
 	}
 	return c, nil
@@ -98,7 +102,7 @@ func parseAddr(addr string) (base, socket string, err error) {
 
 // transport is http.DefaultTransport's settings with a dialer of our own; a
 // socket is not reached through a proxy.
-func transport(socket string) *http.Transport {
+func transport(socket string, trust *tls.Config) *http.Transport {
 	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}
 	t := &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
@@ -107,6 +111,7 @@ func transport(socket string) *http.Transport {
 		MaxIdleConns:        16,
 		IdleConnTimeout:     30 * time.Second,
 		TLSHandshakeTimeout: 10 * time.Second,
+		TLSClientConfig:     trust,
 	}
 	if socket != "" {
 		t.Proxy = nil

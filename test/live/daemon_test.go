@@ -54,6 +54,7 @@ type daemon struct {
 	ns     string // network namespace that it takes for the machine's, "" for the machine's
 	addr   string
 	args   []string
+	locked bool // without --dev
 	guest  bool // another instance was there before, and outlives it: what they share is that one's to clean up
 	client *buoy.Client
 	http   *http.Client // of d.addr, without what client knows; both check the answers
@@ -109,7 +110,11 @@ func (d *daemon) instance() string {
 // start starts buoyd and waits until it answers.
 func (d *daemon) start() {
 	d.t.Helper()
-	args := append([]string{"--dev", "--listen", d.addr, "--data", d.data(), "--run", d.run(), "--node-id", "525400123456"}, d.args...)
+	args := []string{"--dev"}
+	if d.locked {
+		args = nil
+	}
+	args = append(args, append([]string{"--listen", d.addr, "--data", d.data(), "--run", d.run(), "--node-id", "525400123456"}, d.args...)...)
 	d.cmd = exec.Command(filepath.Join(bin(d.t), "buoyd"), args...)
 	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
 	if err := d.within(d.cmd.Start); err != nil {
