@@ -28,6 +28,8 @@ BIN        := bin
 LDFLAGS    := -s -w -X github.com/buoy-edge/buoy/internal/version.Version=$(VERSION)
 SHIM_TAGS  := netgo,osusergo,seccomp,runc_nocriu
 SHIM_LD    := $(LDFLAGS) -linkmode external -extldflags -static
+# Functions that an installed NVIDIA library lacks are missed when they are called.
+GPU_LD     := $(LDFLAGS) -linkmode external -extldflags -Wl,-z,lazy
 C_FLAGS    := -Os -static -s -Wall -Wextra -Werror
 # buoy-init has no C library, and what a compiler or linker adds for one stays out.
 INIT_FLAGS := $(C_FLAGS) -nostdlib -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables \
@@ -36,6 +38,8 @@ INIT_FLAGS := $(C_FLAGS) -nostdlib -ffreestanding -fno-stack-protector -fno-asyn
 # The version comes from git describe; Go's own stamp would fail in a checkout
 # that belongs to another user.
 export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
+# go-nvml wraps what NVIDIA's header calls deprecated.
+export CGO_CFLAGS := -g -O2 -Wno-deprecated-declarations
 export GO PORT HELLO_PORT APPS_PORT DATA RUN_DIR BRIDGE CIDR SHIM_TAGS PKGS TESTFLAGS VERSION ARCH
 
 build: ## build the programs into bin/
@@ -45,6 +49,7 @@ build: ## build the programs into bin/
 programs: $(BIN)/buoy-reaper $(BIN)/buoy-init
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/buoyd ./cmd/buoy ./cmd/buoy-flist
 	CGO_ENABLED=1 $(GO) build -trimpath -tags $(SHIM_TAGS) -ldflags '$(SHIM_LD)' -o $(BIN)/ ./cmd/buoy-shim
+	CGO_ENABLED=1 $(GO) build -trimpath -ldflags '$(GPU_LD)' -o $(BIN)/ ./cmd/buoy-gpu
 
 $(BIN)/buoy-reaper: $(wildcard container/reaper/*.[ch]) Makefile
 	@mkdir -p $(BIN)
@@ -88,7 +93,7 @@ bench: ## measure starts, memory and idle cost beside other runtimes, as root
 install: build ## copy programs and systemd units below PREFIX (/usr/local)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(LIBEXEC)
 	install -m 755 bin/buoyd bin/buoy $(DESTDIR)$(PREFIX)/bin/
-	install -m 755 bin/buoy-shim bin/buoy-reaper bin/buoy-init bin/buoy-flist $(DESTDIR)$(LIBEXEC)/
+	install -m 755 bin/buoy-shim bin/buoy-reaper bin/buoy-init bin/buoy-flist bin/buoy-gpu $(DESTDIR)$(LIBEXEC)/
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
 	for unit in buoyd buoy-halt; do \
 		sed 's|/usr/bin/|$(PREFIX)/bin/|' packaging/systemd/$$unit.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit.service || exit; \

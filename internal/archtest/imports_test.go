@@ -67,6 +67,7 @@ var allowed = []struct {
 	{"sdk/go/...", nil}, // others import it: it brings nothing along
 	{"cmd/buoy", []string{"sdk/go/...", "internal/..."}},
 	{"cmd/buoy-shim", []string{"container/shim", "internal/..."}},
+	{"cmd/buoy-gpu", []string{"gpu/...", "internal/..."}},
 	{"cmd/buoy-flist", []string{"flist/...", "images/...", "internal/..."}},
 	{"cmd/buoyd", []string{"..."}}, // wires all of it
 
