@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
-	"github.com/go-chi/chi/v5/middleware"
 
 	"github.com/buoy-edge/buoy/api/audit"
 	"github.com/buoy-edge/buoy/api/auth"
@@ -66,7 +65,7 @@ func New(cfg Config) (*Server, error) {
 		cfg.Grace = 10 * time.Second
 	}
 	s := &Server{cfg: cfg, router: chi.NewRouter()}
-	s.router.Use(requestID, s.observe, s.recover, s.guardHost, guardOrigin(), s.authorize, middleware.GetHead)
+	s.router.Use(requestID, s.observe, s.recover, s.guardHost, guardOrigin(), s.authorize, headAsGet)
 	s.router.NotFound(notFound)
 	s.router.MethodNotAllowed(methodNotAllowed)
 	for _, d := range cfg.Dialects {

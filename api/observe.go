@@ -1,9 +1,11 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"regexp"
@@ -12,7 +14,6 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
-	"github.com/go-chi/chi/v5/middleware"
 )
 
 // Observation is one answered request.
@@ -26,14 +27,14 @@ type Observation struct {
 type requestIDKey struct{}
 
 // goodID is what we take over from a client as its request id.
-var goodID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+var goodID = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
 
 // requestID gives each request an id, the client's own if it has sent one, and
 // tells it in the answer.
 func requestID(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := r.Header.Get("X-Request-Id")
-		if !goodID.MatchString(id) {
+		if len(id) > 64 || !goodID.MatchString(id) {
 			id = rand.Text()
 		}
 		w.Header().Set("X-Request-Id", id)
@@ -54,15 +55,15 @@ func (s *Server) observe(next http.Handler) http.Handler {
 		start := time.Now()
 		s.inFlight.Add(1)
 		defer s.inFlight.Add(-1)
-		ww := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
+		a := &answer{ResponseWriter: w}
 		defer func() { // also when the handler aborts the connection
-			o := Observation{Method: r.Method, Route: route(r), Status: status(ww, r), Took: time.Since(start)}
+			o := Observation{Method: r.Method, Route: route(r), Status: status(a, r), Took: time.Since(start)}
 			s.cfg.Observe(o)
 			s.cfg.Log.DebugContext(r.Context(), "request", "request_id", RequestID(r.Context()),
 				"method", o.Method, "path", r.URL.Path, "route", o.Route, "status", o.Status,
-				"bytes", ww.BytesWritten(), "took", o.Took, "remote", r.RemoteAddr)
+				"bytes", a.bytes, "took", o.Took, "remote", r.RemoteAddr)
 		}()
-		next.ServeHTTP(ww, r)
+		next.ServeHTTP(a, r)
 	})
 }
 
@@ -73,17 +74,67 @@ func route(r *http.Request) string {
 	return ""
 }
 
+// answer notes what is answered.
+type answer struct {
+	http.ResponseWriter
+	status int // 0: nothing yet
+	bytes  int64
+}
+
+// Unwrap is for http.ResponseController.
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// WriteHeader implements http.ResponseWriter.
+func (a *answer) WriteHeader(status int) {
+	if a.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
+		a.status = status
+	}
+	a.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter.
+func (a *answer) Write(p []byte) (int, error) {
+	a.begun()
+	n, err := a.ResponseWriter.Write(p)
+	a.bytes += int64(n)
+	return n, err
+}
+
+// ReadFrom implements io.ReaderFrom: files go from disk to socket in the kernel.
+func (a *answer) ReadFrom(r io.Reader) (int64, error) {
+	a.begun()
+	n, err := io.Copy(a.ResponseWriter, r)
+	a.bytes += n
+	return n, err
+}
+
+func (a *answer) begun() {
+	if a.status == 0 {
+		a.status = http.StatusOK
+	}
+}
+
+// headAsGet has routes of GET answer HEAD, too, unless there is one of HEAD.
+func headAsGet(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c := chi.RouteContext(r.Context()); r.Method == http.MethodHead && !c.Routes.Match(chi.NewRouteContext(), r.Method, cmp.Or(r.URL.RawPath, r.URL.Path)) {
+			c.RouteMethod = http.MethodGet
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
 // statusOf is that of an answer that goes through observe.
 func statusOf(w http.ResponseWriter, r *http.Request) int {
-	if ww, ok := w.(middleware.WrapResponseWriter); ok {
-		return status(ww, r)
+	if a, ok := w.(*answer); ok {
+		return status(a, r)
 	}
 	return 0
 }
 
-func status(w middleware.WrapResponseWriter, r *http.Request) int {
-	if w.Status() != 0 {
-		return w.Status()
+func status(a *answer, r *http.Request) int {
+	if a.status != 0 {
+		return a.status
 	}
 	if r.Context().Err() != nil {
 		return 499 // nginx's word for it
@@ -105,7 +156,7 @@ func (s *Server) recover(next http.Handler) http.Handler {
 			}
 			s.cfg.Log.ErrorContext(r.Context(), "request panicked", "request_id", RequestID(r.Context()),
 				"method", r.Method, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
-			if ww, ok := w.(middleware.WrapResponseWriter); ok && ww.Status() != 0 {
+			if a, ok := w.(*answer); ok && a.status != 0 {
 				panic(http.ErrAbortHandler)
 			}
 			Error(w, http.StatusInternalServerError, hidden(r.Context()))

@@ -72,7 +72,7 @@ type Engine struct {
 	traffic  map[string]Traffic  // as the balancer counted it
 	counted  time.Time           // when that was
 	changed  chan struct{}       // closed and replaced when anything did
-	watchers map[chan Event]struct{}
+	watchers map[chan *Event]struct{}
 	routes   map[string]struct{} // apps whose routes may be others than the balancer knows
 	room     bool                // may be where there was none
 
@@ -133,7 +133,7 @@ func New(cfg Config) (*Engine, error) {
 		cfg: cfg, apps: map[string]*record{}, replicas: map[string]*Replica{}, onHost: map[string]map[string]struct{}{},
 		hosts: map[string]*Host{}, tokens: map[string]string{}, liveness: map[string]Liveness{}, reported: map[string]*hostReports{},
 		settings: map[string][]byte{}, config: DefaultSettings(), dirty: map[string]struct{}{}, routes: map[string]struct{}{}, stale: map[string]struct{}{}, unsaved: map[string]struct{}{}, changed: make(chan struct{}),
-		watchers: map[chan Event]struct{}{}, wake: make(chan struct{}, 1), cluster: NewCluster(nil), counts: map[string]struct{}{},
+		watchers: map[chan *Event]struct{}{}, wake: make(chan struct{}, 1), cluster: NewCluster(nil), counts: map[string]struct{}{},
 	}, nil
 }
 
@@ -361,10 +361,10 @@ func (e *Engine) dropHost(id string) {
 // tell hands events to who watches. Who is too slow is dropped, and learns it
 // by the closed channel. The caller holds mu.
 func (e *Engine) tell(events []Event) {
-	for _, ev := range events {
+	for i := range events {
 		for ch := range e.watchers {
 			select {
-			case ch <- ev:
+			case ch <- &events[i]:
 			default:
 				delete(e.watchers, ch)
 				close(ch)
@@ -373,10 +373,10 @@ func (e *Engine) tell(events []Event) {
 	}
 }
 
-// Subscribe gives the events from now on. The channel is closed when the
-// subscriber is too slow, or after stop.
-func (e *Engine) Subscribe() (events <-chan Event, stop func()) {
-	ch := make(chan Event, 4096) // more than a commit has: an app may get 1000 replicas at once
+// Subscribe gives the events from now on, which nobody may change. The channel
+// is closed when the subscriber is too slow, or after stop.
+func (e *Engine) Subscribe() (events <-chan *Event, stop func()) {
+	ch := make(chan *Event, 4096) // more than a commit has: an app may get 1000 replicas at once
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.watchers[ch] = struct{}{}

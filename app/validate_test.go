@@ -314,6 +314,30 @@ func TestValidateRefuses(t *testing.T) {
 	}
 }
 
+// TestLengths: a name is refused from one character more than it may have.
+func TestLengths(t *testing.T) {
+	for path, tt := range map[string]struct {
+		most int
+		set  func(s *Spec, name string)
+	}{
+		"spec.hostname":        {64, func(s *Spec, name string) { s.Container.Hostname = name }},
+		"spec.volumes[1].name": {63, func(s *Spec, name string) { s.Container.Mounts[1].Source = name }},
+		"spec.filesystems[0]":  {63, func(s *Spec, name string) { s.Container.Filesystems = []string{"pool:" + name} }},
+		"spec.ports[0].name":   {63, func(s *Spec, name string) { s.Ports[0].Name = name }},
+		"expose.rules[0].host": {63, func(s *Spec, name string) { s.Expose.Rules[0].Host = name + ".example.org" }},
+		"spec.env[3]":          {253, func(s *Spec, name string) { s.Env[1].Secret = name }},
+	} {
+		for more := range 2 {
+			s := valid()
+			tt.set(&s, strings.Repeat("a", tt.most+more))
+			var problems Problems
+			if errors.As(s.Validate(), &problems) != (more > 0) || more > 0 && problems[0].Path != path {
+				t.Errorf("%s of %d characters: %v", path, tt.most+more, problems)
+			}
+		}
+	}
+}
+
 func TestValidateSaysAll(t *testing.T) {
 	err := (&Spec{}).Validate()
 	problems, ok := errors.AsType[Problems](err)

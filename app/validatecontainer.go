@@ -19,12 +19,15 @@ const (
 	maxText     = 128 << 10 // the longest argument that Linux takes
 )
 
+// Bounds of lengths are no part of patterns, which would have a state for each
+// character: some 200 KB of a buoyd at rest.
 var (
-	hostnamePattern = regexp.MustCompile(`^[A-Za-z0-9._-]{0,64}$`)
-	restartPattern  = regexp.MustCompile(`^(|no|always|unless-stopped|on-failure(:[0-9]{1,9})?)$`)
-	poolPattern     = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}:[A-Za-z0-9._-]{1,63}$`)
-	volumePattern   = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`)
+	wordPattern    = regexp.MustCompile(`^[A-Za-z0-9._-]*$`)
+	restartPattern = regexp.MustCompile(`^(|no|always|unless-stopped|on-failure(:[0-9]{1,9})?)$`)
 )
+
+// usable says whether s can name a volume, a pool or a file system of a node.
+func usable(s string) bool { return s != "" && len(s) <= 63 && wordPattern.MatchString(s) }
 
 // container checks what each replica is.
 func (c *checker) container(s *Spec) {
@@ -52,7 +55,7 @@ func (c *checker) container(s *Spec) {
 	if r.Pwd != "" && !path.IsAbs(r.Pwd) {
 		c.add("spec.workingDir", "is %q; it must be absolute", r.Pwd)
 	}
-	if !hostnamePattern.MatchString(r.Hostname) {
+	if len(r.Hostname) > 64 || !wordPattern.MatchString(r.Hostname) {
 		c.add("spec.hostname", "is %q; it must be at most 64 letters, digits, '-', '_' and '.'", r.Hostname)
 	}
 	if !restartPattern.MatchString(r.Restart) {
@@ -149,7 +152,7 @@ func (c *checker) storage(r *buoy.CreateRequest) {
 			}
 			c.text(where("hostPath"), m.Source)
 		case "volume":
-			if !volumePattern.MatchString(m.Source) || m.Source == "." || m.Source == ".." {
+			if !usable(m.Source) || m.Source == "." || m.Source == ".." {
 				c.add(where("name"), "is %q; it must be 1 to 63 letters, digits, '.', '_' and '-'", m.Source)
 			}
 		case "tmpfs":
@@ -158,7 +161,7 @@ func (c *checker) storage(r *buoy.CreateRequest) {
 		}
 	}
 	for i, f := range r.Filesystems {
-		if !poolPattern.MatchString(f) {
+		if pool, name, _ := strings.Cut(f, ":"); !usable(pool) || !usable(name) {
 			c.add(at("spec.filesystems", i, ""), "is %q; it must be POOL:FILESYSTEM", f)
 		}
 	}
@@ -180,7 +183,7 @@ var fieldsOfLaunch = []string{
 	"instance.ip", "instance.port", "instance.id", "instance.name", "instance.index", "app.name", "app.replicas", "app.revision", "host.id", "host.name",
 }
 
-var secretPattern = regexp.MustCompile(`^[A-Za-z0-9][-_.A-Za-z0-9]{0,252}$`)
+var secretPattern = regexp.MustCompile(`^[A-Za-z0-9][-_.A-Za-z0-9]*$`)
 
 // env counts the variables whose values are known first, as a manifest that is
 // written of the spec has them.
@@ -214,7 +217,7 @@ func (c *checker) env(s *Spec) {
 			c.add(path, "says in %d ways what %s is; it must be a value, a field or a secret", said, v.Name)
 		case v.Field != "" && !slices.Contains(fieldsOfLaunch, v.Field):
 			c.add(path, "has %s from %q; it must be one of %s", v.Name, v.Field, strings.Join(fieldsOfLaunch, ", "))
-		case v.Secret != "" && !secretPattern.MatchString(v.Secret):
+		case v.Secret != "" && (len(v.Secret) > 253 || !secretPattern.MatchString(v.Secret)):
 			c.add(path, "has %s from the secret %q; a name is of letters, digits, '.', '_' and '-'", v.Name, v.Secret)
 		case v.Key != "" && v.Secret == "":
 			c.add(path, "has a key for %s, which only secrets have", v.Name)

@@ -12,15 +12,13 @@ import (
 	buoy "github.com/buoy-edge/buoy/sdk/go"
 )
 
-var portPattern = regexp.MustCompile(`^[a-zA-Z0-9]([-_a-zA-Z0-9]{0,61}[a-zA-Z0-9])?$`)
-
 func (c *checker) ports(s *Spec) {
 	inside, outside, listen := map[uint32]int{}, map[uint32]int{}, map[uint32]int{}
 	names := map[string]bool{}
 	for i, p := range s.Ports {
 		where := func(field string) string { return at("spec.ports", i, field) }
 		c.word(where("protocol"), p.Proto, "http", "h2c", "tcp", "udp")
-		if p.Name != "" && !portPattern.MatchString(p.Name) {
+		if p.Name != "" && (len(p.Name) > 63 || !namePattern.MatchString(p.Name)) {
 			c.add(where("name"), "is %q; it must be of at most 63 letters, digits, '-' and '_', and begin and end with a letter or digit", p.Name)
 		}
 		if p.Name != "" && names[p.Name] {
@@ -59,7 +57,7 @@ func (c *checker) twice(i int, field string, seen map[uint32]int, proto string, 
 }
 
 // labelOfHost is a part of a host name between dots.
-var labelOfHost = regexp.MustCompile(`^[a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?$`)
+var labelOfHost = regexp.MustCompile(`^[a-z0-9_]([-a-z0-9_]*[a-z0-9_])?$`)
 
 func (c *checker) exposed(s *Spec) {
 	e := &s.Expose
@@ -93,7 +91,7 @@ func validHost(host string) bool {
 	}
 	name := strings.TrimPrefix(host, "*.")
 	for label := range strings.SplitSeq(name, ".") {
-		if !labelOfHost.MatchString(label) {
+		if len(label) > 63 || !labelOfHost.MatchString(label) {
 			return false
 		}
 	}

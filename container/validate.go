@@ -68,7 +68,7 @@ func (s Spec) validateProcess() error {
 	if s.Cwd != "" && !path.IsAbs(s.Cwd) {
 		return errs.E(errs.Invalid, "working directory %q is not absolute", s.Cwd)
 	}
-	if !hostnamePattern.MatchString(s.Hostname) {
+	if len(s.Hostname) > 64 || !namePattern.MatchString(s.Hostname) {
 		return errs.E(errs.Invalid, "hostname %q is not a host name of at most 64 letters, digits, '-', '_' and '.'", s.Hostname)
 	}
 	if s.OOMScoreAdj < -1000 || s.OOMScoreAdj > 1000 {
@@ -85,9 +85,6 @@ func (s Spec) validateProcess() error {
 	}
 	return nil
 }
-
-// hostnamePattern takes the underscore that RFC 1123 forbids: Zero-OS names have it.
-var hostnamePattern = regexp.MustCompile(`^[A-Za-z0-9._-]{0,64}$`)
 
 func (s Spec) validateMounts() error {
 	seen := map[string]bool{}
@@ -130,11 +127,15 @@ func (s Spec) validateMounts() error {
 	return nil
 }
 
-var namePattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`)
+// namePattern takes the underscore, too, which RFC 1123 forbids in host names:
+// Zero-OS names have it.
+var namePattern = regexp.MustCompile(`^[A-Za-z0-9._-]*$`)
 
 // ValidName says whether s can name a container, a volume or a file system:
 // it becomes a directory, so "." and ".." cannot.
-func ValidName(s string) bool { return namePattern.MatchString(s) && s != "." && s != ".." }
+func ValidName(s string) bool {
+	return s != "" && len(s) <= 63 && namePattern.MatchString(s) && s != "." && s != ".."
+}
 
 func (l LogLimits) validate() error {
 	if l.MaxSize != 0 && l.MaxSize < minLogSize {

@@ -86,7 +86,7 @@ func (m *Meta) setTexts(texts map[string]string, configKey string, known func(ke
 	return nil
 }
 
-var hostName = regexp.MustCompile(`^[0-9A-Za-z._:-]{1,253}$`)
+var hostName = regexp.MustCompile(`^[0-9A-Za-z._:-]+$`)
 
 // setBackend reads where the packer put the chunks. A socket is a file of the packer's machine, not of ours.
 func (m *Meta) setBackend(s string) error {
@@ -103,7 +103,7 @@ func (m *Meta) setBackend(s string) error {
 	if b.Port == 0 {
 		b.Port = 9900
 	}
-	if !hostName.MatchString(b.Host) || b.Port < 0 || b.Port > 65535 {
+	if len(b.Host) > 253 || !hostName.MatchString(b.Host) || b.Port < 0 || b.Port > 65535 {
 		return fmt.Errorf("there is no host %.40q with port %d", b.Host, b.Port)
 	}
 	u := url.URL{Scheme: "zdb", Host: net.JoinHostPort(b.Host, strconv.Itoa(b.Port))}

@@ -199,9 +199,11 @@ func TestMetadata(t *testing.T) {
 			t.Errorf("%s %s: %v", key, s, err)
 		}
 	}
-	var m Meta
-	if err := m.setC(map[string]string{"backend": `{"host":"h","port":65536}`}); !errors.Is(err, errs.Invalid) {
-		t.Error(err)
+	for _, backend := range []string{`{"host":"h","port":65536}`, `{"host":"` + strings.Repeat("h", 254) + `"}`} {
+		var m Meta
+		if err := m.setC(map[string]string{"backend": backend}); !errors.Is(err, errs.Invalid) {
+			t.Errorf("%s: %v", backend, err)
+		}
 	}
 }
 

@@ -6,7 +6,7 @@ package gpu
 type Device struct {
 	UUID     string // as the driver has it: GPU-…, of an instance MIG-…; its PCI address where no driver says one
 	Index    int    // as the driver numbers GPUs, of an instance that of its GPU; -1: unknown
-	Vendor   string // "nvidia", "amd" or "intel"
+	Vendor   string // NVIDIA, AMD or Intel
 	Model    string // as NVIDIA A100-SXM4-40GB
 	PCI      string // address, as 0000:3b:00.0
 	NUMANode int    // -1: unknown, or the machine has one only
@@ -16,8 +16,19 @@ type Device struct {
 	Divided  bool      // in MIG mode: its instances are given out, and it is not
 	Instance *Instance // of an instance
 
+	Kernel string   // the driver in the kernel that has it, as nvidia or vfio-pci; "": none
+	DRM    []string // its nodes below /dev/dri, as card0 and renderD128
+
 	Broken string // why it cannot be given out, in a sentence; "": it can
+	Lost   bool   // it is broken since it fell off the bus: what uses it has lost it
 }
+
+// The vendors.
+const (
+	NVIDIA = "nvidia"
+	AMD    = "amd"
+	Intel  = "intel"
+)
 
 // Instance is what makes a part of a GPU.
 type Instance struct {

@@ -109,13 +109,13 @@ func companion(ctx context.Context, client *http.Client, at string) (string, err
 		return "", err
 	}
 	words := strings.Fields(string(data))
-	if len(words) == 0 || !isMD5.MatchString(words[0]) {
+	if len(words) == 0 || len(words[0]) != 32 || !isMD5.MatchString(words[0]) {
 		return "", nil // nothing, or a page for people
 	}
 	return strings.ToLower(words[0]), nil
 }
 
-var isMD5 = regexp.MustCompile(`^[0-9A-Fa-f]{32}$`)
+var isMD5 = regexp.MustCompile(`^[0-9A-Fa-f]+$`)
 
 const md5Ending = ".md5"
 

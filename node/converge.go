@@ -351,6 +351,9 @@ func (n *Node) decide(b *box, exit shimapi.Exit) (decided bool) {
 	unhealthy := b.rec.Reason == reasonUnhealthy // a daemon did not live to restart it
 	b.rec.Finished, b.rec.ExitCode, b.rec.OOM, b.rec.Reason = exit.At, exit.Code, exit.OOM, reasonOf(exit)
 	b.status = Halted
+	if exit.At.Before(b.parting) {
+		b.rec.Wanted, b.rec.Person, b.rec.Reason = state.Halt, true, reasonStopped
+	}
 	switch {
 	case decided && b.rec.Wanted == state.Run:
 		n.startLater(b, 0)

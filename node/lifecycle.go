@@ -221,7 +221,10 @@ func (b *box) respec() {
 
 // Stop ends a container for good: it stays halted, over reboots too, until it
 // is started again. Its writable layer goes unless the spec keeps it.
-func (n *Node) Stop(ctx context.Context, name string) error {
+func (n *Node) Stop(ctx context.Context, name string) error { return n.stop(ctx, name, false) }
+
+// stop is Stop, or ends the container without a question.
+func (n *Node) stop(ctx context.Context, name string, kill bool) error {
 	b, err := n.acquire(ctx, name)
 	if err != nil {
 		return err
@@ -234,7 +237,14 @@ func (n *Node) Stop(ctx context.Context, name string) error {
 		b.set(func() { b.rec = before })
 		return err
 	}
-	return n.halt(ctx, b, reasonStopped, "stopped through the API")
+	message := "stopped through the API"
+	if kill {
+		message = "killed through the API"
+		if err := n.cut(ctx, b); err != nil {
+			return fmt.Errorf("kill container %s: %w", name, err)
+		}
+	}
+	return n.halt(ctx, b, reasonStopped, message)
 }
 
 // Restart stops and starts a container. One that does not run is started.
@@ -382,6 +392,7 @@ func (n *Node) takeDown(ctx context.Context, b *box) error {
 	had := get(b, func() []netcfg.Forward { return b.forward })
 	b.set(func() {
 		b.release, b.forward, b.process, b.launch, b.from = nil, nil, shimapi.Process{}, "", nil
+		b.parting = time.Time{}
 		b.markEnded(nil)
 	})
 	if release != nil {

@@ -366,6 +366,7 @@ type box struct {
 	process  shimapi.Process
 	ended    chan struct{} // closed when the run has ended
 	exit     *shimapi.Exit // how the last run ended
+	parting  time.Time     // an end of the run before that is a stop by a person
 	digest   string
 	plugs    []plug             // the NICs of the run
 	keeping  context.CancelFunc // ends the renewal of its leases

@@ -72,7 +72,7 @@ type Measures interface {
 // Events are what happened and what happens.
 type Events interface {
 	Events(ctx context.Context, q app.EventQuery) ([]app.Event, int, error)
-	Subscribe() (events <-chan app.Event, stop func()) // closed when the reader is too slow
+	Subscribe() (events <-chan *app.Event, stop func()) // closed when the reader is too slow
 }
 
 // Fleet is all hosts together, and what holds for all apps.

@@ -106,7 +106,7 @@ func (d *Dialect) streamEvents(w http.ResponseWriter, r *http.Request) error {
 				if kind != "" && e.Type != kind || name != "" && e.App != name {
 					continue
 				}
-				if err := send(eventOf(e)); err != nil {
+				if err := send(eventOf(*e)); err != nil {
 					return err
 				}
 			case <-ctx.Done():

@@ -31,7 +31,7 @@ type fakeEngine struct {
 	apps     map[string]*app.View
 	settings app.Settings
 	events   []app.Event
-	watchers map[chan app.Event]bool
+	watchers map[chan *app.Event]bool
 	changed  chan struct{}
 	did      []string
 	launches int
@@ -43,7 +43,7 @@ type fakeEngine struct {
 
 func newFake() *fakeEngine {
 	return &fakeEngine{
-		apps: map[string]*app.View{}, settings: app.DefaultSettings(), watchers: map[chan app.Event]bool{}, changed: make(chan struct{}), room: 100,
+		apps: map[string]*app.View{}, settings: app.DefaultSettings(), watchers: map[chan *app.Event]bool{}, changed: make(chan struct{}), room: 100,
 	}
 }
 
@@ -77,7 +77,7 @@ func (f *fakeEngine) tell(e app.Event) {
 	f.events = append(f.events, e)
 	for ch := range f.watchers {
 		select {
-		case ch <- e:
+		case ch <- &e:
 		default:
 			delete(f.watchers, ch)
 			close(ch)
@@ -438,10 +438,10 @@ func (f *fakeEngine) Events(_ context.Context, q app.EventQuery) ([]app.Event, i
 	return list[:min(len(list), q.Limit)], len(list), err
 }
 
-func (f *fakeEngine) Subscribe() (<-chan app.Event, func()) {
+func (f *fakeEngine) Subscribe() (<-chan *app.Event, func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	ch := make(chan app.Event, 4)
+	ch := make(chan *app.Event, 4)
 	f.watchers[ch] = true
 	return ch, func() {
 		f.mu.Lock()

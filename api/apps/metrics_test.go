@@ -1,35 +1,34 @@
 package apps
 
 import (
+	"bytes"
 	"fmt"
-	"net/http"
-	"net/http/httptest"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
 	"github.com/buoy-edge/buoy/app"
+	"github.com/buoy-edge/buoy/internal/prometheus"
 )
 
-// scrape reads metrics as Prometheus does. A pedantic registry has checked them
-// against their descriptions.
-func scrape(t *testing.T, c prometheus.Collector) map[string]*dto.MetricFamily {
+// scrape reads metrics as Prometheus does.
+func scrape(t *testing.T, f fixture) map[string]*dto.MetricFamily {
 	t.Helper()
-	r := prometheus.NewPedanticRegistry()
-	r.MustRegister(c)
-	w := httptest.NewRecorder()
-	promhttp.HandlerFor(r, promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	var page prometheus.Page
+	f.d.Metrics(&page)
+	var text bytes.Buffer
+	if _, err := page.WriteTo(&text); err != nil {
+		t.Fatal(err)
+	}
 	parser := expfmt.NewTextParser(model.LegacyValidation)
-	families, err := parser.TextToMetricFamilies(strings.NewReader(w.Body.String()))
-	if err != nil || w.Code != http.StatusOK {
-		t.Fatalf("%d: %v in\n%s", w.Code, err, w.Body)
+	families, err := parser.TextToMetricFamilies(&text)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return families
 }
@@ -51,7 +50,7 @@ func TestMetrics(t *testing.T) {
 	if w := f.ask("POST", "/api/v1/apps/register", nginxApp); w.Code != 201 {
 		t.Fatal(w.Body)
 	}
-	families := scrape(t, f.d.Collector())
+	families := scrape(t, f)
 	text := lines(t, families)
 	for _, want := range []string{
 		`buoy_hosts{liveness="lost"} `,
@@ -119,7 +118,7 @@ func (c herd) Traffic() map[string]app.Traffic {
 func TestMetricsAreBounded(t *testing.T) {
 	f := serve(t, nil)
 	f.d.engine = herd{Engine: f.d.engine, sizes: []int{600, 700, 400, 1}}
-	families := scrape(t, f.d.Collector())
+	families := scrape(t, f)
 	perApp := map[string]int{}
 	for _, m := range families["buoy_replica_requests_total"].GetMetric() {
 		perApp[m.GetLabel()[0].GetValue()]++

@@ -1,74 +1,33 @@
 package events
 
 import (
-	"github.com/prometheus/client_golang/prometheus"
-
+	"github.com/buoy-edge/buoy/internal/prometheus"
 	"github.com/buoy-edge/buoy/node/events"
 	"github.com/buoy-edge/buoy/node/webhooks"
 )
 
-// Collector counts events, who follows them, and what webhooks were told, for
-// Prometheus.
-func (d *Dialect) Collector() prometheus.Collector { return &collector{d} }
-
-type collector struct{ d *Dialect }
-
-// series is a metric of each webhook.
-type series struct {
-	desc  *prometheus.Desc
-	kind  prometheus.ValueType
-	value func(s webhooks.Status) float64
-}
-
-func desc(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc("buoy_"+name, help, labels, nil)
-}
-
-func (c *collector) descs() (total, now, cut *prometheus.Desc) {
-	return desc("events_total", "Events since the daemon's start.", "type"),
-		desc("event_followers", "Clients that follow events."),
-		desc("event_followers_cut_total", "Clients that were cut off because they did not read.")
-}
-
-func (c *collector) series() []series {
-	of := func(name, help string, kind prometheus.ValueType, value func(s webhooks.Status) float64) series {
-		return series{desc("webhook_"+name, help, "webhook"), kind, value}
-	}
-	return []series{
-		of("deliveries_total", "Events that a webhook took.", prometheus.CounterValue, func(s webhooks.Status) float64 { return float64(s.Progress.Delivered) }),
-		of("failures_total", "Attempts that failed.", prometheus.CounterValue, func(s webhooks.Status) float64 { return float64(s.Progress.Failed) }),
-		of("dead_total", "Events that were given up.", prometheus.CounterValue, func(s webhooks.Status) float64 { return float64(s.Progress.Dead) }),
-		of("missed_total", "Events that were dropped before their turn.", prometheus.CounterValue, func(s webhooks.Status) float64 { return float64(s.Progress.Missed) }),
-		of("behind", "Events since the last one that is done with.", prometheus.GaugeValue, func(s webhooks.Status) float64 { return float64(s.Behind) }),
-	}
-}
-
-// Describe implements prometheus.Collector.
-func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	total, now, cut := c.descs()
-	ch <- total
-	ch <- now
-	ch <- cut
-	for _, s := range c.series() {
-		ch <- s.desc
-	}
-}
-
-// Collect implements prometheus.Collector.
-func (c *collector) Collect(ch chan<- prometheus.Metric) {
-	total, now, cut := c.descs()
-	counts := c.d.cfg.Log.Counts()
+// Metrics adds how many events there were, who follows them, and what webhooks
+// were told.
+func (d *Dialect) Metrics(page *prometheus.Page) {
+	counts := d.cfg.Log.Counts()
+	total := page.Metric(prometheus.Counter, "buoy_events_total", "Events since the daemon's start.", "type")
 	for _, m := range events.Types() {
 		if n := counts[m.Type]; n > 0 {
-			ch <- prometheus.MustNewConstMetric(total, prometheus.CounterValue, float64(n), string(m.Type))
+			total.Add(float64(n), string(m.Type))
 		}
 	}
-	ch <- prometheus.MustNewConstMetric(now, prometheus.GaugeValue, float64(c.d.readers.now.Load()))
-	ch <- prometheus.MustNewConstMetric(cut, prometheus.CounterValue, float64(c.d.readers.cut.Load()))
-	hooks := c.d.cfg.Webhooks.List()
-	for _, s := range c.series() {
+	page.Metric(prometheus.Gauge, "buoy_event_followers", "Clients that follow events.").Add(float64(d.readers.now.Load()))
+	page.Metric(prometheus.Counter, "buoy_event_followers_cut_total", "Clients that were cut off because they did not read.").Add(float64(d.readers.cut.Load()))
+	hooks := d.cfg.Webhooks.List()
+	each := func(kind prometheus.Kind, name, help string, value func(s webhooks.Status) uint64) {
+		m := page.Metric(kind, "buoy_webhook_"+name, help, "webhook")
 		for _, hook := range hooks {
-			ch <- prometheus.MustNewConstMetric(s.desc, s.kind, s.value(hook), hook.Hook.Name)
+			m.Add(float64(value(hook)), hook.Hook.Name)
 		}
 	}
+	each(prometheus.Counter, "deliveries_total", "Events that a webhook took.", func(s webhooks.Status) uint64 { return s.Progress.Delivered })
+	each(prometheus.Counter, "failures_total", "Attempts that failed.", func(s webhooks.Status) uint64 { return s.Progress.Failed })
+	each(prometheus.Counter, "dead_total", "Events that were given up.", func(s webhooks.Status) uint64 { return s.Progress.Dead })
+	each(prometheus.Counter, "missed_total", "Events that were dropped before their turn.", func(s webhooks.Status) uint64 { return s.Progress.Missed })
+	each(prometheus.Gauge, "behind", "Events since the last one that is done with.", func(s webhooks.Status) uint64 { return s.Behind })
 }

@@ -1,13 +1,17 @@
 package events
 
 import (
+	"bytes"
 	"io"
 	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"github.com/buoy-edge/buoy/internal/prometheus"
 )
 
 func (s *site) do(method, path, body string) (int, http.Header, string) {
@@ -74,13 +78,18 @@ func TestWebhookRoutes(t *testing.T) {
 	}
 }
 
-func TestCollector(t *testing.T) {
+func TestMetrics(t *testing.T) {
 	s := newSite(t, 1<<20)
 	s.do("POST", "/webhooks", `{"name":"a","url":"https://example.org/x"}`)
 	s.emit(1, 3)
-	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(s.d.Collector())
-	all, err := registry.Gather()
+	var page prometheus.Page
+	s.d.Metrics(&page)
+	var text bytes.Buffer
+	if _, err := page.WriteTo(&text); err != nil {
+		t.Fatal(err)
+	}
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	all, err := parser.TextToMetricFamilies(&text)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -208,7 +208,8 @@ func TestAbsurd(t *testing.T) {
 		`{"containerStatus":[{"launchID":"a","memoryUsed":-5}]}`, `{"containerStatus":[{"launchID":"a","CPUUtilization":1e300}]}`,
 		`{"containerStatus":[{"launchID":"a","health":{"status":"fine"}}]}`, `{"containerStatus":[{"launchID":"a","health":{"status":"healthy","responseTime":-1}}]}`,
 		`{"containerStatus":[{"launchID":"a\u0000"}]}`, `{"containerStatus":[{"launchID":"a","digest":"latest@sha256:0"}]}`,
-		`{"containerStatus":[{"launchID":"a","digest":"sha256:` + strings.Repeat("0", 64) + `/../x"}]}`, `{"containerStatus":[{"launchID":"a","state":"run\nning"}]}`, `{"containerStatus":[{"launchID":"a","ports":{"-1":":1"}}]}`,
+		`{"containerStatus":[{"launchID":"a","digest":"sha256:` + strings.Repeat("0", 64) + `/../x"}]}`,
+		`{"containerStatus":[{"launchID":"a","digest":"md5:` + strings.Repeat("0", 31) + `"}]}`, `{"containerStatus":[{"launchID":"a","digest":"x:` + strings.Repeat("0", 129) + `"}]}`, `{"containerStatus":[{"launchID":"a","state":"run\nning"}]}`, `{"containerStatus":[{"launchID":"a","ports":{"-1":":1"}}]}`,
 		`{"containerStatus":[{"launchID":"a","ports":{"65536":":1"}}]}`, `{"containerStatus":[{"launchID":"a","started":"10000-01-01T00:00:00Z"}]}`,
 	} {
 		if w := ask(s, "POST", "/host/node1/updatestatus", body, token("token1")); w.Code != 400 {

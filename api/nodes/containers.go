@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"syscall"
 
 	"github.com/buoy-edge/buoy/api"
 	"github.com/buoy-edge/buoy/api/auth"
@@ -82,6 +83,29 @@ func (d *Dialect) startContainer(w http.ResponseWriter, r *http.Request) error {
 
 func (d *Dialect) stopContainer(w http.ResponseWriter, r *http.Request) error {
 	return change(w, r, http.StatusNoContent, d.node.Stop)
+}
+
+// killContainer sends SIGKILL where the body names no other signal.
+func (d *Dialect) killContainer(w http.ResponseWriter, r *http.Request) error {
+	name, err := containerName(r)
+	if err != nil {
+		return err
+	}
+	req, err := api.DecodeOptional[containerKill](w, r)
+	if err != nil {
+		return err
+	}
+	sig := syscall.SIGKILL
+	if req.Signal != nil {
+		if sig, err = signalOf(*req.Signal); err != nil {
+			return err
+		}
+	}
+	if err := d.node.Kill(r.Context(), name, sig); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
 }
 
 func (d *Dialect) restartContainer(w http.ResponseWriter, r *http.Request) error {

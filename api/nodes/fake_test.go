@@ -195,8 +195,11 @@ func (f *fakeNode) DeleteVolume(_ context.Context, name string) error {
 
 var lan0 = netcfg.Bridge{Name: "lan0", Mode: netcfg.BridgeDHCP, NAT: true, Prefix: netip.MustParsePrefix("192.168.7.1/24"), Start: netip.MustParseAddr("192.168.7.10")}
 
-func (f *fakeNode) Start(_ context.Context, name string) error   { return f.on("start", name) }
-func (f *fakeNode) Stop(_ context.Context, name string) error    { return f.on("stop", name) }
+func (f *fakeNode) Start(_ context.Context, name string) error { return f.on("start", name) }
+func (f *fakeNode) Stop(_ context.Context, name string) error  { return f.on("stop", name) }
+func (f *fakeNode) Kill(_ context.Context, name string, sig syscall.Signal) error {
+	return f.on(fmt.Sprintf("kill %d", sig), name)
+}
 func (f *fakeNode) Restart(_ context.Context, name string) error { return f.on("restart", name) }
 func (f *fakeNode) Delete(_ context.Context, name string) error  { return f.on("delete", name) }
 

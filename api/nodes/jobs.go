@@ -151,8 +151,12 @@ func signalIn(w http.ResponseWriter, r *http.Request) (syscall.Signal, error) {
 	if err != nil {
 		return 0, err
 	}
-	if req.Signal < 1 || req.Signal > maxSignal {
-		return 0, errs.E(errs.Invalid, "field \"signal\" must be 1 to %d, not %d", maxSignal, req.Signal)
+	return signalOf(req.Signal)
+}
+
+func signalOf(n int) (syscall.Signal, error) {
+	if n < 1 || n > maxSignal {
+		return 0, errs.E(errs.Invalid, "field \"signal\" must be 1 to %d, not %d", maxSignal, n)
 	}
-	return syscall.Signal(req.Signal), nil
+	return syscall.Signal(n), nil
 }

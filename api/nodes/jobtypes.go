@@ -38,6 +38,10 @@ type coreSystem struct {
 	User        string   `json:"user,omitempty"` // ours, of jobs only
 }
 
+type containerKill struct {
+	Signal *int `json:"signal"`
+}
+
 type processSignal struct {
 	Signal int `json:"signal"`
 }

@@ -67,6 +67,7 @@ type Containers interface {
 	Update(ctx context.Context, name string, c node.Change) error
 	Start(ctx context.Context, name string) error
 	Stop(ctx context.Context, name string) error
+	Kill(ctx context.Context, name string, sig syscall.Signal) error
 	Restart(ctx context.Context, name string) error
 	Delete(ctx context.Context, name string) error
 }

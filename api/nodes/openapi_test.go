@@ -31,7 +31,7 @@ func TestSchemas(t *testing.T) {
 		"Node": nodeObject{}, "MemInfo": memInfo{}, "CPUInfo": cpuInfo{}, "Disk": diskInfo{}, "Partition": partitionInfo{},
 		"NicInfo": nicInfo{}, "NodeMount": nodeMount{}, "OSInfo": osInfo{}, "CoreStateResult": coreState{},
 		"Stat": metric{}, "Window": window{}, "Process": process{}, "CPUTimes": cpuTimes{}, "NodeReboot": nodeReboot{},
-		"ProcessSignal": processSignal{}, "JobListItem": jobItem{}, "JobResult": jobResult{}, "CoreSystem": coreSystem{},
+		"ProcessSignal": processSignal{}, "ContainerKill": containerKill{}, "JobListItem": jobItem{}, "JobResult": jobResult{}, "CoreSystem": coreSystem{},
 		"ContainerStatsList": statsList{}, "ContainerStats": containerStats{}, "CPUUse": cpuUse{}, "MemoryUse": memoryUse{}, "PIDUse": pidUse{}, "IOUse": ioUse{},
 		"NetworkUse": netUse{}, "Pressure": pressureUse{}, "Stalls": stalls{}, "Stall": stall{},
 		"ContainerListItem": containerItem{}, "Container": containerObject{}, "ContainerUpdate": containerUpdate{},

@@ -70,6 +70,7 @@ func (d *Dialect) containerRoutes(on func(method, path string, h handler)) {
 	on("DELETE", "", d.deleteContainer)
 	on("POST", "/start", d.startContainer)
 	on("POST", "/stop", d.stopContainer)
+	on("POST", "/kill", d.killContainer)
 	on("POST", "/restart", d.restartContainer)
 	on("POST", "/ping", d.pingContainer)
 	on("POST", "/health/check", d.checkHealth)

@@ -11,10 +11,9 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/gzip"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/buoy-edge/buoy/container"
+	"github.com/buoy-edge/buoy/internal/prometheus"
 	"github.com/buoy-edge/buoy/node"
 )
 
@@ -112,8 +111,8 @@ func nicFamilies() []nicFamily {
 	}
 }
 
-// expose writes what containers use as Prometheus reads it. By way of a
-// registry it would take ten times as long: there are some 40 series a container.
+// expose writes what containers use as Prometheus reads it, metric by metric:
+// there are some 40 series a container.
 func expose(w io.Writer, s *node.Sample) error {
 	labels := make([]string, len(s.Containers))
 	for i := range s.Containers {
@@ -125,7 +124,7 @@ func expose(w io.Writer, s *node.Sample) error {
 	put := func(name, labels, nic string, value float64) {
 		line = append(append(append(append(line[:0], "container_"...), name...), '{'), labels...)
 		if nic != "" {
-			line = append(strconv.AppendQuote(append(line, ",interface="...), nic), '}', ' ')
+			line = append(append(append(line, `,interface="`...), prometheus.Escape(nic)...), `"} `...)
 		} else {
 			line = append(line, '}', ' ')
 		}
@@ -165,10 +164,9 @@ func flush(w io.Writer, b *bytes.Buffer) error {
 
 // labelsOf are what each series of a container has.
 func labelsOf(u *node.Usage) string {
-	quoted := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
-	text := `name="` + quoted.Replace(u.Name) + `",image="` + quoted.Replace(u.Image) + `"`
+	text := `name="` + prometheus.Escape(u.Name) + `",image="` + prometheus.Escape(u.Image) + `"`
 	if u.App != "" {
-		text += `,app="` + quoted.Replace(u.App) + `"`
+		text += `,app="` + prometheus.Escape(u.App) + `"`
 	}
 	return text
 }
@@ -176,10 +174,10 @@ func labelsOf(u *node.Usage) string {
 // sampleAge is how old a sample may be for a scrape.
 const sampleAge = time.Second
 
-// serveMetrics answers with the registry's metrics, those of the node, and those
-// of its containers, as text.
+// serveMetrics answers with metrics of the daemon, of the node, and of its
+// containers, as text.
 func (d *Dialect) serveMetrics(w http.ResponseWriter, r *http.Request) {
-	out := &answer{ResponseWriter: w, to: w}
+	out := io.Writer(w)
 	w.Header().Set("Vary", "Accept-Encoding")
 	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
 		w.Header().Set("Content-Encoding", "gzip")
@@ -188,21 +186,24 @@ func (d *Dialect) serveMetrics(w http.ResponseWriter, r *http.Request) {
 			panic("BUG: " + err.Error())
 		}
 		defer z.Close() // fails when the client has gone
-		out.to = z
+		out = z
 	}
-	all := prometheus.Gatherers{d.metrics.registry}
-	sample, err := d.measure(r.Context(), &all)
-	r = r.Clone(r.Context())
-	r.Header.Del("Accept") // of the forms that there are we have one
-	promhttp.HandlerFor(all, promhttp.HandlerOpts{DisableCompression: true}).ServeHTTP(out, r)
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	var page prometheus.Page
+	d.daemon(&page)
+	for _, add := range d.more {
+		add(&page)
+	}
+	sample, err := d.measure(r.Context(), &page)
+	_, _ = page.WriteTo(out) // fails when the client has gone, as below
 	if err != nil {
 		fmt.Fprintf(out, "# the node cannot be measured: %q\n", err)
 	}
 	_ = expose(out, sample) // fails when the client has gone
 }
 
-// measure measures the node, adds it to what is told, and samples its containers.
-func (d *Dialect) measure(ctx context.Context, all *prometheus.Gatherers) (*node.Sample, error) {
+// measure measures the node, adds it to the page, and samples its containers.
+func (d *Dialect) measure(ctx context.Context, page *prometheus.Page) (*node.Sample, error) {
 	none := &node.Sample{}
 	if d.cfg.Node == nil {
 		return none, nil
@@ -211,20 +212,10 @@ func (d *Dialect) measure(ctx context.Context, all *prometheus.Gatherers) (*node
 	if err != nil {
 		return none, err
 	}
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(machine{d.metrics.node, figures})
-	*all = append(*all, registry)
+	ofNode(page, &figures)
 	sample, err := d.cfg.Node.Sample(sampleAge)
 	if err != nil {
 		return none, err
 	}
 	return sample, nil
 }
-
-// answer is an answer whose body goes elsewhere first.
-type answer struct {
-	http.ResponseWriter
-	to io.Writer
-}
-
-func (a *answer) Write(p []byte) (int, error) { return a.to.Write(p) }

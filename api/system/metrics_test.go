@@ -67,7 +67,7 @@ func measuring(t testing.TB, n Node) *api.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.Registry().MustRegister(InFlight(s.InFlight))
+	d.Tell(InFlight(s.InFlight))
 	return s
 }
 
@@ -202,7 +202,7 @@ func TestDashboard(t *testing.T) {
 			}
 		}
 		ofApps := strings.TrimSuffix(strings.TrimPrefix(name, "buoy_"), "_bucket")
-		if families[base] == nil && !strings.Contains(string(apps), fmt.Sprintf("desc(%q", ofApps)) {
+		if families[base] == nil && !strings.Contains(string(apps), fmt.Sprintf(", %q", ofApps)) {
 			t.Errorf("nobody tells %s", name)
 		}
 	}

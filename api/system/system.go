@@ -8,9 +8,8 @@ import (
 	"errors"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/buoy-edge/buoy/api"
+	"github.com/buoy-edge/buoy/internal/prometheus"
 	"github.com/buoy-edge/buoy/node"
 )
 
@@ -48,9 +47,10 @@ type Health struct {
 
 // Dialect answers the system routes.
 type Dialect struct {
-	cfg     Config
-	start   time.Time
-	metrics *metrics
+	cfg      Config
+	start    time.Time
+	requests *requests
+	more     []func(*prometheus.Page)
 }
 
 // New makes a Dialect. Its Observe belongs into api.Config.
@@ -58,13 +58,12 @@ func New(cfg Config) (*Dialect, error) {
 	if cfg.Health == nil || cfg.Containers == nil {
 		return nil, errors.New("new system dialect: Health and Containers are required")
 	}
-	d := &Dialect{cfg: cfg, start: time.Now(), metrics: newMetrics()}
-	d.metrics.registry.MustRegister(containers{cfg.Containers})
-	return d, nil
+	return &Dialect{cfg: cfg, start: time.Now(), requests: newRequests()}, nil
 }
 
 // Observe counts an answered request.
-func (d *Dialect) Observe(o api.Observation) { d.metrics.observe(o) }
+func (d *Dialect) Observe(o api.Observation) { d.requests.observe(o) }
 
-// Registry takes further metrics of the daemon.
-func (d *Dialect) Registry() prometheus.Registerer { return d.metrics.registry }
+// Tell has /metrics tell more, of which each adds metrics of its own to a page.
+// It is called before requests come.
+func (d *Dialect) Tell(more ...func(*prometheus.Page)) { d.more = append(d.more, more...) }

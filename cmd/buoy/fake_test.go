@@ -141,7 +141,7 @@ func (f *fakeNode) handler() http.Handler {
 	mux.HandleFunc("POST "+c+"/{name}/jobs", f.on(f.exec))
 	mux.HandleFunc("GET "+c+"/{name}/exec", f.execSession)
 	mux.HandleFunc("GET "+c+"/{name}/attach", f.attach)
-	mux.HandleFunc("POST "+c+"/{name}/processes/1", f.on(f.signal))
+	mux.HandleFunc("POST "+c+"/{name}/kill", f.on(f.kill))
 	mux.HandleFunc("GET /nodes/{node}/images", f.listImages)
 	mux.HandleFunc("GET /nodes/{node}/images/df", imageUsage)
 	mux.HandleFunc("PUT /nodes/{node}/images/pin", f.pinImage)
@@ -313,7 +313,11 @@ func (f *fakeNode) verb(w http.ResponseWriter, r *http.Request, c *fakeContainer
 	w.WriteHeader(204)
 }
 
-func (f *fakeNode) signal(w http.ResponseWriter, _ *http.Request, c *fakeContainer) {
+func (f *fakeNode) kill(w http.ResponseWriter, r *http.Request, c *fakeContainer) {
+	if c.state == "halted" {
+		fail(w, 409, fmt.Sprintf("container %q is halted, not running", r.PathValue("name")))
+		return
+	}
 	c.end(137)
 	close(f.changed)
 	f.changed = make(chan struct{})

@@ -37,7 +37,7 @@ func (c *cli) attend(ctx context.Context, b *buoy.Client, name string, stopNow b
 		})
 	}
 	stop := func() error { return b.Stop(ctx, name) }
-	kill := func() error { return b.SignalProcess(ctx, name, 1, killSignal) }
+	kill := func() error { return b.Kill(ctx, name, killSignal) }
 	if stopNow {
 		ask("stop", stop)
 	}

@@ -19,8 +19,8 @@ func (c *cli) killCommand() *cobra.Command {
 		Use:   "kill CONTAINER…",
 		Short: "Send a signal to the first process of containers",
 		Long: `Send a signal to the first process of containers, KILL if none is named. One that
-ends of it has ended by itself: its restart policy applies. To end it for good,
-use "buoy stop".`,
+is ended by KILL, or by its own stop signal, stays halted; after other signals its
+restart policy applies.`,
 		Args: takes(1, -1, "one or more containers"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			sig, err := parseSignal(text)
@@ -28,23 +28,12 @@ use "buoy stop".`,
 				return err
 			}
 			return c.talk(func(ctx context.Context, b *buoy.Client, names []string) error {
-				return c.each(ctx, names, func(name string) error { return kill(ctx, b, name, sig) })
+				return c.each(ctx, names, func(name string) error { return about(errNoContainer, b.Kill(ctx, name, int(sig))) })
 			})(cmd, args)
 		},
 	}
 	cmd.Flags().StringVarP(&text, "signal", "s", "KILL", "`SIGNAL`, as HUP, SIGHUP or 1")
 	return cmd
-}
-
-func kill(ctx context.Context, b *buoy.Client, name string, sig syscall.Signal) error {
-	one, err := b.Container(ctx, name)
-	switch {
-	case err != nil:
-		return about(errNoContainer, err)
-	case one.Ended():
-		return fmt.Errorf("container %q is not running; start it with %q", name, "buoy start "+name)
-	}
-	return b.SignalProcess(ctx, name, 1, int(sig))
 }
 
 // parseSignal reads a name, with or without SIG, or a number.

@@ -59,7 +59,7 @@ func (c *cli) stopper(ctx context.Context, b *buoy.Client, name string, stops *s
 		}
 		do := func() error { return b.Stop(ctx, name) }
 		if asked {
-			do = func() error { return b.SignalProcess(ctx, name, 1, killSignal) }
+			do = func() error { return b.Kill(ctx, name, killSignal) }
 		}
 		asked = true
 		stops.Go(func() { // the session ends with the container

@@ -77,7 +77,7 @@ func (c *config) sections() []section {
 // maxSocket is the longest path of a unix socket, sun_path without its NUL.
 const maxSocket = 107
 
-var idPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`)
+var idPattern = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
 
 func (c *config) registerDaemon(f *flag.FlagSet) {
 	f.StringVar(&c.data, "data", defaultData, "`directory` of what lasts: images, writable layers, logs, desired state")
@@ -104,7 +104,7 @@ func (c *config) registerNetwork(f *flag.FlagSet) {
 func readListen(s string) (string, error) { return s, api.CheckAddr(s, false) }
 
 func readID(s string) (string, error) {
-	if s != "" && !idPattern.MatchString(s) {
+	if s != "" && (len(s) > 63 || !idPattern.MatchString(s)) {
 		return "", errors.New("it is not of 1 to 63 letters, digits, '.', '_' and '-'")
 	}
 	return s, nil

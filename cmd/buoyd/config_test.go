@@ -106,6 +106,7 @@ func TestParseRefuses(t *testing.T) {
 		`--data and --run belong together`:                                       "--data /tmp/x",
 		`--run /tmp/` + strings.Repeat("x", 100):                                 "--data /tmp/d --run /tmp/" + strings.Repeat("x", 100),
 		`invalid value "a/b" for flag -node-id: it is not of 1 to 63`:            "--node-id a/b",
+		`invalid value "` + strings.Repeat("a", 64) + `" for flag -node-id: it`:  "--node-id " + strings.Repeat("a", 64),
 		`invalid value "10.1.0.0" for flag -cidr: it is not a prefix`:            "--cidr 10.1.0.0",
 		`invalid value "fd00::1" for flag -cidr6: it is not a prefix`:            "--cidr6 fd00::1",
 		`invalid value "host" for flag -publish: it is not an IP addr`:           "--publish host",

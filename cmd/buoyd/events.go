@@ -176,7 +176,7 @@ func (t *told) follow(engine *app.Engine) func(ctx context.Context) error {
 			select {
 			case e, open := <-ch:
 				if open {
-					t.log.Emit(ctx, fleetEvent(e))
+					t.log.Emit(ctx, fleetEvent(*e))
 					continue
 				}
 				ch, stop = engine.Subscribe()

@@ -162,9 +162,9 @@ func (p *parts) run(ctx context.Context, cfg config, systemd manager, log *slog.
 	if err != nil {
 		return err
 	}
-	sys.Registry().MustRegister(p.told.api.Collector())
+	sys.Tell(p.told.api.Metrics)
 	if p.controller != nil {
-		sys.Registry().MustRegister(p.controller.apps.Collector())
+		sys.Tell(p.controller.apps.Metrics)
 	}
 	door, err := access.New(access.Config{
 		Tokens: p.doors.tokens, Authority: p.doors.authority, Pin: p.doors.pin(cfg), Audit: auditFile(cfg), Log: log,
@@ -189,7 +189,7 @@ func (p *parts) run(ctx context.Context, cfg config, systemd manager, log *slog.
 	if err != nil {
 		return err
 	}
-	sys.Registry().MustRegister(system.InFlight(server.InFlight))
+	sys.Tell(system.InFlight(server.InFlight))
 	if err := errors.Join(p.node.Load(ctx), p.told.hooks.Load(ctx)); err != nil {
 		return err
 	}

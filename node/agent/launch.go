@@ -184,7 +184,7 @@ func drop(doc map[string]json.RawMessage, key string) {
 	}
 }
 
-var sha256Digest = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+var sha256Digest = regexp.MustCompile(`^sha256:[0-9a-f]+$`)
 
 // pinned is an image of a registry by its digest; others stay as they are.
 func pinned(image, digest string) string {
@@ -194,7 +194,7 @@ func pinned(image, digest string) string {
 	case "http", "https", "file", "hub", "oci", "oci-archive", "docker-archive":
 		return image
 	}
-	if ref == "" || ref[0] == '/' || ref[0] == '.' || strings.Contains(ref, "@") || !sha256Digest.MatchString(digest) {
+	if ref == "" || ref[0] == '/' || ref[0] == '.' || strings.Contains(ref, "@") || len(digest) != 71 || !sha256Digest.MatchString(digest) {
 		return image
 	}
 	// A colon after the last slash begins a tag, before it a port.

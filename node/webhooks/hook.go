@@ -27,7 +27,7 @@ type Hook struct {
 	Secret     string   `json:"secret"`               // what deliveries are signed with
 }
 
-var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
 const (
 	maxURL = 2048
@@ -46,7 +46,7 @@ func NewSecret() string {
 
 // Validate says what is wrong with a hook.
 func (h *Hook) Validate(rules egress.Rules) error {
-	if !namePattern.MatchString(h.Name) {
+	if len(h.Name) > 63 || !namePattern.MatchString(h.Name) {
 		return errs.E(errs.Invalid, "webhook %q: a name has 1 to 63 letters, digits, '.', '_' and '-', and begins with a letter or digit", h.Name)
 	}
 	u, err := url.Parse(h.URL)

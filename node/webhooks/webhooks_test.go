@@ -410,6 +410,7 @@ func TestConfigured(t *testing.T) {
 func TestValidate(t *testing.T) {
 	for want, change := range map[string]func(*Hook){
 		"a name has":            func(h *Hook) { h.Name = "a/b" },
+		"1 to 63 letters":       func(h *Hook) { h.Name = strings.Repeat("a", 64) },
 		"url: \"ftp://h\"":      func(h *Hook) { h.URL = "ftp://h" },
 		"has credentials":       func(h *Hook) { h.URL = "http://u:p@h" },
 		"link-local":            func(h *Hook) { h.URL = "http://169.254.169.254/latest" },

@@ -106,6 +106,12 @@ func (c *Client) Stop(ctx context.Context, name string) error {
 	return c.Do(ctx, http.MethodPost, containerPath(name, "stop"), nil, nil)
 }
 
+// Kill sends a signal to the first process of a container. After SIGKILL, or
+// the container's own stop signal if that ends it, it stays halted.
+func (c *Client) Kill(ctx context.Context, name string, signal int) error {
+	return c.Do(ctx, http.MethodPost, containerPath(name, "kill"), processSignal{signal}, nil)
+}
+
 // Restart is Stop and Start.
 func (c *Client) Restart(ctx context.Context, name string) error {
 	return c.Do(ctx, http.MethodPost, containerPath(name, "restart"), nil, nil)
