@@ -68,7 +68,7 @@ Exit codes: the container's own for run and exec; 125 when buoy itself fails,
 		c.imagesCommand(), c.pullCommand(), c.rmiCommand(),
 		c.appCommand(), c.hostsCommand(),
 		c.nodesCommand(), c.versionCommand(), c.resetCommand(), c.doctorCommand(), c.flistCommand(), c.manCommand(),
-		c.statsCommand(), c.topCommand(), c.tokenCommand(), c.whoamiCommand(), c.auditCommand(),
+		c.statsCommand(), c.topCommand(), c.tokenCommand(), c.whoamiCommand(), c.auditCommand(), c.bootCommand(),
 	)
 	return root
 }

@@ -23,7 +23,7 @@ func main() {
 }
 
 // verbs are the commands beside serving.
-var verbs = []string{"config", "doctor", "halt", "reset", "version"}
+var verbs = []string{"boot", "config", "doctor", "halt", "reset", "version"}
 
 // run is the program; its value is the exit code: 2 for a wrong command line.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -42,6 +42,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 				return 2
 			}
 			return 0
+		case "boot":
+			return exitCode(boot(ctx, args[1:], stderr), stderr)
 		case "man":
 			fmt.Fprint(stdout, man())
 			return 0
@@ -59,9 +61,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 2
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: cfg.level()}))
-	if err := verb(ctx, cfg, log); err != nil {
-		fmt.Fprintln(stderr, "buoyd:", err)
-		return 1
+	return exitCode(verb(ctx, cfg, log), stderr)
+}
+
+// exitCode tells of an error, and is what the program ends with.
+func exitCode(err error, stderr io.Writer) int {
+	if err == nil || errors.Is(err, flag.ErrHelp) {
+		return 0
 	}
-	return 0
+	fmt.Fprintln(stderr, "buoyd:", err)
+	if _, wrong := errors.AsType[usageError](err); wrong {
+		return 2
+	}
+	return 1
 }

@@ -12,13 +12,14 @@ import (
 func man() string {
 	p := manual.New("buoyd", 8, version.Version, "daemon of a node: runs containers and answers for them over REST")
 	p.Section("SYNOPSIS")
-	p.Text("buoyd [FLAGS]\n\nbuoyd config check|show|reference [FLAGS]\n\nbuoyd halt|reset [FLAGS]\n\nbuoyd version")
+	p.Text("buoyd [FLAGS]\n\nbuoyd config check|show|reference [FLAGS]\n\nbuoyd halt|reset [FLAGS]\n\nbuoyd boot serve --interface NAME [FLAGS]\n\nbuoyd version")
 	p.Section("DESCRIPTION")
 	p.Text(`buoyd runs containers on this machine and answers at RUN/buoy.sock. Containers
 outlive it: it may be stopped, replaced or killed. Flags are also keys of
 ` + defaultFile + `, which they override, and of conf.d/*.yaml beside it.`)
 	p.Section("COMMANDS")
 	for _, c := range [][2]string{
+		{"boot serve", "Boot other machines over the network; \"buoyd boot serve --help\" has its flags."},
 		{"config check", "Say what is wrong with the configuration, with file and line."},
 		{"config show", "Write what is in force and where it comes from, without passwords."},
 		{"config reference", "Write a configuration file with every key and its default."},

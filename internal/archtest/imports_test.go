@@ -31,6 +31,7 @@ var allowed = []struct {
 
 	{"node/state", []string{"internal/..."}},
 	{"node/events", []string{"internal/..."}},
+	{"node/boot/pxe", []string{"netcfg/dhcp", "internal/..."}},
 	{"node/doctor", []string{"netcfg", "internal/..."}},
 	{"node/inventory", []string{"internal/..."}},
 	{"node/probe", []string{"internal/..."}},
@@ -123,7 +124,7 @@ var linked = []struct {
 	{"github.com/google/nftables", []string{"cmd/buoyd"}, "the CLI builds on any system"},
 	{"github.com/miekg/dns", []string{"cmd/buoyd"}, "only buoyd is asked for names"},
 	{"github.com/containernetworking/cni", []string{"cmd/buoyd"}, "only buoyd connects containers"},
-	{"github.com/insomniacslk/dhcp", []string{"cmd/buoyd"}, "only buoyd connects containers"},
+	{"github.com/insomniacslk/dhcp", []string{"cmd/buoyd"}, "only buoyd connects containers, and boots machines"},
 	{"modernc.org/sqlite", []string{"cmd/buoyd", "cmd/buoy-flist"}, "it is paid at every container start and every call of the CLI"},
 	{"github.com/go-chi/chi", []string{"cmd/buoyd"}, "only buoyd serves HTTP"},
 	{"github.com/go-chi/chi/v5/middleware", nil, "it brings net/http/pprof along"},

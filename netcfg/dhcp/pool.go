@@ -328,6 +328,9 @@ func (p *pool) reply(m *dhcpv4.DHCPv4, kind dhcpv4.MessageType) *dhcpv4.DHCPv4 {
 	if len(servers) > 0 {
 		r.UpdateOption(dhcpv4.OptDNS(servers...))
 	}
+	if p.cfg.More != nil {
+		p.cfg.More(m, r)
+	}
 	return r
 }
 

@@ -31,6 +31,9 @@ type Config struct {
 	// turn. nil: none is.
 	Taken func(netip.Addr) bool
 
+	// More adds to an answer what only the caller knows. nil: nothing.
+	More func(request, answer *dhcpv4.DHCPv4)
+
 	Store     Store                      // required
 	LeaseTime time.Duration              // 1 h
 	Enter     func(f func() error) error // runs f in the namespace of Link; nil: here
