@@ -85,6 +85,9 @@ check: ## look at formatting and lint
 	@scripts/setup build
 	@scripts/lint
 
+ipxe: ## put iPXE, which "buoy boot serve" gives to firmware, into dist/boot/ipxe
+	@scripts/ipxe dist/boot/ipxe
+
 bench: ## measure starts, memory and idle cost beside other runtimes, as root
 	@scripts/setup test
 	@$(MAKE) --no-print-directory programs
@@ -119,4 +122,4 @@ help: ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
 
 .DEFAULT_GOAL := build
-.PHONY: build programs run test test-unit test-vm check bench install deb rpm tarball packages clean setup help
+.PHONY: build programs run test test-unit test-vm check ipxe bench install deb rpm tarball packages clean setup help

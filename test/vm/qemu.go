@@ -211,18 +211,30 @@ func (m *Machine) args() []string {
 	}
 	kernelArgs := append([]string{"console=ttyS0", "quiet", "panic=-1"}, m.cfg.Kernel...)
 	args := []string{
-		"-machine", "pc", "-accel", accel, "-cpu", "max", "-smp", fmt.Sprint(m.cfg.CPUs), "-m", fmt.Sprint(m.cfg.Memory),
+		"-machine", "pc,graphics=off", "-accel", accel, "-cpu", "max", "-smp", fmt.Sprint(m.cfg.CPUs), "-m", fmt.Sprint(m.cfg.Memory),
 		"-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio",
 		"-no-reboot", // a second boot inside one QEMU is slower than a new QEMU
-		"-kernel", m.kernel.image, "-append", strings.Join(kernelArgs, " "), "-initrd", fmt.Sprintf("/proc/self/fd/%d", firstFD),
 		"-device", "virtio-rng-pci",
+	}
+	switch m.cfg.Netboot {
+	case "":
+		args = append(args, "-kernel", m.kernel.image, "-append", strings.Join(kernelArgs, " "), "-initrd", fmt.Sprintf("/proc/self/fd/%d", firstFD))
+	case NetbootUEFI:
+		args = append(args, "-bios", m.ovmf)
 	}
 	user := []string{"user,id=n0"}
 	for guest, host := range m.ports {
 		user = append(user, fmt.Sprintf("hostfwd=tcp:127.0.0.1:%d-:%d", host, guest))
 	}
 	nic := func(n int, netdev string) {
-		args = append(args, "-netdev", netdev, "-device", fmt.Sprintf("virtio-net-pci,romfile=,netdev=n%d,mac=%s", n, MAC(m.cfg.Name, n)))
+		device := fmt.Sprintf("virtio-net-pci,netdev=n%d,mac=%s", n, MAC(m.cfg.Name, n))
+		if n != 1 || m.cfg.Netboot != NetbootBIOS {
+			device += ",romfile="
+		}
+		if n == 1 && m.cfg.Netboot != "" {
+			device += ",bootindex=0"
+		}
+		args = append(args, "-netdev", netdev, "-device", device)
 	}
 	fd := firstFD + 1
 	nic(0, strings.Join(user, ","))

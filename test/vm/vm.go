@@ -20,6 +20,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -52,7 +53,15 @@ type Config struct {
 	Files   []File   // beside the usual ones, whose place they may take
 	Modules []string // beside the usual ones
 	Kernel  []string // further arguments of the kernel
+	Netboot string   // NetbootBIOS or NetbootUEFI: it boots from its first wire what there is, BootFiles for example
 }
+
+// What a machine has that boots from a wire: PXE of iPXE in the ROM of its NIC,
+// or UEFI with PXE of its own.
+const (
+	NetbootBIOS = "bios"
+	NetbootUEFI = "uefi"
+)
 
 // Disk is found in the guest as /disk/LABEL, where it is mounted. A machine that
 // is started again, or another one, finds on it what was written to it.
@@ -69,6 +78,7 @@ type Machine struct {
 	cfg    Config
 	kernel *kernel
 	initrd *os.File
+	ovmf   string      // UEFI, if it has that
 	ports  map[int]int // of the guest: of the host
 	log    console
 	run    *run // the present one, or the last
@@ -91,7 +101,13 @@ func Start(t testing.TB, cfg Config) *Machine {
 	if m.initrd, err = scratch(t); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.writeInitrd(); err != nil {
+	switch cfg.Netboot {
+	case "":
+		err = m.writeInitrd()
+	case NetbootUEFI:
+		m.ovmf = filepath.Join(unpacked(t, "ovmf"), "usr/share/ovmf/OVMF.fd")
+	}
+	if err != nil {
 		t.Fatalf("initramfs of %s: %v", cfg.Name, err)
 	}
 	for _, port := range append(cfg.Forward, agent.Port) {

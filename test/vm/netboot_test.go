@@ -1,0 +1,116 @@
+package vm
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// harbour is a machine that boots others over a wire.
+type harbour struct {
+	*Machine
+	wire *Wire
+}
+
+// run runs a program in the harbour until the test ends, or this part of it.
+func (h *harbour) run(t *testing.T, args ...string) *Process {
+	t.Helper()
+	p, err := h.Spawn(t.Context(), args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx := context.WithoutCancel(t.Context())
+		if t.Failed() {
+			said, _ := p.Output(ctx)
+			t.Logf("%s said:\n%s", args[0], said)
+		}
+		const terminated = 128 + 15 // of programs that do not mind signals
+		if err := p.Signal(ctx, "TERM"); err != nil {
+			t.Error(err)
+		}
+		if code, err := p.Wait(ctx); code != 0 && code != terminated || err != nil {
+			t.Errorf("%s ended with %d, %v", args[0], code, err)
+		}
+	})
+	return p
+}
+
+// boot serves the harbour's wire.
+func (h *harbour) boot(t *testing.T, args ...string) {
+	t.Helper()
+	server := h.run(t, append([]string{
+		"buoy", "boot", "serve", "--interface", "eth1", "--dir", "/srv/buoy", "--join-token", "hush",
+		"--param", "console=ttyS0", "--param", "quiet", "--param", "panic=-1",
+	}, args...)...)
+	h.Await("machines can boot", func() bool {
+		said, err := server.Output(t.Context())
+		return err == nil && strings.Contains(said, "boots machines")
+	})
+}
+
+// ship boots a machine from the wire and checks what its kernel was told.
+func (h *harbour) ship(t *testing.T, firmware string, params ...string) *Machine {
+	t.Helper()
+	ship := Start(t, Config{Name: "ship", Memory: 1024, Wires: []*Wire{h.wire}, Netboot: firmware})
+	line := strings.Fields(ship.Must("cat", "/proc/cmdline"))
+	for _, want := range append(params, "BOOTIF=01-"+strings.ReplaceAll(MAC("ship", 1).String(), ":", "-")) {
+		if !strings.Contains(" "+strings.Join(line, " ")+" ", " "+want+" ") {
+			t.Errorf("the kernel was told %q, and not %s", line, want)
+		}
+	}
+	return ship
+}
+
+// joins checks that the ship has its secret, and nobody else can read it.
+func joins(t *testing.T, ship *Machine) {
+	t.Helper()
+	const file = "/etc/buoy/conf.d/boot.yaml"
+	if got := ship.Must("sh", "-c", "stat -c '%a %u' "+file+"; tail -n 1 "+file); got != "600 0\njoin-token: \"hush\"" {
+		t.Errorf("secret: %s", got)
+	}
+}
+
+// TestNetboot boots machines from a wire: beside the DHCP server that is there,
+// without one, and by plain files.
+func TestNetboot(t *testing.T) {
+	t.Parallel()
+	examples := filepath.Join(moduleRoot(t), "examples", "netboot")
+	files := append(Program(t, "/usr/sbin/dnsmasq"), IPXE(t, "/srv/buoy/ipxe")...)
+	files = append(files, BootFiles(t, "/srv/buoy/amd64", Config{Name: "ship", Cgroup: CgroupV2})...)
+	files = append(files,
+		File{Path: "/srv/buoy/boot.ipxe", From: filepath.Join(examples, "boot.ipxe")},
+		File{Path: "/etc/dnsmasq.conf", From: filepath.Join(examples, "dnsmasq.conf")},
+		File{Path: "/etc/buoy/machines", Data: fmt.Appendf(nil, "%s buoy.rack=7\n", MAC("ship", 1))})
+	wire := NewWire(t)
+	h := &harbour{Start(t, Config{Name: "harbour", Memory: 1024, Wires: []*Wire{wire}, Files: files}), wire}
+	h.Must("sh", "-c", "ip addr add 10.9.0.1/24 dev eth1 && ip addr add fd00:9::1/64 dev eth1 && ip link set eth1 up")
+	dnsmasq := []string{
+		"dnsmasq", "--keep-in-foreground", "--log-facility=-", "--log-dhcp", "--user=root", "--pid-file=", "--dhcp-leasefile=/tmp/leases",
+		"--enable-ra", "--dhcp-range=::,constructor:eth1,ra-only", // iPXE waits 16 seconds for a router of IPv6
+	}
+
+	t.Run("beside a DHCP server", func(t *testing.T) {
+		h.run(t, append(dnsmasq, "--conf-file=/dev/null", "--port=0", "--interface=eth1", "--bind-interfaces", "--dhcp-range=10.9.0.50,10.9.0.60,2m")...)
+		h.boot(t, "--machines", "/etc/buoy/machines", "--param", "buoy.controller=http://10.9.0.1:8080")
+		for _, firmware := range []string{NetbootBIOS, NetbootUEFI} {
+			t.Run(firmware, func(t *testing.T) {
+				joins(t, h.ship(t, firmware, "buoy.controller=http://10.9.0.1:8080", "buoy.rack=7"))
+			})
+		}
+	})
+	t.Run("without one", func(t *testing.T) {
+		h.boot(t, "--dhcp", "10.9.0.128/25", "--router", "10.9.0.1", "--leases", "/tmp/boot-leases")
+		joins(t, h.ship(t, NetbootBIOS))
+		if leases := h.Must("cat", "/tmp/boot-leases"); !strings.Contains(leases, MAC("ship", 1).String()) || !strings.Contains(leases, "10.9.0.1") {
+			t.Errorf("leases: %s", leases)
+		}
+	})
+	t.Run("by plain files", func(t *testing.T) {
+		h.run(t, append(dnsmasq, "--conf-file=/etc/dnsmasq.conf")...)
+		h.run(t, "httpd", "-f", "-h", "/srv/buoy")
+		h.ship(t, NetbootUEFI, "console=ttyS0")
+	})
+}
