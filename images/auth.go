@@ -23,16 +23,19 @@ import (
 // authFile is the part of docker's config.json and podman's auth.json that is about logging in. The library's own
 // keychain looks in other places in another order, and knows no keys with a path.
 type authFile struct {
-	path  string
-	Auths map[string]struct {
-		Auth          string `json:"auth"`
-		Username      string `json:"username"`
-		Password      string `json:"password"`
-		IdentityToken string `json:"identitytoken"`
-		RegistryToken string `json:"registrytoken"`
-	} `json:"auths"`
-	CredsStore  string            `json:"credsStore"`
-	CredHelpers map[string]string `json:"credHelpers"`
+	path        string
+	kept        map[string]authEntry // those of Store.Login, which count first
+	Auths       map[string]authEntry `json:"auths"`
+	CredsStore  string               `json:"credsStore"`
+	CredHelpers map[string]string    `json:"credHelpers"`
+}
+
+type authEntry struct {
+	Auth          string `json:"auth,omitempty"`
+	Username      string `json:"username,omitempty"`
+	Password      string `json:"password,omitempty"`
+	IdentityToken string `json:"identitytoken,omitempty"`
+	RegistryToken string `json:"registrytoken,omitempty"`
 }
 
 // authPaths are the places to look, first that exists wins. A place the user named must exist.
@@ -59,25 +62,34 @@ func authPaths(configured string, getenv func(string) string) (paths []string, n
 func loadAuth(configured string, getenv func(string) string) (*authFile, error) {
 	paths, named := authPaths(configured, getenv)
 	for _, p := range paths {
-		data, err := os.ReadFile(p)
+		a, err := readAuth(p)
 		if errors.Is(err, fs.ErrNotExist) && !named {
 			continue
 		}
-		if err != nil {
-			return nil, errs.E(errs.Invalid, "registry logins: %w", err)
-		}
-		a := &authFile{path: p}
-		if err := json.Unmarshal(data, a); err != nil {
-			return nil, errs.E(errs.Invalid, "registry logins in %s: %w", p, err)
-		}
-		return a, nil
+		return a, err
 	}
 	return &authFile{path: strings.Join(paths, " or ")}, nil
+}
+
+// readAuth reads a login file.
+func readAuth(path string) (*authFile, error) {
+	a := &authFile{path: path}
+	data, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(data, a)
+	}
+	if err != nil {
+		return nil, errs.E(errs.Invalid, "registry logins in %s: %w", path, err)
+	}
+	return a, nil
 }
 
 // login is what to show the registry for repo. Keys are tried from the whole repository down to the host.
 func (a *authFile) login(ctx context.Context, repo name.Repository) (authn.Authenticator, error) {
 	host := repo.RegistryStr()
+	if e, ok := a.kept[hubName(host)]; ok {
+		return &authn.Basic{Username: e.Username, Password: e.Password}, nil
+	}
 	for _, key := range authKeys(host, repo.RepositoryStr()) {
 		if e, ok := a.Auths[key]; ok && (e.Auth != "" || e.Username != "" || e.IdentityToken != "" || e.RegistryToken != "") {
 			return entryLogin(a.path, key, authn.AuthConfig{
@@ -162,5 +174,5 @@ func (a *authFile) advice(host string) string {
 	if where == "" {
 		where = "the login file"
 	}
-	return fmt.Sprintf("log in with \"docker login %s\" or \"podman login %s\", or check %s", hubName(host), hubName(host), where)
+	return fmt.Sprintf("log in with \"buoy login %s\", or check %s", hubName(host), where)
 }

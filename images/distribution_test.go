@@ -73,6 +73,7 @@ func TestDistribution(t *testing.T) {
 				_, err := openStore(t, t.TempDir()).Pull(t.Context(), ref, nil)
 				wantErr(t, err, errs.Invalid, "wants a login")
 				change = logins(t, host, "secret")
+				testLogin(t, host, ref)
 			}
 			s := openStore(t, t.TempDir(), change)
 			blob := layerDigests(t, src)[0]

@@ -37,6 +37,9 @@ func (s *Store) endpoints(ref Reference, base http.RoundTripper) ([]*endpoint, e
 	if err != nil {
 		return nil, err
 	}
+	if auth.kept, err = s.readLogins(); err != nil {
+		return nil, err
+	}
 	repo := ref.reg.Context()
 	host := repo.RegistryStr()
 	mirrors := s.cfg.Mirrors[host]

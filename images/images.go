@@ -10,6 +10,7 @@
 //	layers/<id>.json  which content it is (full digest), written before the folder gets its name
 //	flists/<sha256>   one flist: names and the like, its contents are elsewhere
 //	refs/<hash>.json  one reference: image, config, layers, what the source said
+//	logins.json       registries that somebody has logged in to, with passwords
 //	tmp/              downloads that can be resumed, unpacking in progress, deletions in progress
 //
 // Compressed blobs are not kept after unpacking: disks are small, and a layer
@@ -31,6 +32,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/buoy-edge/buoy/internal/atomicfile"
 	"github.com/buoy-edge/buoy/internal/errs"
 )
 
@@ -189,6 +191,9 @@ func Open(cfg Config) (*Store, error) {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, fmt.Errorf("open image store: %w", err)
 		}
+	}
+	if err := atomicfile.RemoveParts(s.loginsFile()); err != nil {
+		return nil, fmt.Errorf("open image store: %w", err)
 	}
 	if err := s.sweepTmp(time.Now()); err != nil {
 		return nil, fmt.Errorf("open image store: sweep: %w", err)

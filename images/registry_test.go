@@ -356,7 +356,7 @@ func TestErrors(t *testing.T) {
 		kind  errs.Kind
 		say   []string
 	}{
-		"401":          {answer(401), errs.Invalid, []string{"wants a login", "docker login " + reg.host, "auth.json"}},
+		"401":          {answer(401), errs.Invalid, []string{"wants a login", "buoy login " + reg.host, "auth.json"}},
 		"403":          {answer(403), errs.Invalid, []string{"denies access"}},
 		"404":          {answer(404), errs.NotFound, []string{reg.host + " has no app:latest (a path begins with / or ./)"}},
 		"429":          {answer(429), errs.Unavailable, []string{"limits"}},

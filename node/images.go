@@ -38,6 +38,17 @@ func (n *Node) ImportImage(ctx context.Context, r io.Reader, opt images.ImportOp
 	return n.cfg.Images.Import(ctx, r, opt)
 }
 
+// Login has the registry check a login, and keeps it for pulls.
+func (n *Node) Login(ctx context.Context, registry, user, password string) error {
+	return n.cfg.Images.Login(ctx, registry, user, password)
+}
+
+// Logout forgets a login.
+func (n *Node) Logout(registry string) error { return n.cfg.Images.Logout(registry) }
+
+// Logins are those that are kept.
+func (n *Node) Logins() ([]images.Login, error) { return n.cfg.Images.Logins() }
+
 // DiskUsage is what images take.
 type DiskUsage struct {
 	images.Usage

@@ -370,6 +370,19 @@ func (f *fakeNode) PinImage(_ context.Context, ref string, pinned bool) error {
 	return f.note("pin image %s %v", ref, pinned)
 }
 
+func (f *fakeNode) Login(_ context.Context, registry, user, password string) error {
+	if password != "secret" {
+		return errs.E(errs.Invalid, "registry %s does not take this user and password", registry)
+	}
+	return f.note("login %s %s", registry, user)
+}
+
+func (f *fakeNode) Logout(registry string) error { return f.note("logout %s", registry) }
+
+func (f *fakeNode) Logins() ([]images.Login, error) {
+	return []images.Login{{Registry: "docker.io", Username: "me"}}, nil
+}
+
 func (f *fakeNode) ImageUsage(context.Context) (node.DiskUsage, error) {
 	return node.DiskUsage{Usage: images.Usage{
 		Total: 100, Free: 40, Reserve: 5, GCHigh: 85, GCLow: 80, Layers: 2, LayerBytes: 30, Flists: 1, FlistBytes: 3, Parts: 1, PartBytes: 7, Reclaimable: 17,

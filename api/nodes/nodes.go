@@ -113,6 +113,9 @@ type Images interface {
 	// ExportImage calls begin before it writes, once it knows that it can.
 	ExportImage(ctx context.Context, ref string, begin func(mediaType string) io.Writer) error
 	ImportImage(ctx context.Context, r io.Reader, opt images.ImportOptions) (images.Image, error)
+	Login(ctx context.Context, registry, user, password string) error
+	Logout(registry string) error
+	Logins() ([]images.Login, error)
 	Chunk(ctx context.Context, id string) ([]byte, error) // of flists, by its name in hexadecimal
 }
 

@@ -14,7 +14,9 @@ func (d *Dialect) Routes(r chi.Router) {
 	on := func(method, path string, h handler) { r.Method(method, path, d.do(h)) }
 	on("GET", "/nodes", d.listNodes)
 	here := r.With(d.thisNode, asked)
-	d.nodeRoutes(func(method, path string, h handler) { here.Method(method, "/nodes/{nodeid}"+path, d.do(h)) })
+	on = func(method, path string, h handler) { here.Method(method, "/nodes/{nodeid}"+path, d.do(h)) }
+	d.nodeRoutes(on)
+	d.imageRoutes(on)
 	const container = "/nodes/{nodeid}/containers/{container}"
 	on = func(method, path string, h handler) { here.Method(method, container+path, d.do(h)) }
 	d.containerRoutes(on)
@@ -49,6 +51,11 @@ func (d *Dialect) nodeRoutes(on func(method, path string, h handler)) {
 	on("DELETE", "/bridges/{bridgeid}", d.deleteBridge)
 	on("GET", "/volumes", d.listVolumes)
 	on("DELETE", "/volumes/{volume}", d.deleteVolume)
+	on("GET", "/containers", d.listContainers)
+	on("POST", "/containers", d.createContainer)
+}
+
+func (d *Dialect) imageRoutes(on func(method, path string, h handler)) {
 	on("GET", "/images", d.listImages)
 	on("POST", "/images", d.pullImage)
 	on("DELETE", "/images", d.removeImage)
@@ -57,11 +64,10 @@ func (d *Dialect) nodeRoutes(on func(method, path string, h handler)) {
 	on("DELETE", "/images/pin", d.unpinImage)
 	on("GET", "/images/export", d.exportImage)
 	on("POST", "/images/import", d.importImage)
-
+	on("GET", "/logins", d.listLogins)
+	on("POST", "/logins", d.login)
+	on("DELETE", "/logins", d.logout)
 	on("GET", "/chunks/{chunk}", d.getChunk)
-
-	on("GET", "/containers", d.listContainers)
-	on("POST", "/containers", d.createContainer)
 }
 
 func (d *Dialect) containerRoutes(on func(method, path string, h handler)) {

@@ -94,6 +94,14 @@ func TestRoutes(t *testing.T) {
 		{"POST", here + "/images/import?ref=app:1&signature=c2ln", "bytes", 201, `"signedBy":"c2ln"`, `import image "app:1" from "bytes"`},
 		{"POST", here + "/images/import", "bytes", 201, `"ref":""`, `import image "" from "bytes"`},
 
+		{"GET", here + "/logins", "", 200, `[{"registry":"docker.io","username":"me"}]`, ""},
+		{"POST", here + "/logins", `{"registry":"r:5000","username":"me","password":"secret"}`, 204, "", "login r:5000 me"},
+		{"POST", here + "/logins", `{"registry":"r:5000","username":"me","password":"wrong"}`, 400, `registry r:5000 does not take this`, ""},
+		{"POST", here + "/logins", `{"registry":"r:5000","username":"me"}`, 400, `field \"password\" is missing`, ""},
+		{"POST", here + "/logins", `{"registry":"r:5000","username":"me","password":1234}`, 400, `{"error":"field \"password\" must be text, not a number"}`, ""},
+		{"DELETE", here + "/logins?registry=r:5000", "", 204, "", "logout r:5000"},
+		{"DELETE", here + "/logins", "", 400, `parameter registry`, ""},
+
 		{"GET", here + "/containers", "", 200, `"id":"vfw_21"`, ""},
 		{"POST", here + "/containers", `{"id":"vfw_21","flist":"x"}`, 409, `already exists`, "create vfw_21"},
 		{"POST", here + "/containers", "", 400, `body is empty`, ""},

@@ -150,6 +150,8 @@ func (f *fakeNode) handler() http.Handler {
 	mux.HandleFunc("POST /nodes/{node}/images/import", f.importImage)
 	mux.HandleFunc("POST /nodes/{node}/images", f.pull)
 	mux.HandleFunc("DELETE /nodes/{node}/images", f.removeImage)
+	mux.HandleFunc("POST /nodes/{node}/logins", login)
+	mux.HandleFunc("DELETE /nodes/{node}/logins", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) })
 	listRoutes(mux)
 	f.fileRoutes(mux)
 	f.appRoutes(mux)
@@ -416,6 +418,16 @@ func (f *fakeNode) pull(w http.ResponseWriter, r *http.Request) {
 func (f *fakeNode) removeImage(w http.ResponseWriter, r *http.Request) {
 	ref := normalRef(r.URL.Query().Get("ref"))
 	f.set(func() { f.images = slices.DeleteFunc(f.images, func(have string) bool { return have == ref }) })
+	w.WriteHeader(204)
+}
+
+func login(w http.ResponseWriter, r *http.Request) {
+	var body struct{ Registry, Password string }
+	_ = json.NewDecoder(r.Body).Decode(&body)
+	if body.Password != "secret" {
+		fail(w, 400, fmt.Sprintf("registry %s does not take this user and password", body.Registry))
+		return
+	}
 	w.WriteHeader(204)
 }
 

@@ -79,5 +79,4 @@ func TestCopy(t *testing.T) {
 			t.Errorf("buoy %q: %v, %q; want %q", args, err, out, want)
 		}
 	}
-
 }
