@@ -38,7 +38,7 @@ func (f *Flists) ensure(ctx context.Context) error {
 		return nil
 	case err == nil:
 		f.cfg.Log.Info("replacing the buoy-flist of another version or configuration", "old", hello.Build)
-		if err := f.client.Quit(ctx); err != nil {
+		if err := f.Quit(ctx); err != nil {
 			return err
 		}
 	case !errors.Is(err, errs.Unavailable):
