@@ -64,6 +64,9 @@ type Config struct {
 	Join    func(token string) bool // whether that token lets new hosts in. // required
 	// Logs writes the whole log of a container to w, oldest line first. // required
 	Logs func(ctx context.Context, hostID, container string, w io.Writer) error
+	// Answers says whether a host answers by its tunnel now: then nobody else may
+	// take its place with the join token. Default: none does.
+	Answers func(ctx context.Context, hostID string) bool
 	// Person says that a request is from somebody who may operate all hosts.
 	// Default: one without a token at the unix socket or at loopback.
 	Person func(r *http.Request) bool
@@ -94,6 +97,9 @@ func New(cfg Config) (*Dialect, error) {
 	}
 	if cfg.Person == nil {
 		cfg.Person = atLocalDoor
+	}
+	if cfg.Answers == nil {
+		cfg.Answers = func(context.Context, string) bool { return false }
 	}
 	if cfg.ReportEvery == 0 {
 		cfg.ReportEvery = 10 * time.Second

@@ -1,8 +1,10 @@
 package hosts
 
 import (
+	"context"
 	"crypto/rand"
 	"net/http"
+	"time"
 
 	"github.com/buoy-edge/buoy/api"
 	"github.com/buoy-edge/buoy/api/hosts/hostapi"
@@ -31,6 +33,8 @@ func (d *Dialect) register(w http.ResponseWriter, r *http.Request, c caller) err
 			return refuse(http.StatusForbidden, "host %s is terminated; it takes the join token to come back", c.host.ID)
 		}
 		h.ID = c.host.ID
+	} else if d.answers(r.Context(), h.ID) {
+		return refuse(http.StatusConflict, "host %s is in touch, and the join token does not take its place: stop its buoyd first, or give this one another id (--node-id)", h.ID)
 	}
 	var report app.Report
 	if req.Status != nil {
@@ -63,6 +67,18 @@ func (d *Dialect) register(w http.ResponseWriter, r *http.Request, c caller) err
 		},
 	})
 	return nil
+}
+
+// answerTime is how long a host that is there may take to say so.
+const answerTime = 3 * time.Second
+
+func (d *Dialect) answers(ctx context.Context, host string) bool {
+	if host == "" {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	return d.cfg.Answers(ctx, host)
 }
 
 // url is where containers find this controller.

@@ -1,6 +1,8 @@
 package hosts
 
 import (
+	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -188,4 +190,25 @@ func TestErrors(t *testing.T) {
 			t.Errorf("%d %s", w.Code, w.Body)
 		}
 	})
+}
+
+// The join token takes nobody's place who is there; the host's own does.
+func TestRegisterInTouch(t *testing.T) {
+	_, s := server(t, func(c *Config) { c.Answers = func(_ context.Context, host string) bool { return host == "node1" } })
+	const far = "Remote: 203.0.113.9:5555"
+	for _, tt := range []struct {
+		host, token string
+		status      int
+	}{
+		{"node1", joinToken, 409},
+		{"node1", "token1", 201},
+		{"node9", joinToken, 201},
+		{"", joinToken, 201},
+		{"node1", "wrong", 401}, // and is not told who is there
+	} {
+		body := fmt.Sprintf(`{"info":{"hostID":%q,"ips":[]}}`, tt.host)
+		if w := ask(s, "POST", "/host/register", body, token(tt.token), far); w.Code != tt.status {
+			t.Errorf("%q with %q is %d %s, want %d", tt.host, tt.token, w.Code, w.Body, tt.status)
+		}
+	}
 }

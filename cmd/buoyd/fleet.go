@@ -115,7 +115,7 @@ func (c *controller) speak(cfg config, events http.Handler) error {
 	}
 	h, err := hosts.New(hosts.Config{
 		Engine: c.engine, Tunnels: c.hub, Join: c.join, Logs: c.containerLog, ReportEvery: cfg.fleet.interval,
-		Person: person, URL: url, RateLimit: cfg.fleet.hostRate, Log: c.log,
+		Answers: c.answers, Person: person, URL: url, RateLimit: cfg.fleet.hostRate, Log: c.log,
 	})
 	if err != nil {
 		return err

@@ -72,19 +72,22 @@ func (n *nudges) done(host string) bool {
 }
 
 // poke tells a host, if it is there, that there is something to do.
-func (c *controller) poke(ctx context.Context, host string) {
+func (c *controller) poke(ctx context.Context, host string) { c.answers(ctx, host) }
+
+// answers does so too, and says whether it is there.
+func (c *controller) answers(ctx context.Context, host string) bool {
 	t, ok := c.hub.Transport(host)
 	if !ok {
-		return
+		return false
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost"+hostapi.Poke, nil)
 	if err != nil {
-		return
+		return false
 	}
 	resp, err := t.RoundTrip(req)
 	if err != nil {
-		c.log.Debug("host is not told of its orders", "host", host, "error", err)
-		return
+		c.log.Debug("host does not answer by its tunnel", "host", host, "error", err)
+		return false
 	}
-	_ = resp.Body.Close()
+	return resp.Body.Close() == nil
 }

@@ -193,6 +193,16 @@ func TestDoorsOfAFleet(t *testing.T) {
 	d.start()
 	d.await("it is there when the controller is back", joined)
 
+	// Nobody takes the place of a node that is there.
+	if err := os.WriteFile(filepath.Join(d.data(), "join-token"), []byte("buoy-join-again\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	thief := d.by("buoy-join-again", d.token(buoy.NewToken{Name: "pin", Role: "viewer"}).Pin)
+	place := map[string]any{"info": map[string]any{"hostID": "n2", "ips": []string{}}}
+	if err := thief.Do(t.Context(), http.MethodPost, "/host/register", place, nil); err == nil || !strings.Contains(err.Error(), "is in touch") {
+		t.Errorf("another n2: %v", err)
+	}
+
 	// Who asks the controller is, to the node, who he is to the controller.
 	team := d.token(buoy.NewToken{Name: "team", Role: "operator", Limits: buoy.NameLimits{Containers: []string{"team-*"}}})
 	c := d.by(team.Text, team.Pin).On("n2")
