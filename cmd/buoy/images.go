@@ -122,9 +122,9 @@ func (c *cli) pullCommand() *cobra.Command {
 	return cmd
 }
 
-// pull pulls an image, with a line of progress on a terminal.
+// pull pulls an image and shows how far it is.
 func (c *cli) pull(ctx context.Context, b *buoy.Client, ref string, quiet bool) (buoy.Image, error) {
-	line := newProgressLine(c.stderr, ref, !quiet && isTerminal(c.stderr))
+	line := c.newProgressLine(ref, quiet)
 	defer line.clear()
 	for p, err := range b.Pull(ctx, ref) {
 		if err != nil {

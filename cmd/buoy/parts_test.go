@@ -58,27 +58,6 @@ func TestStartErrorCode(t *testing.T) {
 	}
 }
 
-func TestProgressText(t *testing.T) {
-	line := newProgressLine(nil, "nginx", false)
-	steps := []struct {
-		p    buoy.Progress
-		want string
-	}{
-		{buoy.Progress{Phase: "resolve", Total: -1}, "pulling nginx"},
-		{buoy.Progress{Blob: "a", Phase: "download", Done: 1 << 20, Total: 4 << 20}, "pulling nginx: 1.0 MiB of 4.0 MiB, 0 of 1 layers done"},
-		{buoy.Progress{Blob: "b", Phase: "download", Done: 0, Total: 4 << 20}, "pulling nginx: 1.0 MiB of 8.0 MiB, 0 of 2 layers done"},
-		{buoy.Progress{Blob: "a", Phase: "unpack", Done: 1, Total: 4 << 20}, "pulling nginx: 4.0 MiB of 8.0 MiB, 0 of 2 layers done"},
-		{buoy.Progress{Blob: "b", Phase: "unpack", Done: 1, Total: 4 << 20}, "pulling nginx: unpacking, 0 of 2 layers done"},
-		{buoy.Progress{Blob: "a", Phase: "done", Done: 4 << 20, Total: 4 << 20}, "pulling nginx: unpacking, 1 of 2 layers done"},
-	}
-	for _, step := range steps {
-		line.add(step.p)
-		if got := line.text(); got != step.want {
-			t.Errorf("after %+v: %q, want %q", step.p, got, step.want)
-		}
-	}
-}
-
 func TestParseTime(t *testing.T) {
 	now := time.Date(2026, 11, 21, 8, 0, 0, 0, time.UTC)
 	for text, want := range map[string]time.Time{
