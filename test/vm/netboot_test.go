@@ -4,15 +4,25 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	buoy "github.com/buoy-edge/buoy/sdk/go"
 )
 
-// harbour is a machine that boots others over a wire.
+// harbour is a machine that boots others over a wire, and is their controller.
 type harbour struct {
 	*Machine
-	wire *Wire
+	wire  *Wire
+	node  *Node
+	token string
 }
+
+// shipName is that of the machine with that firmware.
+func shipName(firmware string) string { return "ship-" + firmware }
+
+const controllerURL = "https://10.9.0.1:8443"
 
 // run runs a program in the harbour until the test ends, or this part of it.
 func (h *harbour) run(t *testing.T, args ...string) *Process {
@@ -42,7 +52,7 @@ func (h *harbour) run(t *testing.T, args ...string) *Process {
 func (h *harbour) boot(t *testing.T, args ...string) {
 	t.Helper()
 	server := h.run(t, append([]string{
-		"buoy", "boot", "serve", "--interface", "eth1", "--dir", "/srv/buoy", "--join-token", "hush",
+		"buoy", "boot", "serve", "--interface", "eth1", "--dir", "/srv/buoy", "--join-token", "@/var/lib/buoy/join-token",
 		"--param", "console=ttyS0", "--param", "quiet", "--param", "panic=-1",
 	}, args...)...)
 	h.Await("machines can boot", func() bool {
@@ -54,9 +64,10 @@ func (h *harbour) boot(t *testing.T, args ...string) {
 // ship boots a machine from the wire and checks what its kernel was told.
 func (h *harbour) ship(t *testing.T, firmware string, params ...string) *Machine {
 	t.Helper()
-	ship := Start(t, Config{Name: "ship", Memory: 1024, Wires: []*Wire{h.wire}, Netboot: firmware})
+	name := shipName(firmware)
+	ship := Start(t, Config{Name: name, Memory: 1024, Wires: []*Wire{h.wire}, Netboot: firmware})
 	line := strings.Fields(ship.Must("cat", "/proc/cmdline"))
-	for _, want := range append(params, "BOOTIF=01-"+strings.ReplaceAll(MAC("ship", 1).String(), ":", "-")) {
+	for _, want := range append(params, "BOOTIF=01-"+strings.ReplaceAll(MAC(name, 1).String(), ":", "-")) {
 		if !strings.Contains(" "+strings.Join(line, " ")+" ", " "+want+" ") {
 			t.Errorf("the kernel was told %q, and not %s", line, want)
 		}
@@ -64,13 +75,25 @@ func (h *harbour) ship(t *testing.T, firmware string, params ...string) *Machine
 	return ship
 }
 
-// joins checks that the ship has its secret, and nobody else can read it.
-func joins(t *testing.T, ship *Machine) {
+// joined checks that the ship has the join token, and nobody else there can read it.
+func (h *harbour) joined(t *testing.T, ship *Machine) {
 	t.Helper()
 	const file = "/etc/buoy/conf.d/boot.yaml"
-	if got := ship.Must("sh", "-c", "stat -c '%a %u' "+file+"; tail -n 1 "+file); got != "600 0\njoin-token: \"hush\"" {
+	if got := ship.Must("sh", "-c", "stat -c '%a %u' "+file+"; tail -n 1 "+file); got != fmt.Sprintf("600 0\njoin-token: %q", h.token) {
 		t.Errorf("secret: %s", got)
 	}
+}
+
+// joins has the ship become a node of the harbour, with what it was booted with.
+func (h *harbour) joins(t *testing.T, ship *Machine) {
+	t.Helper()
+	ship.Must("sh", "-c", "ip addr add 10.9.0.200/24 dev eth1 && ip link set eth1 up")
+	id := fmt.Sprintf("%x", []byte(MAC(ship.cfg.Name, 1)))
+	ship.Buoyd("--node-id", id, "--controller", controllerURL)
+	h.Await("the ship is one of the nodes", func() bool {
+		nodes, err := h.node.Nodes(t.Context())
+		return err == nil && slices.ContainsFunc(nodes, func(n buoy.Node) bool { return n.ID == id })
+	})
 }
 
 // TestNetboot boots machines from a wire: beside the DHCP server that is there,
@@ -83,10 +106,12 @@ func TestNetboot(t *testing.T) {
 	files = append(files,
 		File{Path: "/srv/buoy/boot.ipxe", From: filepath.Join(examples, "boot.ipxe")},
 		File{Path: "/etc/dnsmasq.conf", From: filepath.Join(examples, "dnsmasq.conf")},
-		File{Path: "/etc/buoy/machines", Data: fmt.Appendf(nil, "%s buoy.rack=7\n", MAC("ship", 1))})
+		File{Path: "/etc/buoy/machines", Data: fmt.Appendf(nil, "%s buoy.rack=7\n%s buoy.rack=8\n", MAC(shipName(NetbootBIOS), 1), MAC(shipName(NetbootUEFI), 1))})
 	wire := NewWire(t)
-	h := &harbour{Start(t, Config{Name: "harbour", Memory: 1024, Wires: []*Wire{wire}, Files: files}), wire}
+	h := &harbour{Machine: Start(t, Config{Name: "harbour", Memory: 1024, Wires: []*Wire{wire}, Files: files}), wire: wire}
 	h.Must("sh", "-c", "ip addr add 10.9.0.1/24 dev eth1 && ip addr add fd00:9::1/64 dev eth1 && ip link set eth1 up")
+	h.node = h.Buoyd("--node-id", "harbour", "--controller", "self", "--listen", "10.9.0.1:8443")
+	h.token = h.Must("cat", "/var/lib/buoy/join-token")
 	dnsmasq := []string{
 		"dnsmasq", "--keep-in-foreground", "--log-facility=-", "--log-dhcp", "--user=root", "--pid-file=", "--dhcp-leasefile=/tmp/leases",
 		"--enable-ra", "--dhcp-range=::,constructor:eth1,ra-only", // iPXE waits 16 seconds for a router of IPv6
@@ -94,17 +119,19 @@ func TestNetboot(t *testing.T) {
 
 	t.Run("beside a DHCP server", func(t *testing.T) {
 		h.run(t, append(dnsmasq, "--conf-file=/dev/null", "--port=0", "--interface=eth1", "--bind-interfaces", "--dhcp-range=10.9.0.50,10.9.0.60,2m")...)
-		h.boot(t, "--machines", "/etc/buoy/machines", "--param", "buoy.controller=http://10.9.0.1:8080")
-		for _, firmware := range []string{NetbootBIOS, NetbootUEFI} {
+		h.boot(t, "--machines", "/etc/buoy/machines", "--param", "buoy.controller="+controllerURL)
+		for firmware, rack := range map[string]string{NetbootBIOS: "7", NetbootUEFI: "8"} {
 			t.Run(firmware, func(t *testing.T) {
-				joins(t, h.ship(t, firmware, "buoy.controller=http://10.9.0.1:8080", "buoy.rack=7"))
+				ship := h.ship(t, firmware, "buoy.controller="+controllerURL, "buoy.rack="+rack)
+				h.joined(t, ship)
+				h.joins(t, ship)
 			})
 		}
 	})
 	t.Run("without one", func(t *testing.T) {
 		h.boot(t, "--dhcp", "10.9.0.128/25", "--router", "10.9.0.1", "--leases", "/tmp/boot-leases")
-		joins(t, h.ship(t, NetbootBIOS))
-		if leases := h.Must("cat", "/tmp/boot-leases"); !strings.Contains(leases, MAC("ship", 1).String()) || !strings.Contains(leases, "10.9.0.1") {
+		h.joined(t, h.ship(t, NetbootBIOS))
+		if leases := h.Must("cat", "/tmp/boot-leases"); !strings.Contains(leases, MAC(shipName(NetbootBIOS), 1).String()) || !strings.Contains(leases, "10.9.0.1") {
 			t.Errorf("leases: %s", leases)
 		}
 	})

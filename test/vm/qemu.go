@@ -211,7 +211,7 @@ func (m *Machine) args() []string {
 	}
 	kernelArgs := append([]string{"console=ttyS0", "quiet", "panic=-1"}, m.cfg.Kernel...)
 	args := []string{
-		"-machine", "pc,graphics=off", "-accel", accel, "-cpu", "max", "-smp", fmt.Sprint(m.cfg.CPUs), "-m", fmt.Sprint(m.cfg.Memory),
+		"-machine", "pc", "-accel", accel, "-cpu", "max", "-smp", fmt.Sprint(m.cfg.CPUs), "-m", fmt.Sprint(m.cfg.Memory),
 		"-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio",
 		"-no-reboot", // a second boot inside one QEMU is slower than a new QEMU
 		"-device", "virtio-rng-pci",
@@ -219,6 +219,8 @@ func (m *Machine) args() []string {
 	switch m.cfg.Netboot {
 	case "":
 		args = append(args, "-kernel", m.kernel.image, "-append", strings.Join(kernelArgs, " "), "-initrd", fmt.Sprintf("/proc/self/fd/%d", firstFD))
+	case NetbootBIOS:
+		args = append(args, "-machine", "graphics=off") // what firmware says is on the console
 	case NetbootUEFI:
 		args = append(args, "-bios", m.ovmf)
 	}
