@@ -8,7 +8,7 @@ import (
 )
 
 func (d *Dialect) listNodes(w http.ResponseWriter, _ *http.Request) error {
-	list := []nodeObject{nodeOut(d.node.Info())}
+	list := []nodeObject{d.self()}
 	if d.fleet != nil {
 		list = append(list, each(d.fleet.Nodes(), remoteOut)...)
 	}
@@ -17,8 +17,14 @@ func (d *Dialect) listNodes(w http.ResponseWriter, _ *http.Request) error {
 }
 
 func (d *Dialect) getNode(w http.ResponseWriter, _ *http.Request) error {
-	api.JSON(w, http.StatusOK, nodeOut(d.node.Info()))
+	api.JSON(w, http.StatusOK, d.self())
 	return nil
+}
+
+func (d *Dialect) self() nodeObject {
+	o := nodeOut(d.node.Info())
+	o.Controller = d.controller
+	return o
 }
 
 func (d *Dialect) nodeMemory(w http.ResponseWriter, _ *http.Request) error {

@@ -13,6 +13,8 @@ type nodeObject struct {
 	Status    string `json:"status"` // "running", or "halted" when it does not report
 	IPAddress string `json:"ipaddress"`
 	Version   string `json:"version"`
+	// Controller is where this node reports to (ours): a URL, "self" for a controller; none: it is on its own.
+	Controller string `json:"controller,omitempty"`
 }
 
 type memInfo struct {
@@ -98,6 +100,7 @@ type osInfo struct {
 	VirtualizationSystem string `json:"virtualizationSystem"`
 	Arch                 string `json:"arch"`          // ours
 	KernelVersion        string `json:"kernelVersion"` // ours
+	Cgroups              string `json:"cgroups"`       // ours: "v1", "v2", "hybrid"
 }
 
 type coreState struct {
@@ -185,7 +188,7 @@ func osOut(o inventory.OS) osInfo {
 		BootTime: o.BootTime, Hostname: o.Hostname, OS: o.OS, Platform: o.Platform,
 		PlatformFamily: o.PlatformFamily, PlatformVersion: o.PlatformVersion, Procs: o.Procs, Uptime: o.Uptime,
 		VirtualizationRole: o.VirtualizationRole, VirtualizationSystem: o.VirtualizationSystem,
-		Arch: o.Arch, KernelVersion: o.KernelVersion,
+		Arch: o.Arch, KernelVersion: o.KernelVersion, Cgroups: o.Cgroups,
 	}
 }
 

@@ -124,8 +124,10 @@ type Config struct {
 	Node Node // required
 	// Publish is where ports are published that name no address; default 0.0.0.0.
 	Publish netip.Addr
-	Fleet   Fleet        // default: there are no other nodes
-	Events  http.Handler // answers GET /nodes/{nodeid}/events; default: with 404
+	Fleet   Fleet // default: there are no other nodes
+	// Controller is the URL that the node reports to, or "self". // default: none
+	Controller string
+	Events     http.Handler // answers GET /nodes/{nodeid}/events; default: with 404
 	// Doctor looks at the machine. // default: nothing is found
 	Doctor func(context.Context) []doctor.Finding
 	Log    *slog.Logger // gets what clients are not told; default: none
@@ -133,14 +135,15 @@ type Config struct {
 
 // Dialect answers the Zero-OS API.
 type Dialect struct {
-	node    Node
-	id      string // the node's, which does not change
-	publish netip.Addr
-	fleet   Fleet
-	told    http.Handler // of events
-	doctor  func(context.Context) []doctor.Finding
-	log     *slog.Logger
-	stats   sampler
+	node       Node
+	id         string // the node's, which does not change
+	publish    netip.Addr
+	fleet      Fleet
+	controller string       // of the node
+	told       http.Handler // of events
+	doctor     func(context.Context) []doctor.Finding
+	log        *slog.Logger
+	stats      sampler
 
 	sessions chan struct{} // one for each that is open
 	pace     pace
@@ -161,7 +164,7 @@ func New(cfg Config) (*Dialect, error) {
 		cfg.Publish = netip.IPv4Unspecified()
 	}
 	return &Dialect{
-		node: cfg.Node, id: cfg.Node.Info().ID, publish: cfg.Publish, fleet: cfg.Fleet, told: cfg.Events, doctor: cfg.Doctor, log: cfg.Log,
+		node: cfg.Node, id: cfg.Node.Info().ID, publish: cfg.Publish, fleet: cfg.Fleet, controller: cfg.Controller, told: cfg.Events, doctor: cfg.Doctor, log: cfg.Log,
 		stats: sampler{keys: map[string]*metric{}}, sessions: make(chan struct{}, maxSessions), pace: normal(),
 	}, nil
 }

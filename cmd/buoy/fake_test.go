@@ -119,7 +119,7 @@ func (c *fakeContainer) end(code int) { c.state, c.exit = "halted", &code }
 func (f *fakeNode) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, 200, map[string]string{"version": "v9.9.9", "go": "go1"})
+		answer(w, 200, map[string]string{"version": "v9.9.9", "go": "go1", "os": "linux", "arch": "arm64"})
 	})
 	mux.HandleFunc("GET /nodes", f.nodes)
 	mux.HandleFunc("GET /nodes/{node}/doctor", func(w http.ResponseWriter, _ *http.Request) {

@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"fmt"
+	goruntime "runtime"
 
 	"github.com/spf13/cobra"
 
@@ -38,9 +38,10 @@ func (c *cli) versionCommand() *cobra.Command {
 		Short: "Say which versions of buoy and buoyd these are",
 		Args:  takes(0, 0, "no arguments"),
 		RunE: c.talk(func(ctx context.Context, b *buoy.Client, _ []string) error {
+			here := map[string]string{"version": version.Version, "go": goruntime.Version(), "os": goruntime.GOOS, "arch": goruntime.GOARCH}
 			server, err := b.Version(ctx)
 			if c.output == "json" {
-				answer := map[string]any{"client": map[string]string{"version": version.Version}, "server": nil}
+				answer := map[string]any{"client": here, "server": nil}
 				if err == nil {
 					answer["server"] = server.Raw
 				}
@@ -49,9 +50,12 @@ func (c *cli) versionCommand() *cobra.Command {
 				}
 				return err
 			}
-			fmt.Fprintf(c.stdout, "buoy    %s\n", version.Version)
+			rows := [][]string{{"buoy", here["version"], here["go"], here["os"] + "/" + here["arch"]}}
 			if err == nil {
-				fmt.Fprintf(c.stdout, "buoyd   %s\n", server.Version)
+				rows = append(rows, []string{"buoyd", server.Version, server.Go, server.OS + "/" + server.Arch})
+			}
+			if werr := c.table([]string{"PROGRAM", "VERSION", "GO", "PLATFORM"}, rows); werr != nil {
+				return werr
 			}
 			return err
 		}),

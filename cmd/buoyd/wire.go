@@ -139,7 +139,7 @@ func runtime(cfg config, log *slog.Logger) (*container.Runtime, error) {
 // run runs the node and answers for it.
 func (p *parts) run(ctx context.Context, cfg config, systemd manager, log *slog.Logger) error {
 	zcfg := nodes.Config{
-		Node: p.node, Publish: cfg.publish, Events: p.told.api.NodeStream(), Log: log,
+		Node: p.node, Publish: cfg.publish, Events: p.told.api.NodeStream(), Controller: cfg.fleet.controller, Log: log,
 		Doctor: func(ctx context.Context) []doctor.Finding { return look(ctx, cfg, p.images, log) },
 	}
 	dialects := []api.Dialect{}

@@ -252,3 +252,18 @@ func TestOtherNamespace(t *testing.T) {
 	}()
 	<-done
 }
+
+func TestCgroups(t *testing.T) {
+	for file, want := range map[string]string{"": "", "cgroup.controllers": "v2", "unified/cgroup.procs": "hybrid", "memory/cgroup.procs": "v1", "pids/cgroup.procs": "v1"} {
+		sys := t.TempDir()
+		if file != "" {
+			path := filepath.Join(sys, "fs/cgroup", file)
+			if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, nil, 0o644)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := (FS{Sys: sys}).cgroups(); got != want {
+			t.Errorf("with %q: %q, want %q", file, got, want)
+		}
+	}
+}

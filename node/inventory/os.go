@@ -19,6 +19,8 @@ type OS struct {
 	Procs           int   // processes
 	BootTime        int64 // seconds since 1970
 	Uptime          int64 // seconds
+	// Cgroups are "v2", "v1", or "hybrid", which is v1 with v2 beside it; empty: none are mounted.
+	Cgroups string
 
 	// VirtualizationSystem is "kvm", "vmware", "hyperv", "xen", "virtualbox",
 	// "docker", "lxc", …; the role is "guest", or "host" of a machine that runs
@@ -38,6 +40,7 @@ func (f FS) OS() (OS, error) {
 		KernelVersion: readString(f.proc("sys/kernel/osrelease")),
 		BootTime:      parseStat(stat).bootTime,
 		Uptime:        int64(f.uptime()),
+		Cgroups:       f.cgroups(),
 	}
 	pids, err := f.pids()
 	if err == nil {
@@ -46,6 +49,15 @@ func (f FS) OS() (OS, error) {
 	o.Platform, o.PlatformFamily, o.PlatformVersion = f.platform()
 	o.VirtualizationSystem, o.VirtualizationRole = f.virtualization()
 	return o, nil
+}
+
+func (f FS) cgroups() string {
+	for _, c := range [][2]string{{"cgroup.controllers", "v2"}, {"unified/cgroup.procs", "hybrid"}, {"memory/cgroup.procs", "v1"}, {"pids/cgroup.procs", "v1"}} {
+		if _, err := os.Stat(f.sys("fs/cgroup", c[0])); err == nil {
+			return c[1]
+		}
+	}
+	return ""
 }
 
 // uptime is in seconds, 0 if unknown.

@@ -97,6 +97,7 @@ type OS struct {
 	VirtualizationSystem string `json:"virtualizationSystem"`
 	Arch                 string `json:"arch"`
 	KernelVersion        string `json:"kernelVersion"`
+	Cgroups              string `json:"cgroups"` // "v2", "v1" or "hybrid"
 }
 
 // State is what is being used: CPU in percent, the rest in bytes.

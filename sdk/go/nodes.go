@@ -14,6 +14,8 @@ type Node struct {
 	IPAddress string `json:"ipaddress"`
 	Status    string `json:"status"` // "running" or "halted"
 	Version   string `json:"version,omitempty"`
+	// Controller is the URL that the node which answers reports to, "self" if it is a controller.
+	Controller string `json:"controller,omitempty"`
 }
 
 // Nodes lists the nodes that the address knows.
@@ -57,6 +59,9 @@ func (c *Client) Health(ctx context.Context) (Health, error) {
 // Version is which buoyd answers.
 type Version struct {
 	Version string          `json:"version"`
+	Go      string          `json:"go"`
+	OS      string          `json:"os"`
+	Arch    string          `json:"arch"`
 	Raw     json.RawMessage `json:"-"` // the whole answer
 }
 
