@@ -129,9 +129,10 @@ func TestNetboot(t *testing.T) {
 		}
 	})
 	t.Run("without one", func(t *testing.T) {
+		h.run(t, append(dnsmasq, "--conf-file=/dev/null", "--port=0", "--interface=eth1")...) // of IPv6 alone
 		h.boot(t, "--dhcp", "10.9.0.128/25", "--router", "10.9.0.1", "--leases", "/tmp/boot-leases")
-		h.joined(t, h.ship(t, NetbootBIOS))
-		if leases := h.Must("cat", "/tmp/boot-leases"); !strings.Contains(leases, MAC(shipName(NetbootBIOS), 1).String()) || !strings.Contains(leases, "10.9.0.1") {
+		h.joined(t, h.ship(t, NetbootTFTP))
+		if leases := h.Must("cat", "/tmp/boot-leases"); !strings.Contains(leases, MAC(shipName(NetbootTFTP), 1).String()) || !strings.Contains(leases, "10.9.0.1") {
 			t.Errorf("leases: %s", leases)
 		}
 	})

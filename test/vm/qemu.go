@@ -221,8 +221,10 @@ func (m *Machine) args() []string {
 		args = append(args, "-kernel", m.kernel.image, "-append", strings.Join(kernelArgs, " "), "-initrd", fmt.Sprintf("/proc/self/fd/%d", firstFD))
 	case NetbootBIOS:
 		args = append(args, "-machine", "graphics=off") // what firmware says is on the console
+	case NetbootTFTP:
+		args = append(args, "-machine", "graphics=off", "-kernel", m.firmware, "-append", "dhcp net1 && chain tftp://${next-server}/undionly.kpxe")
 	case NetbootUEFI:
-		args = append(args, "-bios", m.ovmf)
+		args = append(args, "-bios", m.firmware)
 	}
 	user := []string{"user,id=n0"}
 	for guest, host := range m.ports {
@@ -233,7 +235,7 @@ func (m *Machine) args() []string {
 		if n != 1 || m.cfg.Netboot != NetbootBIOS {
 			device += ",romfile="
 		}
-		if n == 1 && m.cfg.Netboot != "" {
+		if n == 1 && (m.cfg.Netboot == NetbootBIOS || m.cfg.Netboot == NetbootUEFI) {
 			device += ",bootindex=0"
 		}
 		args = append(args, "-netdev", netdev, "-device", device)
@@ -279,13 +281,17 @@ func (m *Machine) watchBoot(r *run) {
 }
 
 // bootLimit is how long a boot may take: 4 s on an idle machine, some times
-// that where others are at work.
+// that where others are at work. From a network it may take twice that.
 const bootLimit = 90 * time.Second
 
 // agent waits until the guest has booted.
 func (m *Machine) agent(ctx context.Context) (*agent.Client, error) {
 	r := m.run
-	limit := time.NewTimer(bootLimit)
+	patience := bootLimit
+	if m.cfg.Netboot != "" {
+		patience *= 2
+	}
+	limit := time.NewTimer(patience)
 	defer limit.Stop()
 	select {
 	case <-r.booted:
@@ -293,7 +299,7 @@ func (m *Machine) agent(ctx context.Context) (*agent.Client, error) {
 	case <-r.ended:
 		return nil, fmt.Errorf("%s has ended; its console:\n%s", m.cfg.Name, m.Console())
 	case <-limit.C:
-		return nil, fmt.Errorf("%s has not booted in %v; its console:\n%s", m.cfg.Name, bootLimit, m.Console())
+		return nil, fmt.Errorf("%s has not booted in %v; its console:\n%s", m.cfg.Name, patience, m.Console())
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%s has not booted: %w", m.cfg.Name, ctx.Err())
 	}

@@ -53,14 +53,14 @@ type Config struct {
 	Files   []File   // beside the usual ones, whose place they may take
 	Modules []string // beside the usual ones
 	Kernel  []string // further arguments of the kernel
-	Netboot string   // NetbootBIOS or NetbootUEFI: it boots from its first wire what there is, BootFiles for example
+	Netboot string   // one of Netboot…: it boots from its first wire what there is, BootFiles for example
 }
 
-// What a machine has that boots from a wire: PXE of iPXE in the ROM of its NIC,
-// or UEFI with PXE of its own.
+// What a machine has that boots from a wire.
 const (
-	NetbootBIOS = "bios"
-	NetbootUEFI = "uefi"
+	NetbootBIOS = "bios" // iPXE in the ROM of its NIC
+	NetbootTFTP = "tftp" // PXE that loads undionly.kpxe by TFTP, as most NICs have it
+	NetbootUEFI = "uefi" // UEFI with PXE of its own
 )
 
 // Disk is found in the guest as /disk/LABEL, where it is mounted. A machine that
@@ -74,14 +74,14 @@ type Disk struct {
 // eth1 and on are its wires. Methods that ask the guest wait until it has
 // booted. Those without an error end the test, so only its goroutine may call them.
 type Machine struct {
-	t      testing.TB
-	cfg    Config
-	kernel *kernel
-	initrd *os.File
-	ovmf   string      // UEFI, if it has that
-	ports  map[int]int // of the guest: of the host
-	log    console
-	run    *run // the present one, or the last
+	t        testing.TB
+	cfg      Config
+	kernel   *kernel
+	initrd   *os.File
+	firmware string      // if it is not SeaBIOS's and the NIC's own
+	ports    map[int]int // of the guest: of the host
+	log      console
+	run      *run // the present one, or the last
 }
 
 // Start starts a machine. It does not wait until it has booted, so several boot
@@ -104,8 +104,10 @@ func Start(t testing.TB, cfg Config) *Machine {
 	switch cfg.Netboot {
 	case "":
 		err = m.writeInitrd()
+	case NetbootTFTP:
+		m.firmware = filepath.Join(unpacked(t, "ipxe"), "boot/ipxe.lkrn")
 	case NetbootUEFI:
-		m.ovmf = filepath.Join(unpacked(t, "ovmf"), "usr/share/ovmf/OVMF.fd")
+		m.firmware = filepath.Join(unpacked(t, "ovmf"), "usr/share/ovmf/OVMF.fd")
 	}
 	if err != nil {
 		t.Fatalf("initramfs of %s: %v", cfg.Name, err)
