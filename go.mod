@@ -42,6 +42,7 @@ require (
 	golang.org/x/sys v0.49.0
 	golang.org/x/term v0.47.0
 	modernc.org/sqlite v1.61.1
+	tags.cncf.io/container-device-interface/specs-go v1.1.1
 )
 
 require golang.org/x/text v0.43.0 // indirect

@@ -155,6 +155,8 @@ func (a *allotment) unfit(i int) string {
 		return d.Broken
 	case d.Divided:
 		return "it is divided, and its MIG instances are given out"
+	case d.Vendor != NVIDIA && len(d.DRM) == 0:
+		return "no driver in the kernel has it"
 	case w.Vendor != "" && d.Vendor != w.Vendor:
 		return "it is of " + d.Vendor
 	case !strings.Contains(strings.ToLower(d.Model), strings.ToLower(w.Model)):

@@ -85,7 +85,7 @@ func TestAllot(t *testing.T) {
 	broken.Devices[0].Broken, broken.Devices[0].Lost = "it fell off the bus", true
 	mixed := cards(2)
 	mixed.Devices[0].Model, mixed.Devices[0].Memory = "NVIDIA H100", 80<<30
-	mixed.Devices = append(mixed.Devices, Device{UUID: "0000:00:02.0", PCI: "0000:00:02.0", Index: -1, Minor: -1, Vendor: Intel, Model: "UHD", NUMANode: -1})
+	mixed.Devices = append(mixed.Devices, Device{UUID: "0000:00:02.0", PCI: "0000:00:02.0", Index: -1, Minor: -1, Vendor: Intel, Model: "UHD", NUMANode: -1, DRM: []string{"renderD128"}})
 	cases := []struct {
 		name string
 		m    Machine
@@ -173,7 +173,8 @@ func TestAllotRefuses(t *testing.T) {
 		{"a share too many", cards(1), half, Wish{Share: 2 << 30}, errs.Conflict, "shared by containers a and b"},
 		{"a slice too many", cards(1), half, Wish{Slices: 2}, errs.Conflict, "1 GPU, shared by 2 wanted"},
 		{"more memory than it has", cards(1), nil, Wish{Share: 41 << 30}, errs.Invalid, "it has 40 GiB of memory"},
-		{"share of an unknown memory", Machine{Devices: []Device{{UUID: "0000:00:02.0", Vendor: Intel, Index: -1}}}, nil, Wish{Share: 1}, errs.Invalid, "how much memory it has is not known"},
+		{"share of an unknown memory", Machine{Devices: []Device{{UUID: "0000:00:02.0", Vendor: Intel, Index: -1, DRM: []string{"card0"}}}}, nil, Wish{Share: 1}, errs.Invalid, "how much memory it has is not known"},
+		{"no driver", Machine{Devices: []Device{{UUID: "0000:00:02.0", Vendor: AMD, Index: -1}}}, nil, Wish{}, errs.Invalid, "0000:00:02.0: no driver in the kernel has it"},
 		// The same card, before the driver's library said which one it is.
 		{"by address", cards(1), []Held{{"web", Hold{UUID: "0000:00:00.0", PCI: "0000:00:00.0"}}}, Wish{}, errs.Conflict, "is container web's"},
 	}

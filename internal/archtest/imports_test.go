@@ -38,7 +38,7 @@ var allowed = []struct {
 	{"node/webhooks", []string{"node/events", "node/state", "internal/..."}},
 	{"node/lazy", []string{"container/shimapi", "flist/flistapi", "internal/..."}},
 	{"node/agent", []string{"api/hosts/hostapi", "sdk/go", "internal/..."}}, // it uses the node by its API, as anybody does
-	{"node", []string{"container", "container/shimapi", "netcfg/...", "images/...", "flist/flistapi", "node/...", "internal/..."}},
+	{"node", []string{"container", "container/shimapi", "gpu/...", "netcfg/...", "images/...", "flist/flistapi", "node/...", "internal/..."}},
 
 	// One contract, and a store that keeps it.
 	{"store/storetest", []string{"app", "sdk/go", "internal/..."}},
@@ -55,7 +55,7 @@ var allowed = []struct {
 	{"api/audit", []string{"internal/..."}},
 	{"api", []string{"api/audit", "api/auth", "internal/..."}},
 	{"api/access", []string{"api", "api/audit", "api/auth", "api/certs", "internal/..."}},
-	{"api/nodes", []string{"api", "api/auth", "node", "node/doctor", "node/events", "node/inventory", "node/probe", "container", "netcfg", "images/...", "internal/..."}},
+	{"api/nodes", []string{"api", "api/auth", "gpu", "gpu/cdi", "node", "node/doctor", "node/events", "node/inventory", "node/probe", "container", "netcfg", "images/...", "internal/..."}},
 	{"api/events", []string{"api", "api/auth", "node/events", "node/webhooks", "images", "internal/..."}},
 	{"api/apps", []string{"api", "api/auth", "app", "app/manifest", "internal/..."}},
 	{"api/services", []string{"api", "api/auth", "app", "app/manifest", "sdk/go", "internal/..."}},
