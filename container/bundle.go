@@ -9,9 +9,6 @@ import (
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
-
-	"github.com/buoy-edge/buoy/internal/errs"
 )
 
 // Host is what the machine provides for one start of a container.
@@ -48,6 +45,9 @@ func Bundle(s Spec, h Host) (*specs.Spec, error) {
 			Resources:   resources(s.Limits, rules),
 			Sysctl:      sysctls(s, h),
 		},
+	}
+	if len(s.Hooks) > 0 {
+		spec.Hooks = hooks(s.Hooks)
 	}
 	if !s.Privileged {
 		spec.Linux.MaskedPaths = slices.Clone(maskedPaths)
@@ -100,6 +100,7 @@ func process(s Spec) *specs.Process {
 		Cwd:             cwd,
 		NoNewPrivileges: !s.NewPrivileges && !s.Privileged,
 		Rlimits:         rlimits(s.Ulimits),
+		User:            specs.User{AdditionalGids: slices.Clone(s.Groups)},
 	}
 	caps := capabilities(s)
 	p.Capabilities = &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps}
@@ -198,7 +199,7 @@ func mount(m Mount) specs.Mount {
 		panic("BUG: a volume reached Bundle; the node makes it a bind mount")
 	case Bind:
 		out.Type = "bind"
-		out.Options = []string{"rbind", "rprivate"}
+		out.Options = append([]string{"rbind", "rprivate"}, m.Options...)
 	}
 	if m.ReadOnly {
 		out.Options = append(out.Options, "ro")
@@ -281,69 +282,29 @@ func swapAccounted() bool {
 	return err == nil
 }
 
-// devices are the nodes to make and the rules of the device cgroup. The usual
-// harmless ones (null, zero, tty, …) are the shim's.
-func devices(s Spec) ([]specs.LinuxDevice, []specs.LinuxDeviceCgroup, error) {
-	if s.Privileged {
-		nodes, err := hostDevices()
-		return nodes, []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}, err
-	}
-	rules := []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}
-	var nodes []specs.LinuxDevice
-	for _, d := range s.Devices {
-		node, err := device(d.Path)
-		if err != nil {
-			return nil, nil, errs.E(errs.Invalid, "device %q: %w", d.Path, err)
-		}
-		if d.Target != "" {
-			node.Path = d.Target
-		}
-		access := d.Permissions
-		if access == "" {
-			access = "rwm"
-		}
-		nodes = append(nodes, node)
-		rules = append(rules, specs.LinuxDeviceCgroup{Allow: true, Type: node.Type, Major: &node.Major, Minor: &node.Minor, Access: access})
-	}
-	return nodes, rules, nil
-}
+// maxHook bounds a hook, in seconds: the start waits for it.
+const maxHook = 30
 
-func device(path string) (specs.LinuxDevice, error) {
-	var st unix.Stat_t
-	if err := unix.Stat(path, &st); err != nil {
-		return specs.LinuxDevice{}, err
-	}
-	d := specs.LinuxDevice{Path: path, Major: int64(unix.Major(st.Rdev)), Minor: int64(unix.Minor(st.Rdev))}
-	switch st.Mode & unix.S_IFMT {
-	case unix.S_IFCHR:
-		d.Type = "c"
-	case unix.S_IFBLK:
-		d.Type = "b"
-	default:
-		return d, errs.E(errs.Invalid, "not a device")
-	}
-	mode := os.FileMode(st.Mode & 0o777)
-	d.FileMode, d.UID, d.GID = &mode, &st.Uid, &st.Gid
-	return d, nil
-}
-
-// hostDevices are all device nodes of the machine, for privileged containers.
-func hostDevices() ([]specs.LinuxDevice, error) {
-	var out []specs.LinuxDevice
-	skip := []string{"/dev/pts", "/dev/shm", "/dev/fd", "/dev/mqueue", "/dev/.lxc", "/dev/console"}
-	err := filepath.WalkDir("/dev", func(path string, e os.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return nil //nolint:nilerr // a device that went away while we looked is not there
-		case slices.Contains(skip, path) && e.IsDir():
-			return filepath.SkipDir
-		case e.Type()&os.ModeDevice == 0 || slices.Contains(skip, path):
-			return nil
+func hooks(all []Hook) *specs.Hooks {
+	out := &specs.Hooks{}
+	for _, h := range all {
+		timeout := h.Timeout
+		if timeout <= 0 || timeout > maxHook {
+			timeout = maxHook
 		}
-		if d, err := device(path); err == nil {
-			out = append(out, d)
+		one := specs.Hook{Path: h.Path, Args: h.Args, Env: h.Env, Timeout: &timeout}
+		switch h.When {
+		case "prestart":
+			out.Prestart = append(out.Prestart, one) //nolint:staticcheck // hooks of its time are still around
+		case "createRuntime":
+			out.CreateRuntime = append(out.CreateRuntime, one)
+		case "createContainer":
+			out.CreateContainer = append(out.CreateContainer, one)
+		case "startContainer":
+			out.StartContainer = append(out.StartContainer, one)
+		default:
+			panic("BUG: a hook is run " + h.When)
 		}
-		return nil
-	})
-	return out, err
+	}
+	return out
 }

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -201,6 +202,46 @@ func TestBundleRefusesVolumes(t *testing.T) {
 		}
 	}()
 	_, _ = Bundle(Spec{Mounts: []Mount{{Type: Volume, Source: "v", Target: "/v"}}}, Host{})
+}
+
+// What devices need beyond their nodes.
+func TestBundleEdits(t *testing.T) {
+	mode, gid := os.FileMode(0o640), uint32(44)
+	b := bundle(t, Spec{
+		Devices: []Device{{Path: "/dev/null", Target: "/dev/x0", Mode: &mode, GID: &gid}, {Path: "/dev/zero", Permissions: "none"}},
+		Mounts:  []Mount{{Type: Bind, Source: "/etc", Target: "/x", Options: []string{"ro", "nosuid"}}},
+		Groups:  []uint32{44},
+		Hooks: []Hook{
+			{When: "createContainer", Path: "/a", Args: []string{"a"}, Env: []string{"B=c"}, Timeout: 5},
+			{When: "startContainer", Path: "/b", Timeout: 3600},
+			{When: "createRuntime", Path: "/c"},
+			{When: "prestart", Path: "/d"},
+		},
+	}, Host{})
+	if d := b.Linux.Devices; len(d) != 2 || d[0].Path != "/dev/x0" || *d[0].FileMode != 0o640 || *d[0].GID != 44 || *d[0].UID != 0 {
+		t.Errorf("devices %+v", d)
+	}
+	if r := b.Linux.Resources.Devices; len(r) != 2 || r[1].Access != "rwm" { // nobody may use /dev/zero
+		t.Errorf("rules %+v", r)
+	}
+	if m := b.Mounts[len(b.Mounts)-1]; !slices.ContainsFunc(b.Mounts, func(m specs.Mount) bool {
+		return m.Destination == "/x" && slices.Equal(m.Options, []string{"rbind", "rprivate", "ro", "nosuid"})
+	}) {
+		t.Errorf("mount %+v", m)
+	}
+	if !slices.Equal(b.Process.User.AdditionalGids, []uint32{44}) {
+		t.Errorf("groups %v", b.Process.User.AdditionalGids)
+	}
+	five, most := 5, maxHook
+	want := &specs.Hooks{
+		Prestart:        []specs.Hook{{Path: "/d", Timeout: &most}}, //nolint:staticcheck // it is still around
+		CreateRuntime:   []specs.Hook{{Path: "/c", Timeout: &most}},
+		CreateContainer: []specs.Hook{{Path: "/a", Args: []string{"a"}, Env: []string{"B=c"}, Timeout: &five}},
+		StartContainer:  []specs.Hook{{Path: "/b", Timeout: &most}},
+	}
+	if diff := cmp.Diff(want, b.Hooks); diff != "" {
+		t.Error(diff)
+	}
 }
 
 func TestBundleDevices(t *testing.T) {

@@ -6,6 +6,7 @@
 package container
 
 import (
+	"os"
 	"time"
 
 	"github.com/buoy-edge/buoy/container/shimapi"
@@ -27,6 +28,8 @@ type Spec struct {
 
 	Mounts  []Mount           `json:"mounts,omitempty"`
 	Devices []Device          `json:"devices,omitempty"`
+	Groups  []uint32          `json:"groups,omitempty"` // of its processes, besides their user's
+	Hooks   []Hook            `json:"hooks,omitempty"`
 	Limits  Limits            `json:"limits,omitzero"`
 	Ulimits []Ulimit          `json:"ulimits,omitempty"`
 	Sysctls map[string]string `json:"sysctls,omitempty"`
@@ -70,13 +73,29 @@ type Mount struct {
 	ReadOnly bool      `json:"readOnly,omitempty"`
 	Size     int64     `json:"size,omitempty"` // bytes, tmpfs only; 0: half of memory
 	Mode     uint32    `json:"mode,omitempty"` // tmpfs only; 0: 01777
+
+	Options []string `json:"options,omitempty"` // bind only: more of mount(8)'s, as nosuid
 }
 
 // Device is a device node of the host that the container may use.
 type Device struct {
 	Path        string `json:"path"`
 	Target      string `json:"target,omitempty"`      // default Path
-	Permissions string `json:"permissions,omitempty"` // default "rwm"
+	Permissions string `json:"permissions,omitempty"` // default "rwm"; "none": the node is there and cannot be used
+
+	// Of the node in the container; nil: as the host's.
+	Mode     *os.FileMode `json:"mode,omitempty"`
+	UID, GID *uint32      `json:",omitempty"`
+}
+
+// Hook is a program of the host that is run when the container starts, as the
+// OCI runtime specification has it.
+type Hook struct {
+	When    string   `json:"when"` // prestart, createRuntime, createContainer or startContainer
+	Path    string   `json:"path"`
+	Args    []string `json:"args,omitempty"` // with its name
+	Env     []string `json:"env,omitempty"`
+	Timeout int      `json:"timeout,omitempty"` // seconds, default and most 30
 }
 
 // Limits bound what the container may use; zero is no limit.

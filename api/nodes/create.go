@@ -96,7 +96,7 @@ func runIn(c createContainer) (container.Spec, error) {
 		}
 	}
 	for _, d := range c.Devices {
-		s.Devices = append(s.Devices, container.Device(d))
+		s.Devices = append(s.Devices, container.Device{Path: d.Path, Target: d.Target, Permissions: d.Permissions})
 	}
 	for _, u := range c.Ulimits {
 		s.Ulimits = append(s.Ulimits, container.Ulimit(u))

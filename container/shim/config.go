@@ -3,9 +3,11 @@
 package shim
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -53,7 +55,20 @@ func (s *Server) newConfig(c *container, r *shimapi.RunRequest) (*configs.Config
 		return nil, errs.E(errs.Invalid, "read the spec: %w", err)
 	}
 	dropTun(config.Cgroups.Resources)
+	config.Labels = append(slices.DeleteFunc(config.Labels, func(l string) bool { return strings.HasPrefix(l, "bundle=") }), "bundle="+c.dir)
 	return config, nil
+}
+
+// writeBundle has hooks find the spec where runtimes keep it.
+func writeBundle(dir string, spec *specs.Spec) error {
+	if spec.Hooks == nil {
+		return nil
+	}
+	raw, err := json.Marshal(spec)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "config.json"), raw, 0o600)
 }
 
 // dropTun takes /dev/net/tun from what libcontainer lets every container use,

@@ -116,6 +116,9 @@ func (m *making) record() error {
 	if err := os.MkdirAll(m.c.rootfs(), 0o711); err != nil {
 		return err
 	}
+	if err := writeBundle(m.c.dir, m.r.Spec); err != nil {
+		return err
+	}
 	m.c.mu.Lock() // Delete may want to know what to kill
 	m.c.rec = record{
 		Phase: phaseMaking, Boot: m.s.boot, Launch: m.r.Launch, Cgroups: paths, Log: m.r.Log,
