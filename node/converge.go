@@ -188,7 +188,11 @@ func (n *Node) boot(ctx context.Context, b *box) {
 	if err := errors.Join(n.cfg.Runtime.Clean(ctx, b.spec.Name), n.cleanRun(b), n.detachCNI(ctx, b)); err != nil {
 		n.cfg.Log.Error("leftovers not removed", "container", b.spec.Name, "error", err)
 	}
-	rec := get(b, func() state.Record { return b.rec })
+	rec := b.set(func() {
+		if b.rec.Wanted == state.Halt { // what it held may be others' by now
+			b.setGPUs(nil)
+		}
+	})
 	switch {
 	case n.atBoot(b.spec.Restart, rec):
 		b.set(func() {
@@ -233,13 +237,15 @@ func (n *Node) cleanRun(b *box) error {
 // later: the image, the network or the disk may come back.
 func (n *Node) tryStart(ctx context.Context, b *box) {
 	before := get(b, func() state.Record { return b.rec })
-	rec := b.set(func() {
+	rec, err := n.want(ctx, b, func() {
 		b.rec.Started, b.rec.Finished = time.Now(), time.Time{}
 		b.rec.Reason, b.rec.Message = "", ""
 	})
-	stored := make(chan error, 1)
-	go func() { stored <- n.cfg.DB.Put(ctx, rec) }()
-	err := n.start(ctx, b, b.spec.Standby, stored)
+	if err == nil {
+		stored := make(chan error, 1)
+		go func() { stored <- n.cfg.DB.Put(ctx, rec) }()
+		err = n.start(ctx, b, b.spec.Standby, stored)
+	}
 	if err == nil {
 		n.tell(ctx, b, events.ContainerRestarted, events.Data{Reason: before.Reason, Message: before.Message})
 	}

@@ -85,6 +85,9 @@ func (n *Node) prepare(ctx context.Context, b *box) (l launch, dirs layout, rele
 	l.Run = resolve(b.spec, l.Image.Config)
 	s := b.spec
 	dirs, err = n.layOut(ctx, b, l.Run, l.Image.Config.Volumes)
+	if err == nil {
+		err = n.inject(ctx, b, &l.Run)
+	}
 	if err != nil {
 		return l, dirs, release, err
 	}

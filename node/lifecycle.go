@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/buoy-edge/buoy/container"
@@ -30,6 +28,7 @@ const (
 	reasonRebooted    = "Rebooted"    // the machine went down under it
 	reasonImageLost   = "ImageLost"   // its flist could not be read any more
 	reasonUnhealthy   = "Unhealthy"   // its check failed, and says that it is restarted then
+	reasonGPULost     = "GPULost"     // a GPU that it had fell off the bus
 )
 
 // undoTime bounds the way back from a failed step, which goes on when the
@@ -91,13 +90,17 @@ func (n *Node) Create(ctx context.Context, spec Spec) (err error) {
 	return nil
 }
 
-// reserve gives the container its name, its address and its ports, and its
-// caller the box, locked.
+// reserve gives the container its name, its addresses, its ports and its GPUs,
+// and its caller the box, locked.
 func (n *Node) reserve(ctx context.Context, spec Spec, raw []byte) (*box, error) {
 	if spec.Run.UserNS {
 		if err := passable(n.cfg.Run); err != nil {
 			return nil, err
 		}
+	}
+	m, err := n.machineFor(ctx, spec)
+	if err != nil {
+		return nil, err
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -107,12 +110,17 @@ func (n *Node) reserve(ctx context.Context, spec Spec, raw []byte) (*box, error)
 	if err := n.checkClash(spec); err != nil {
 		return nil, err
 	}
+	gpus, err := n.allot(m, spec, nil, nil)
+	if err != nil {
+		return nil, err
+	}
 	had, err := n.give(ctx, spec, nil)
 	if err != nil {
 		return nil, err
 	}
 	b := newBox(spec, state.Record{Name: spec.Name, Spec: raw, Wanted: state.Run, Person: true, Created: time.Now()})
 	b.setGiven(had)
+	b.set(func() { b.setGPUs(gpus) })
 	b.status = Creating
 	if err := b.lock(ctx); err != nil {
 		return nil, err
@@ -130,6 +138,11 @@ func restore(rec state.Record) (*box, error) {
 	b := newBox(spec, rec)
 	if err := json.Unmarshal(rec.NICs, &b.given); err != nil {
 		return nil, fmt.Errorf("read what its NICs were given: %w", err)
+	}
+	if len(rec.GPUs) > 0 {
+		if err := json.Unmarshal(rec.GPUs, &b.gpus); err != nil {
+			return nil, fmt.Errorf("read which GPUs it was given: %w", err)
+		}
 	}
 	return b, nil
 }
@@ -165,13 +178,16 @@ func (n *Node) Start(ctx context.Context, name string) error {
 	}
 	n.cancelTimer(b)
 	stored := make(chan error, 1)
-	rec := b.set(func() {
+	rec, err := n.want(ctx, b, func() {
 		b.rec.Wanted, b.rec.Person, b.rec.Restarts, b.rec.Quick = state.Run, true, 0, 0
 		b.rec.Started, b.rec.Finished = time.Now(), time.Time{}
 		b.rec.Reason, b.rec.Message, b.rec.ExitCode, b.rec.OOM = "", "", 0, false
 	})
-	go func() { stored <- n.cfg.DB.Put(ctx, rec) }()
-	if err := n.start(ctx, b, false, stored); err != nil {
+	if err == nil {
+		go func() { stored <- n.cfg.DB.Put(ctx, rec) }()
+		err = n.start(ctx, b, false, stored)
+	}
+	if err != nil {
 		ctx, cancel := aside(ctx)
 		defer cancel()
 		n.record(ctx, b, func() {
@@ -179,6 +195,7 @@ func (n *Node) Start(ctx context.Context, name string) error {
 			if !errors.Is(err, errs.Unavailable) { // what is away now may be there at the next boot
 				b.rec.Wanted = state.Halt
 			}
+			b.setGPUs(nil) // for others, until then
 			b.rec.Finished, b.rec.Reason, b.rec.Message = time.Now(), reasonStartFailed, err.Error()
 		})
 		n.tell(ctx, b, events.ContainerFailed, events.Data{Reason: reasonStartFailed, Message: err.Error()})
@@ -477,23 +494,4 @@ func (n *Node) cancelTimer(b *box) {
 			b.timer = nil
 		}
 	})
-}
-
-// Containers are all containers of the node, by name.
-func (n *Node) Containers() []Container {
-	var out []Container
-	for _, b := range n.all() {
-		out = append(out, n.view(b))
-	}
-	slices.SortFunc(out, func(a, b Container) int { return strings.Compare(a.Spec.Name, b.Spec.Name) })
-	return out
-}
-
-// Container is one of them.
-func (n *Node) Container(name string) (Container, error) {
-	b, err := n.find(name)
-	if err != nil {
-		return Container{}, err
-	}
-	return n.view(b), nil
 }

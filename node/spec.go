@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/buoy-edge/buoy/container"
+	"github.com/buoy-edge/buoy/gpu"
 	"github.com/buoy-edge/buoy/netcfg"
 	"github.com/buoy-edge/buoy/node/probe"
 )
@@ -25,6 +26,8 @@ type Spec struct {
 	Ports          []netcfg.Port `json:"ports,omitempty"`
 	DNS            []string      `json:"dns,omitempty"`
 	Filesystems    []string      `json:"filesystems,omitempty"` // "pool:fs", seen at /fs/pool/fs
+	GPUs           *gpu.Wish     `json:"gpus,omitempty"`
+	CDI            []string      `json:"cdi,omitempty"` // devices that specs of CDI describe, vendor.com/class=name
 
 	InitProcesses []InitProcess     `json:"initProcesses,omitempty"`
 	Restart       container.Restart `json:"restart,omitzero"`
@@ -78,7 +81,7 @@ const (
 type Container struct {
 	Spec    Spec
 	Status  Status
-	Reason  string // one word: "Stopped", "Exited", "OOMKilled", "StartFailed", "Lost", "Rebooted", "Unhealthy"
+	Reason  string // one word: "Stopped", "Exited", "OOMKilled", "StartFailed", "Lost", "Rebooted", "Unhealthy", "GPULost"
 	Message string // a sentence for a person
 
 	Digest   string       // of the image it runs
@@ -86,6 +89,7 @@ type Container struct {
 	Health   *probe.State // nil: it is not checked
 	PID      int
 	NICs     []NICState // in the order of the spec
+	GPUs     []gpu.Hold // that it holds: as long as it is to run, or does
 	Created  time.Time
 	Started  time.Time
 	Finished time.Time

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/buoy-edge/buoy/container"
+	"github.com/buoy-edge/buoy/gpu/cdi"
 	"github.com/buoy-edge/buoy/images"
 	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/buoy-edge/buoy/netcfg"
@@ -41,6 +42,9 @@ func (s Spec) Validate() error {
 			return errs.E(errs.Invalid, "dns server %q is not an IP address", server)
 		}
 	}
+	if err := s.validateDevices(); err != nil {
+		return err
+	}
 	if err := s.validateHealth(); err != nil {
 		return err
 	}
@@ -53,6 +57,24 @@ func (s Spec) Validate() error {
 		}
 	}
 	return nil
+}
+
+// maxCDI bounds the devices of CDI that a container may have.
+const maxCDI = 64
+
+func (s Spec) validateDevices() error {
+	if len(s.CDI) > maxCDI {
+		return errs.E(errs.Invalid, "%d devices of CDI are named; %d is the most", len(s.CDI), maxCDI)
+	}
+	for _, name := range s.CDI {
+		if !cdi.Qualified(name) {
+			return errs.E(errs.Invalid, "device %.80q is not vendor.com/class=name", name)
+		}
+	}
+	if s.GPUs == nil {
+		return nil
+	}
+	return s.GPUs.Validate()
 }
 
 func (s Spec) validateHealth() error {

@@ -41,6 +41,12 @@ func specIn(c createContainer, publish netip.Addr) (node.Spec, error) {
 	if s.Run, err = runIn(c); err != nil {
 		return s, err
 	}
+	if err := devicesIn(c.Devices, &s); err != nil {
+		return s, err
+	}
+	if s.GPUs, err = gpusIn(c.GPUs); err != nil {
+		return s, err
+	}
 	if s.NICs, err = nicsIn(c.NICs); err != nil {
 		return s, err
 	}
@@ -94,9 +100,6 @@ func runIn(c createContainer) (container.Spec, error) {
 		if m.Size < 0 {
 			return s, errs.E(errs.Invalid, "field \"mounts.size\" is negative")
 		}
-	}
-	for _, d := range c.Devices {
-		s.Devices = append(s.Devices, container.Device{Path: d.Path, Target: d.Target, Permissions: d.Permissions})
 	}
 	for _, u := range c.Ulimits {
 		s.Ulimits = append(s.Ulimits, container.Ulimit(u))

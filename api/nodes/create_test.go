@@ -13,6 +13,7 @@ import (
 
 	"github.com/buoy-edge/buoy/api"
 	"github.com/buoy-edge/buoy/container"
+	"github.com/buoy-edge/buoy/gpu"
 	"github.com/buoy-edge/buoy/netcfg"
 	"github.com/buoy-edge/buoy/node"
 	"github.com/buoy-edge/buoy/node/probe"
@@ -74,6 +75,17 @@ func TestSpecIn(t *testing.T) {
 		`{"name":"a","image":"i","health":{"type":"exec","command":["x","y"]}}`: with(func(s *node.Spec) {
 			s.Health = &probe.Check{Type: probe.Exec, Args: []string{"x", "y"}}
 		}),
+		`{"name":"a","image":"i","gpus":2}`:     with(func(s *node.Spec) { s.GPUs = &gpu.Wish{Count: 2} }),
+		`{"name":"a","image":"i","gpus":0}`:     least,
+		`{"name":"a","image":"i","gpus":"all"}`: with(func(s *node.Spec) { s.GPUs = &gpu.Wish{Count: gpu.All} }),
+		`{"name":"a","image":"i","gpus":{}}`:    with(func(s *node.Spec) { s.GPUs = &gpu.Wish{} }),
+		`{"name":"a","image":"i","gpus":{"count":"all","vendor":"nvidia","model":"A100","memory":"40Gi","slices":4,"capabilities":["compute"]}}`: with(func(s *node.Spec) {
+			s.GPUs = &gpu.Wish{Count: gpu.All, Vendor: "nvidia", Model: "A100", Memory: 40 << 30, Slices: 4, Capabilities: []string{"compute"}}
+		}),
+		`{"name":"a","image":"i","gpus":{"devices":["MIG-1"]},"devices":[{"path":"vendor.com/card=one"},{"path":"/dev/null"}]}`: with(func(s *node.Spec) {
+			s.GPUs = &gpu.Wish{Devices: []string{"MIG-1"}}
+			s.CDI, s.Run.Devices = []string{"vendor.com/card=one"}, []container.Device{{Path: "/dev/null"}}
+		}),
 		`{"name":"a","image":"i","mounts":[{"type":"tmpfs","target":"/t","size":"1m"}],"devices":[{"path":"/dev/null"}],"ulimits":[{"name":"nofile","soft":1,"hard":2}]}`: with(func(s *node.Spec) {
 			s.Run.Mounts = []container.Mount{{Type: container.Tmpfs, Target: "/t", Size: 1 << 20}}
 			s.Run.Devices = []container.Device{{Path: "/dev/null"}}
@@ -93,35 +105,44 @@ func TestSpecIn(t *testing.T) {
 
 func TestSpecInRefuses(t *testing.T) {
 	for body, want := range map[string]string{
-		`{"image":"i"}`:                                                      `field "name" is ""`,
-		`{"name":"a"}`:                                                       `field "flist"`,
-		`{"name":"..","image":"i"}`:                                          `field "name" is ".."`,
-		`{"name":"a/b","image":"i"}`:                                         `field "name" is "a/b"`,
-		`{"id":"a","name":"b","image":"i"}`:                                  `fields "id" and "name"`,
-		`{"name":"a","image":"i","flist":"j"}`:                               `fields "flist" and "image"`,
-		`{"name":"a","image":"i","colour":"x"}`:                              `there is no field "colour"`,
-		`{"name":7,"image":"i"}`:                                             `field "name" must be text, not a number`,
-		`{"name":"a","image":"i","ports":"80"}`:                              `field "ports" must be a list, not text`,
-		`{"name":"a","image":"i","ports":["x"]}`:                             `port "x"`,
-		`{"name":"a","image":"i","health":{"port":65536}}`:                   `field "health.port" is 65536`,
-		`{"name":"a","image":"i","health":{"period":-1}}`:                    `field "health.period" is -1`,
-		`{"name":"a","image":"i","health":{"timeout":"1s"}}`:                 `field "health.timeout" must be a number`,
-		`{"name":"a","image":"i","health":{"cmd":"x"}}`:                      `there is no field "cmd"`,
-		`{"name":"a","image":"i","env":["K"]}`:                               `environment entry "K"`,
-		`{"name":"a","image":"i","env":["=v"]}`:                              `environment entry "=v"`,
-		`{"name":"a","image":"i","nics":[{}]}`:                               `field "nics.type"`,
-		`{"name":"a","image":"i","nics":[{"type":"vlan"}]}`:                  `field "nics.id"`,
-		`{"name":"a","image":"i","nics":[{"type":"vlan","id":1.5}]}`:         `field "nics.id" must be text or a whole number, not the number 1.5`,
-		`{"name":"a","image":"i","nics":[{"type":"default","token":"t"}]}`:   `field "nics.token"`,
-		`{"name":"a","image":"i","limits":{"memory":"lots"}}`:                `field "limits.memory" must be a size`,
-		`{"name":"a","image":"i","limits":{"memory":-5}}`:                    `field "limits.memory" is negative`,
-		`{"name":"a","image":"i","stopGrace":-1}`:                            `field "stopGrace"`,
-		`{"name":"a","image":"i","stopGrace":1e300}`:                         `field "stopGrace"`,
-		`{"name":"a","image":"i","shmSize":-1}`:                              `field "shmSize"`,
-		`{"name":"a","image":"i","restart":"often"}`:                         `restart policy "often"`,
-		`{"name":"a","image":"i","initProcesses":[{}]}`:                      `field "name" is missing`,
-		`{"name":"a","image":"i","entrypoint":["a\u0000b"]}`:                 `NUL`,
-		`{"name":"a","image":"i","initProcesses":[{"name":"a","user":"x"}]}`: `initProcesses.user`,
+		`{"image":"i"}`:                                                             `field "name" is ""`,
+		`{"name":"a"}`:                                                              `field "flist"`,
+		`{"name":"..","image":"i"}`:                                                 `field "name" is ".."`,
+		`{"name":"a/b","image":"i"}`:                                                `field "name" is "a/b"`,
+		`{"id":"a","name":"b","image":"i"}`:                                         `fields "id" and "name"`,
+		`{"name":"a","image":"i","flist":"j"}`:                                      `fields "flist" and "image"`,
+		`{"name":"a","image":"i","colour":"x"}`:                                     `there is no field "colour"`,
+		`{"name":7,"image":"i"}`:                                                    `field "name" must be text, not a number`,
+		`{"name":"a","image":"i","ports":"80"}`:                                     `field "ports" must be a list, not text`,
+		`{"name":"a","image":"i","ports":["x"]}`:                                    `port "x"`,
+		`{"name":"a","image":"i","health":{"port":65536}}`:                          `field "health.port" is 65536`,
+		`{"name":"a","image":"i","health":{"period":-1}}`:                           `field "health.period" is -1`,
+		`{"name":"a","image":"i","health":{"timeout":"1s"}}`:                        `field "health.timeout" must be a number`,
+		`{"name":"a","image":"i","health":{"cmd":"x"}}`:                             `there is no field "cmd"`,
+		`{"name":"a","image":"i","env":["K"]}`:                                      `environment entry "K"`,
+		`{"name":"a","image":"i","env":["=v"]}`:                                     `environment entry "=v"`,
+		`{"name":"a","image":"i","nics":[{}]}`:                                      `field "nics.type"`,
+		`{"name":"a","image":"i","nics":[{"type":"vlan"}]}`:                         `field "nics.id"`,
+		`{"name":"a","image":"i","nics":[{"type":"vlan","id":1.5}]}`:                `field "nics.id" must be text or a whole number, not the number 1.5`,
+		`{"name":"a","image":"i","nics":[{"type":"default","token":"t"}]}`:          `field "nics.token"`,
+		`{"name":"a","image":"i","limits":{"memory":"lots"}}`:                       `field "limits.memory" must be a size`,
+		`{"name":"a","image":"i","limits":{"memory":-5}}`:                           `field "limits.memory" is negative`,
+		`{"name":"a","image":"i","gpus":"some"}`:                                    `field "gpus" must be a number of GPUs, "all" or an object, not text`,
+		`{"name":"a","image":"i","gpus":[1]}`:                                       `field "gpus" must be a number of GPUs, "all" or an object, not a list`,
+		`{"name":"a","image":"i","gpus":1.5}`:                                       `field "gpus" must be a number of GPUs`,
+		`{"name":"a","image":"i","gpus":65}`:                                        `GPUs: 65 is no number of them`,
+		`{"name":"a","image":"i","gpus":{"count":"x"}}`:                             `field "gpus.count" must be a whole number or "all"`,
+		`{"name":"a","image":"i","gpus":{"uuid":"x"}}`:                              `there is no field "uuid"`,
+		`{"name":"a","image":"i","gpus":{"memory":"much"}}`:                         `field "gpus.memory" must be a size`,
+		`{"name":"a","image":"i","gpus":{"count":1,"devices":["0"]}}`:               `their number is not asked for, too`,
+		`{"name":"a","image":"i","devices":[{"path":"a.b/c=d","permissions":"r"}]}`: `is described by a CDI spec`,
+		`{"name":"a","image":"i","stopGrace":-1}`:                                   `field "stopGrace"`,
+		`{"name":"a","image":"i","stopGrace":1e300}`:                                `field "stopGrace"`,
+		`{"name":"a","image":"i","shmSize":-1}`:                                     `field "shmSize"`,
+		`{"name":"a","image":"i","restart":"often"}`:                                `restart policy "often"`,
+		`{"name":"a","image":"i","initProcesses":[{}]}`:                             `field "name" is missing`,
+		`{"name":"a","image":"i","entrypoint":["a\u0000b"]}`:                        `NUL`,
+		`{"name":"a","image":"i","initProcesses":[{"name":"a","user":"x"}]}`:        `initProcesses.user`,
 	} {
 		_, err := decodeCreate(t, body)
 		if err == nil || !strings.Contains(err.Error(), want) {

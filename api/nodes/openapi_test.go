@@ -37,7 +37,7 @@ func TestSchemas(t *testing.T) {
 		"ContainerListItem": containerItem{}, "Container": containerObject{}, "ContainerUpdate": containerUpdate{},
 		"ContainerNIC": nic{}, "ContainerNICConfig": nicConfig{}, "Bridge": bridge{}, "BridgeCreate": bridge{}, "BridgeSetting": bridgeSetting{},
 		"HealthCheck": healthCheck{}, "HealthHeader": healthHeader{}, "HealthState": healthState{},
-		"CreateContainer": createContainer{}, "Limits": limits{}, "Exec": execRequest{}, "ExecResult": execResult{}, "SessionStatus": status{}, "DeleteFile": deleteFile{},
+		"CreateContainer": createContainer{}, "Limits": limits{}, "GPUWish": gpuFields{}, "GPUHold": gpuHold{}, "Exec": execRequest{}, "ExecResult": execResult{}, "SessionStatus": status{}, "DeleteFile": deleteFile{},
 		"Image": imageObject{}, "FlistInfo": flistInfo{}, "DiskUsage": diskUsage{}, "ImageUsage": imageUsage{}, "UsagePart": usagePart{}, "PullImage": pullImage{}, "PullProgress": pullProgress{}, "PullEnd": pullEnd{}, "Login": loginItem{}, "LoginRequest": loginRequest{},
 	} {
 		var fields, described []string

@@ -28,6 +28,7 @@ type createContainer struct {
 	User          string            `json:"user"`
 	Mounts        []mount           `json:"mounts"`
 	Devices       []device          `json:"devices"`
+	GPUs          *gpuWish          `json:"gpus"`
 	Limits        limits            `json:"limits"`
 	Ulimits       []ulimit          `json:"ulimits"`
 	Sysctls       map[string]string `json:"sysctls"`
@@ -108,6 +109,7 @@ type containerObject struct {
 	Labels    map[string]string `json:"labels"`
 	Command   []string          `json:"command"`
 	Limits    limits            `json:"limits"`
+	GPUs      []gpuHold         `json:"gpus,omitempty"` // that it holds
 	TTY       bool              `json:"tty,omitempty"`
 	Stdin     bool              `json:"stdin,omitempty"`
 	Lazy      string            `json:"lazy,omitempty"`   // of an flist, as asked for
@@ -133,8 +135,9 @@ type mount struct {
 	Size     size   `json:"size"`
 }
 
+// device is a device node, or of CDI.
 type device struct {
-	Path        string `json:"path"`
+	Path        string `json:"path"` // or vendor.com/class=name
 	Target      string `json:"target"`
 	Permissions string `json:"permissions"`
 }

@@ -20,6 +20,7 @@ type runFlags struct {
 	name, hostname, user, workdir, entrypoint string
 	env, envFiles                             []string
 	volumes, tmpfs, devices                   []string
+	gpus                                      string
 	network                                   string
 	publish, nics, dns                        []string
 	memory, cpus, shmSize                     string
@@ -58,7 +59,8 @@ func (f *runFlags) register(flags *pflag.FlagSet) {
 
 	flags.StringArrayVarP(&f.volumes, "volume", "v", nil, "directory or file of the node: `SRC:DST[:ro]`")
 	flags.StringArrayVar(&f.tmpfs, "tmpfs", nil, "file system in memory: `DST[:size=64m,ro]`")
-	flags.StringArrayVar(&f.devices, "device", nil, "device of the node: `PATH[:DST][:rwm]`")
+	flags.StringArrayVar(&f.devices, "device", nil, "device of the node: `PATH[:DST][:rwm]`, or vendor.com/class=name of a CDI spec")
+	flags.StringVar(&f.gpus, "gpus", "", "`GPUs`: all, a number or device=UUID,…, and model=, memory=, profile=, slices=, share=, vendor=, capabilities=")
 	flags.BoolVar(&f.readOnly, "read-only", false, "the root file system cannot be written")
 	flags.BoolVar(&f.keep, "keep", false, "what is written to the root file system survives a stop")
 
@@ -127,7 +129,7 @@ func (f *runFlags) request(args []string, at place) (buoy.CreateRequest, error) 
 	}
 	steps := []func(*buoy.CreateRequest, place) error{
 		func(r *buoy.CreateRequest, at place) (err error) { r.Flist, err = imageRef(args[0], at); return err },
-		f.options, f.environment, f.mounts, f.networking, f.limits, f.logging, f.pairs, f.healthCheck,
+		f.options, f.environment, f.mounts, f.gpuWish, f.networking, f.limits, f.logging, f.pairs, f.healthCheck,
 	}
 	for _, step := range steps {
 		if err := step(&r, at); err != nil {

@@ -118,9 +118,12 @@ func parseTmpfs(text string) (buoy.Mount, error) {
 }
 
 func parseDevice(text string) (buoy.Device, error) {
+	if kind, name, ok := strings.Cut(text, "="); ok && !path.IsAbs(text) && strings.Contains(kind, "/") && name != "" {
+		return buoy.Device{Path: text}, nil // of CDI; the node knows whether there is one
+	}
 	parts := strings.Split(text, ":")
 	d := buoy.Device{Path: parts[0]}
-	bad := fmt.Errorf("--device %q: want PATH[:DST][:rwm]", text)
+	bad := fmt.Errorf("--device %q: want PATH[:DST][:rwm], or vendor.com/class=name", text)
 	if rest := parts[1:]; len(rest) > 0 {
 		if last := rest[len(rest)-1]; last != "" && strings.Trim(last, "rwm") == "" {
 			d.Permissions = last

@@ -34,6 +34,8 @@ type config struct {
 	prefix6     netip.Prefix
 	uplink      string
 	cniConf     string
+	cdiDirs     []string
+	gpuRoot     string
 	cniPlugins  []string
 	publish     netip.Addr
 	dev         bool
@@ -86,6 +88,8 @@ func (c *config) registerDaemon(f *flag.FlagSet) {
 	f.Var(one(&c.nodeID, readID), "node-id", "`id` of this node (default: the MAC of the NIC with the default route)")
 	f.BoolVar(&c.dev, "dev", false, "a developer's machine: answer on loopback without token, refuse to reboot")
 	f.BoolVar(&c.allowReboot, "allow-reboot", false, "reboot this machine through the API in spite of --dev")
+	f.Var(several(&c.cdiDirs, text), "cdi-specs", "`directory` of specs of devices (CDI), the last counts most; may be repeated (default: /etc/cdi, /var/run/cdi)")
+	f.StringVar(&c.gpuRoot, "gpu-root", "/", "`directory` that is looked for GPUs and their drivers as if it were /, like that of a container that brings a driver")
 	f.Var(one(&c.logBudget, readSize), "log-budget", "`size` of all containers' logs together (default 0: a tenth of the disk, 2GiB at most)")
 	c.logLevel = "info"
 	f.Var(one(&c.logLevel, choice("debug", "info", "warn", "error")), "log-level", "`level`: debug, info, warn or error")

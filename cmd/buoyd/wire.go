@@ -17,6 +17,7 @@ import (
 	"github.com/buoy-edge/buoy/api/nodes"
 	"github.com/buoy-edge/buoy/api/system"
 	"github.com/buoy-edge/buoy/container"
+	"github.com/buoy-edge/buoy/gpu"
 	"github.com/buoy-edge/buoy/images"
 	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/buoy-edge/buoy/internal/programs"
@@ -64,6 +65,7 @@ type parts struct {
 	runtime *container.Runtime
 	images  *images.Store
 	flists  *lazy.Flists
+	gpus    *gpu.Inventory
 	told    told
 	doors   doors
 	node    *node.Node
@@ -101,10 +103,11 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger) (*parts, error)
 	if p.told, err = newTold(cfg, p.db, log); err != nil {
 		return nil, errors.Join(err, p.db.Close())
 	}
+	p.gpus = gpus(cfg, log)
 	p.node, err = node.New(node.Config{
 		ID: p.told.id, Data: cfg.data, Run: cfg.run, DB: p.db, Images: p.images, Net: p.net, Runtime: p.runtime,
 		Flists: p.flists, Lazy: cfg.flist.lazy, LogBudget: int64(cfg.logBudget),
-		CNI: networks(cfg), Events: p.told.log,
+		CNI: networks(cfg), Events: p.told.log, GPUs: p.gpus, CDIDirs: cfg.cdiDirs, GPURoot: cfg.gpuRoot,
 		Dev: cfg.dev, AllowReboot: cfg.allowReboot, Log: log,
 	})
 	if err != nil {
@@ -117,6 +120,15 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger) (*parts, error)
 		return nil, errors.Join(err, p.db.Close(), p.doors.audit.Close())
 	}
 	return &p, nil
+}
+
+// gpus is the inventory of them. Without buoy-gpu there is less to know of them.
+func gpus(cfg config, log *slog.Logger) *gpu.Inventory {
+	program, err := programs.Find("buoy-gpu")
+	if err != nil {
+		program = ""
+	}
+	return gpu.NewInventory(gpu.Config{Program: program, Root: os.DirFS(cfg.gpuRoot), Log: log})
 }
 
 // networks are those of CNI.
@@ -198,6 +210,7 @@ func (p *parts) run(ctx context.Context, cfg config, systemd manager, log *slog.
 	defer cancel()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return p.told.hooks.Run(ctx) })
+	g.Go(func() error { return p.gpus.Run(ctx) })
 	g.Go(func() error { return p.node.Run(ctx) })
 	g.Go(func() error { return zero.Run(ctx) })
 	g.Go(func() error { return server.Listen(ctx, cfg.listen) })

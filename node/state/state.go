@@ -24,6 +24,7 @@ type Record struct {
 	Wanted  Wanted
 	Person  bool   // Wanted is what a person asked for, not what a restart policy decided
 	NICs    []byte // JSON; opaque here: what the node gave each NIC, kept as long as the container has it
+	GPUs    []byte // JSON; opaque here: what it was given
 	Created time.Time
 
 	// The last run, for restart policies and for people. Started without
@@ -49,7 +50,7 @@ const (
 
 // migrations lead from an empty file to what this buoyd knows; a newer version
 // of the file is a further step.
-var migrations = []string{containersTable, nicsColumn, bridgesTables, webhooksTable}
+var migrations = []string{containersTable, nicsColumn, bridgesTables, webhooksTable, gpusColumn}
 
 const containersTable = `
 CREATE TABLE containers (
@@ -75,6 +76,8 @@ const nicsColumn = `
 UPDATE containers SET address = CASE address WHEN '' THEN '[]' ELSE json_array(json_object('key', 'default', 'addrs', json_array(address))) END;
 ALTER TABLE containers RENAME COLUMN address TO nics;
 `
+
+const gpusColumn = `ALTER TABLE containers ADD COLUMN gpus TEXT NOT NULL DEFAULT '';`
 
 // DB is the open file. One buoyd at a time has it open.
 type DB struct {
@@ -159,12 +162,12 @@ func (d *DB) Close() error { return d.db.Close() }
 
 // Put writes a record, new or not. It is durable when Put returns.
 func (d *DB) Put(ctx context.Context, r Record) error {
-	return d.apply(ctx, `INSERT INTO containers VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)
+	return d.apply(ctx, `INSERT INTO containers VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
 		ON CONFLICT (name) DO UPDATE SET spec=excluded.spec, wanted=excluded.wanted, person=excluded.person,
 		nics=excluded.nics, created=excluded.created, started=excluded.started, finished=excluded.finished,
-		exit=excluded.exit, oom=excluded.oom, restarts=excluded.restarts, quick=excluded.quick, reason=excluded.reason, message=excluded.message`,
+		exit=excluded.exit, oom=excluded.oom, restarts=excluded.restarts, quick=excluded.quick, reason=excluded.reason, message=excluded.message, gpus=excluded.gpus`,
 		r.Name, string(r.Spec), string(r.Wanted), r.Person, string(r.NICs), stamp(r.Created), stamp(r.Started), stamp(r.Finished),
-		r.ExitCode, r.OOM, r.Restarts, r.Quick, r.Reason, r.Message)
+		r.ExitCode, r.OOM, r.Restarts, r.Quick, r.Reason, r.Message, string(r.GPUs))
 }
 
 // Delete forgets a record. Forgetting what is not there is fine.
@@ -220,7 +223,7 @@ func failed(err error) error {
 // Containers are all records, in the order of their creation.
 func (d *DB) Containers(ctx context.Context) (all []Record, err error) {
 	rows, err := d.db.QueryContext(ctx, `SELECT name, spec, wanted, person, nics, created, started, finished,
-		exit, oom, restarts, quick, reason, message FROM containers ORDER BY created, name`)
+		exit, oom, restarts, quick, reason, message, gpus FROM containers ORDER BY created, name`)
 	if err != nil {
 		return nil, fmt.Errorf("read the node's state: %w", err)
 	}
@@ -228,12 +231,15 @@ func (d *DB) Containers(ctx context.Context) (all []Record, err error) {
 	for rows.Next() {
 		var r Record
 		var created, started, finished int64
-		var spec, wanted, nics string
+		var spec, wanted, nics, gpus string
 		if err := rows.Scan(&r.Name, &spec, &wanted, &r.Person, &nics, &created, &started, &finished,
-			&r.ExitCode, &r.OOM, &r.Restarts, &r.Quick, &r.Reason, &r.Message); err != nil {
+			&r.ExitCode, &r.OOM, &r.Restarts, &r.Quick, &r.Reason, &r.Message, &gpus); err != nil {
 			return nil, fmt.Errorf("read the node's state: %w", err)
 		}
 		r.Spec, r.Wanted, r.NICs = []byte(spec), Wanted(wanted), []byte(nics)
+		if gpus != "" {
+			r.GPUs = []byte(gpus)
+		}
 		r.Created, r.Started, r.Finished = moment(created), moment(started), moment(finished)
 		all = append(all, r)
 	}

@@ -27,7 +27,7 @@ func open(t testing.TB, path string) *state.DB {
 
 func record(name string, at time.Time) state.Record {
 	return state.Record{
-		Name: name, Spec: []byte(`{"a":1}`), Wanted: state.Run, Person: true, NICs: []byte(`[{"key":"default"}]`),
+		Name: name, Spec: []byte(`{"a":1}`), Wanted: state.Run, Person: true, NICs: []byte(`[{"key":"default"}]`), GPUs: []byte(`[{"uuid":"GPU-1"}]`),
 		Created: at, Started: at.Add(time.Second), ExitCode: 137, OOM: true, Restarts: 3, Quick: 2, Reason: "OOMKilled", Message: "sentence",
 	}
 }

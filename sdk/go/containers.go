@@ -35,7 +35,7 @@ type Container struct {
 	Status         string        `json:"status"` // "running" or "halted"
 
 	State    string            `json:"state"`   // as in ContainerSummary
-	Reason   string            `json:"reason"`  // one word: "Stopped", "Exited", "OOMKilled", "StartFailed", "Lost", "Rebooted"
+	Reason   string            `json:"reason"`  // one word: "Stopped", "Exited", "OOMKilled", "StartFailed", "Lost", "Rebooted", "GPULost"
 	Message  string            `json:"message"` // a sentence for a person
 	Image    string            `json:"image"`
 	Digest   string            `json:"digest,omitempty"`
@@ -51,6 +51,7 @@ type Container struct {
 	Labels   map[string]string `json:"labels"`
 	Command  []string          `json:"command"`
 	Limits   Limits            `json:"limits,omitzero"`
+	GPUs     []GPUHold         `json:"gpus,omitempty"` // that it holds
 	TTY      bool              `json:"tty,omitempty"`
 	Stdin    bool              `json:"stdin,omitempty"`
 	Lazy     string            `json:"lazy,omitempty"`

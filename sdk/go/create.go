@@ -31,6 +31,7 @@ type CreateRequest struct {
 
 	Mounts  []Mount           `json:"mounts,omitempty"`
 	Devices []Device          `json:"devices,omitempty"`
+	GPUs    *GPURequest       `json:"gpus,omitempty"` // nil: none
 	Limits  Limits            `json:"limits,omitzero"`
 	Ulimits []Ulimit          `json:"ulimits,omitempty"`
 	Sysctls map[string]string `json:"sysctls,omitempty"`
@@ -72,9 +73,38 @@ type Mount struct {
 	Size     int64  `json:"size,omitempty"` // bytes, tmpfs only
 }
 
-// Device is a device node of the machine that the container may use.
+// GPURequest asks for GPUs: Count that are as the rest of it says, or Devices.
+type GPURequest struct {
+	Count   int      `json:"count,omitempty"`   // AllGPUs: all there are; 0: one, or Devices
+	Devices []string `json:"devices,omitempty"` // by UUID, its beginning, index or PCI address
+
+	Vendor  string `json:"vendor,omitempty"`  // "nvidia", "amd" or "intel"; default the first of these that the node has
+	Model   string `json:"model,omitempty"`   // a part of the model's name
+	Memory  int64  `json:"memory,omitempty"`  // bytes each has at least
+	Profile string `json:"profile,omitempty"` // MIG instances of this profile, instead of whole GPUs
+	Slices  int    `json:"slices,omitempty"`  // each is shared: so many take turns
+	Share   int64  `json:"share,omitempty"`   // each is shared: bytes of its memory
+
+	// Capabilities are "compute", "utility", "video", "graphics", "display", "ngx"
+	// or "all"; default what the image says.
+	Capabilities []string `json:"capabilities,omitempty"`
+}
+
+// AllGPUs is the Count of all GPUs.
+const AllGPUs = -1
+
+// GPUHold is a GPU that a container has.
+type GPUHold struct {
+	UUID   string `json:"uuid"`
+	PCI    string `json:"pci,omitempty"`
+	Model  string `json:"model,omitempty"`
+	Slices int    `json:"slices,omitempty"` // it takes turns with so many
+	Share  int64  `json:"share,omitempty"`  // bytes of its memory
+}
+
+// Device is a device of the machine that the container may use.
 type Device struct {
-	Path        string `json:"path"`
+	Path        string `json:"path"`                  // of its node, or vendor.com/class=name of a CDI spec, alone
 	Target      string `json:"target,omitempty"`      // default Path
 	Permissions string `json:"permissions,omitempty"` // default "rwm"
 }
