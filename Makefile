@@ -88,6 +88,9 @@ check: ## look at formatting and lint
 ipxe: ## put iPXE, which "buoy boot serve" gives to firmware, into dist/boot/ipxe
 	@scripts/ipxe dist/boot/ipxe
 
+boot-image: ## make a disk of dist/boot/amd64, for USB sticks; PARAMS: its kernel's parameters
+	@scripts/bootimage dist/boot/amd64 dist/boot/buoy-amd64.img $(PARAMS)
+
 bench: ## measure starts, memory and idle cost beside other runtimes, as root
 	@scripts/setup test
 	@$(MAKE) --no-print-directory programs
@@ -122,4 +125,4 @@ help: ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
 
 .DEFAULT_GOAL := build
-.PHONY: build programs run test test-unit test-vm check ipxe bench install deb rpm tarball packages clean setup help
+.PHONY: build programs run test test-unit test-vm check ipxe boot-image bench install deb rpm tarball packages clean setup help

@@ -216,14 +216,14 @@ func (m *Machine) args() []string {
 		"-no-reboot", // a second boot inside one QEMU is slower than a new QEMU
 		"-device", "virtio-rng-pci",
 	}
-	switch m.cfg.Netboot {
+	switch m.cfg.Firmware {
 	case "":
 		args = append(args, "-kernel", m.kernel.image, "-append", strings.Join(kernelArgs, " "), "-initrd", fmt.Sprintf("/proc/self/fd/%d", firstFD))
-	case NetbootBIOS:
+	case FirmwareBIOS:
 		args = append(args, "-machine", "graphics=off") // what firmware says is on the console
-	case NetbootTFTP:
+	case FirmwarePXE:
 		args = append(args, "-machine", "graphics=off", "-kernel", m.firmware, "-append", "dhcp net1 && chain tftp://${next-server}/undionly.kpxe")
-	case NetbootUEFI:
+	case FirmwareUEFI:
 		args = append(args, "-bios", m.firmware)
 	}
 	user := []string{"user,id=n0"}
@@ -232,13 +232,16 @@ func (m *Machine) args() []string {
 	}
 	nic := func(n int, netdev string) {
 		device := fmt.Sprintf("virtio-net-pci,netdev=n%d,mac=%s", n, MAC(m.cfg.Name, n))
-		if n != 1 || m.cfg.Netboot != NetbootBIOS {
+		if n != 1 || m.cfg.Firmware != FirmwareBIOS {
 			device += ",romfile="
 		}
-		if n == 1 && (m.cfg.Netboot == NetbootBIOS || m.cfg.Netboot == NetbootUEFI) {
+		if n == 1 && m.cfg.Image == "" && (m.cfg.Firmware == FirmwareBIOS || m.cfg.Firmware == FirmwareUEFI) {
 			device += ",bootindex=0"
 		}
 		args = append(args, "-netdev", netdev, "-device", device)
+	}
+	if m.cfg.Image != "" {
+		args = append(args, "-drive", "file="+m.cfg.Image+",format=raw,if=none,id=image,snapshot=on", "-device", "qemu-xhci", "-device", "usb-storage,drive=image,bootindex=0")
 	}
 	fd := firstFD + 1
 	nic(0, strings.Join(user, ","))
@@ -281,14 +284,14 @@ func (m *Machine) watchBoot(r *run) {
 }
 
 // bootLimit is how long a boot may take: 4 s on an idle machine, some times
-// that where others are at work. From a network it may take twice that.
+// that where others are at work. With firmware it may take twice that.
 const bootLimit = 90 * time.Second
 
 // agent waits until the guest has booted.
 func (m *Machine) agent(ctx context.Context) (*agent.Client, error) {
 	r := m.run
 	patience := bootLimit
-	if m.cfg.Netboot != "" {
+	if m.cfg.Firmware != "" {
 		patience *= 2
 	}
 	limit := time.NewTimer(patience)

@@ -53,14 +53,16 @@ type Config struct {
 	Files   []File   // beside the usual ones, whose place they may take
 	Modules []string // beside the usual ones
 	Kernel  []string // further arguments of the kernel
-	Netboot string   // one of Netboot…: it boots from its first wire what there is, BootFiles for example
+
+	Firmware string // one of Firmware…: it boots Image, or what there is on its first wire, BootFiles for example
+	Image    string // a disk, as a file of the host that is not written to
 }
 
-// What a machine has that boots from a wire.
+// What machines have that boot by themselves.
 const (
-	NetbootBIOS = "bios" // iPXE in the ROM of its NIC
-	NetbootTFTP = "tftp" // PXE that loads undionly.kpxe by TFTP, as most NICs have it
-	NetbootUEFI = "uefi" // UEFI with PXE of its own
+	FirmwareBIOS = "bios" // with iPXE in the ROM of the NIC
+	FirmwarePXE  = "pxe"  // a BIOS with PXE that loads undionly.kpxe by TFTP, as most NICs have it
+	FirmwareUEFI = "uefi" // with PXE of its own
 )
 
 // Disk is found in the guest as /disk/LABEL, where it is mounted. A machine that
@@ -101,12 +103,12 @@ func Start(t testing.TB, cfg Config) *Machine {
 	if m.initrd, err = scratch(t); err != nil {
 		t.Fatal(err)
 	}
-	switch cfg.Netboot {
+	switch cfg.Firmware {
 	case "":
 		err = m.writeInitrd()
-	case NetbootTFTP:
+	case FirmwarePXE:
 		m.firmware = filepath.Join(unpacked(t, "ipxe"), "boot/ipxe.lkrn")
-	case NetbootUEFI:
+	case FirmwareUEFI:
 		m.firmware = filepath.Join(unpacked(t, "ovmf"), "usr/share/ovmf/OVMF.fd")
 	}
 	if err != nil {

@@ -3,6 +3,8 @@ package vm
 import (
 	"context"
 	"fmt"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -65,7 +67,7 @@ func (h *harbour) boot(t *testing.T, args ...string) {
 func (h *harbour) ship(t *testing.T, firmware string, params ...string) *Machine {
 	t.Helper()
 	name := shipName(firmware)
-	ship := Start(t, Config{Name: name, Memory: 1024, Wires: []*Wire{h.wire}, Netboot: firmware})
+	ship := Start(t, Config{Name: name, Memory: 1024, Wires: []*Wire{h.wire}, Firmware: firmware})
 	line := strings.Fields(ship.Must("cat", "/proc/cmdline"))
 	for _, want := range append(params, "BOOTIF=01-"+strings.ReplaceAll(MAC(name, 1).String(), ":", "-")) {
 		if !strings.Contains(" "+strings.Join(line, " ")+" ", " "+want+" ") {
@@ -106,7 +108,7 @@ func TestNetboot(t *testing.T) {
 	files = append(files,
 		File{Path: "/srv/buoy/boot.ipxe", From: filepath.Join(examples, "boot.ipxe")},
 		File{Path: "/etc/dnsmasq.conf", From: filepath.Join(examples, "dnsmasq.conf")},
-		File{Path: "/etc/buoy/machines", Data: fmt.Appendf(nil, "%s buoy.rack=7\n%s buoy.rack=8\n", MAC(shipName(NetbootBIOS), 1), MAC(shipName(NetbootUEFI), 1))})
+		File{Path: "/etc/buoy/machines", Data: fmt.Appendf(nil, "%s buoy.rack=7\n%s buoy.rack=8\n", MAC(shipName(FirmwareBIOS), 1), MAC(shipName(FirmwareUEFI), 1))})
 	wire := NewWire(t)
 	h := &harbour{Machine: Start(t, Config{Name: "harbour", Memory: 1024, Wires: []*Wire{wire}, Files: files}), wire: wire}
 	h.Must("sh", "-c", "ip addr add 10.9.0.1/24 dev eth1 && ip addr add fd00:9::1/64 dev eth1 && ip link set eth1 up")
@@ -120,7 +122,7 @@ func TestNetboot(t *testing.T) {
 	t.Run("beside a DHCP server", func(t *testing.T) {
 		h.run(t, append(dnsmasq, "--conf-file=/dev/null", "--port=0", "--interface=eth1", "--bind-interfaces", "--dhcp-range=10.9.0.50,10.9.0.60,2m")...)
 		h.boot(t, "--machines", "/etc/buoy/machines", "--param", "buoy.controller="+controllerURL)
-		for firmware, rack := range map[string]string{NetbootBIOS: "7", NetbootUEFI: "8"} {
+		for firmware, rack := range map[string]string{FirmwareBIOS: "7", FirmwareUEFI: "8"} {
 			t.Run(firmware, func(t *testing.T) {
 				ship := h.ship(t, firmware, "buoy.controller="+controllerURL, "buoy.rack="+rack)
 				h.joined(t, ship)
@@ -131,14 +133,55 @@ func TestNetboot(t *testing.T) {
 	t.Run("without one", func(t *testing.T) {
 		h.run(t, append(dnsmasq, "--conf-file=/dev/null", "--port=0", "--interface=eth1")...) // of IPv6 alone
 		h.boot(t, "--dhcp", "10.9.0.128/25", "--router", "10.9.0.1", "--leases", "/tmp/boot-leases")
-		h.joined(t, h.ship(t, NetbootTFTP))
-		if leases := h.Must("cat", "/tmp/boot-leases"); !strings.Contains(leases, MAC(shipName(NetbootTFTP), 1).String()) || !strings.Contains(leases, "10.9.0.1") {
+		h.joined(t, h.ship(t, FirmwarePXE))
+		if leases := h.Must("cat", "/tmp/boot-leases"); !strings.Contains(leases, MAC(shipName(FirmwarePXE), 1).String()) || !strings.Contains(leases, "10.9.0.1") {
 			t.Errorf("leases: %s", leases)
 		}
 	})
 	t.Run("by plain files", func(t *testing.T) {
 		h.run(t, append(dnsmasq, "--conf-file=/etc/dnsmasq.conf")...)
 		h.run(t, "httpd", "-f", "-h", "/srv/buoy")
-		h.ship(t, NetbootUEFI, "console=ttyS0")
+		h.ship(t, FirmwareUEFI, "console=ttyS0")
 	})
+}
+
+// TestBootImage boots machines from a disk.
+func TestBootImage(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, f := range BootFiles(t, dir, Config{Name: "stick", Cgroup: CgroupV2}) {
+		if f.From != "" {
+			var err error
+			if f.Data, err = os.ReadFile(f.From); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.WriteFile(f.Path, f.Data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sh := func(args ...string) {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", args, err, out)
+		}
+	}
+	// As docs/bare-metal.md has it.
+	sh("sh", "-ec", `mkdir -p etc/buoy/conf.d; echo "join-token: hush" >etc/buoy/conf.d/boot.yaml; chmod 600 etc/buoy/conf.d/boot.yaml
+		find etc | busybox cpio -o -H newc -R 0:0 | cat - initrd.img >both; mv both initrd.img`)
+	image := filepath.Join(dir, "image")
+	sh(filepath.Join(moduleRoot(t), "scripts", "bootimage"), dir, image, "console=ttyS0", "quiet", "panic=-1", "buoy.rack=7")
+	for _, firmware := range []string{FirmwareBIOS, FirmwareUEFI} {
+		t.Run(firmware, func(t *testing.T) {
+			m := Start(t, Config{Name: "stick-" + firmware, Memory: 1024, Firmware: firmware, Image: image})
+			if line := m.Must("cat", "/proc/cmdline"); !strings.Contains(line, " buoy.rack=7") {
+				t.Errorf("the kernel was told %q", line)
+			}
+			if got := m.Must("sh", "-c", "stat -c '%a %u' /etc/buoy/conf.d/boot.yaml; cat /etc/buoy/conf.d/boot.yaml"); got != "600 0\njoin-token: hush" {
+				t.Errorf("configuration: %s", got)
+			}
+		})
+	}
 }
