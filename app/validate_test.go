@@ -147,7 +147,7 @@ func TestValidateRefuses(t *testing.T) {
 		{service(func(s *Spec) { s.Container.Mounts[1].Type = "nfs" }), `spec.volumes[1] is of type "nfs"; it must be bind, volume or tmpfs`},
 		{service(func(s *Spec) { s.Container.Mounts[1].Source = ".." }), `spec.volumes[1].name is ".."; it must be 1 to 63 letters, digits, '.', '_' and '-'`},
 		{service(func(s *Spec) { s.Container.Filesystems[0] = "x" }), `spec.filesystems[0] is "x"; it must be POOL:FILESYSTEM`},
-		{service(func(s *Spec) { s.Container.Devices[0].Path = "fuse" }), `spec.devices[0].path is "fuse"; it must be a path below /dev`},
+		{service(func(s *Spec) { s.Container.Devices[0].Path = "fuse" }), `spec.devices[0].path is "fuse"; it must be a path below /dev, or vendor.com/class=name`},
 
 		{service(func(s *Spec) { s.Container.Devices[0].Target = "x" }), `spec.devices[0].target is "x"; it must be absolute`},
 		{service(func(s *Spec) { s.Container.Devices[0].Permissions = "rx" }), `spec.devices[0].permissions is "rx"; it must be of r, w and m`},

@@ -24,6 +24,7 @@ const (
 var (
 	wordPattern    = regexp.MustCompile(`^[A-Za-z0-9._-]*$`)
 	restartPattern = regexp.MustCompile(`^(|no|always|unless-stopped|on-failure(:[0-9]{1,9})?)$`)
+	cdiName        = regexp.MustCompile(`^[A-Za-z][^/=]*/[^/=]+=[^=]+$`)
 )
 
 // usable says whether s can name a volume, a pool or a file system of a node.
@@ -166,8 +167,8 @@ func (c *checker) storage(r *buoy.CreateRequest) {
 		}
 	}
 	for i, d := range r.Devices {
-		if !strings.HasPrefix(path.Clean(d.Path), "/dev/") {
-			c.add(at("spec.devices", i, "path"), "is %q; it must be a path below /dev", d.Path)
+		if !strings.HasPrefix(path.Clean(d.Path), "/dev/") && !cdiName.MatchString(d.Path) {
+			c.add(at("spec.devices", i, "path"), "is %q; it must be a path below /dev, or vendor.com/class=name", d.Path)
 		}
 		if d.Target != "" && !path.IsAbs(d.Target) {
 			c.add(at("spec.devices", i, "target"), "is %q; it must be absolute", d.Target)

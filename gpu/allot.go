@@ -43,6 +43,20 @@ func Allot(m Machine, held []Held, w Wish, had []Hold) ([]Hold, error) {
 	return out, nil
 }
 
+// Owners are, of each whole GPU that can be given out, the containers that hold
+// it or a part of it, by UUID.
+func Owners(m Machine, held []Held) map[string][]string {
+	a := allotment{m: m, taken: map[int]*big.Rat{}, owners: map[int][]string{}}
+	a.take(held)
+	all := map[string][]string{}
+	for i, d := range m.Devices {
+		if d.Instance == nil && a.unfit(i) == "" {
+			all[d.UUID] = a.owners[i]
+		}
+	}
+	return all
+}
+
 // allotment is one decision. Devices go by their index in m.
 type allotment struct {
 	m      Machine

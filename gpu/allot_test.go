@@ -400,3 +400,14 @@ func TestAllotMany(t *testing.T) {
 		t.Errorf("%d devices on %d NUMA nodes, want 64 on one", len(got), len(nodes))
 	}
 }
+
+func TestOwners(t *testing.T) {
+	m := instances() // the second is divided
+	m.Devices = append(m.Devices, cards(4).Devices[2:]...)
+	m.Devices[len(m.Devices)-1].Broken = "it fell off the bus"
+	held := append(holds("a", "GPU-00000000", "MIG-00000000"), Held{"b", Hold{UUID: "GPU-00000000", Slices: 2}})
+	want := map[string][]string{"GPU-00000000": {"a", "b"}, "GPU-00000002": nil}
+	if diff := cmp.Diff(want, Owners(m, held)); diff != "" {
+		t.Error(diff)
+	}
+}

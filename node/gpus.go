@@ -25,15 +25,16 @@ type GPUs interface {
 	Changed() <-chan struct{}
 }
 
-// GPUs are those of the machine, and what containers hold of them.
-func (n *Node) GPUs(ctx context.Context) (gpu.Machine, []gpu.Held, error) {
-	m, err := n.machine(ctx)
-	if err != nil {
-		return m, nil, err
+// GPUs are those of the machine, as far as they are known, and what containers
+// hold of them.
+func (n *Node) GPUs() (gpu.Machine, []gpu.Held) {
+	var m gpu.Machine
+	if n.cfg.GPUs != nil {
+		m = n.cfg.GPUs.Machine()
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return m, n.heldBesides(nil), nil
+	return m, n.heldBesides(nil)
 }
 
 // machine is what GPUs there are, when that is known.

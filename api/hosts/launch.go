@@ -102,6 +102,9 @@ func containerOf(l *app.Launch, hostID, url string) buoy.CreateRequest {
 	c.Name = containerName(rep)
 	c.Ports = nil
 	c.Standby = rep.Standby
+	if c.GPUs == nil && l.Spec.GPUs > 0 {
+		c.GPUs = &buoy.GPURequest{Count: l.Spec.GPUs}
+	}
 	c.Labels = maps.Clone(c.Labels)
 	if c.Labels == nil {
 		c.Labels = map[string]string{}

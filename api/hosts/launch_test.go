@@ -41,6 +41,7 @@ func TestLaunchOut(t *testing.T) {
 	wantContainer := spec.Container
 	wantContainer.Name, wantContainer.Ports, wantContainer.Standby, wantContainer.Restart, wantContainer.Env = "web-3-k7qd", nil, true, "always", env
 	wantContainer.Labels = map[string]string{"team": "x", "buoy.app": "web", "buoy.launch": launch1, "buoy.revision": "7", "buoy.replica": "3"}
+	wantContainer.GPUs = &buoy.GPURequest{Count: 2}
 	if diff := cmp.Diff(wantContainer, c); diff != "" {
 		t.Errorf("container: -want +got\n%s", diff)
 	}

@@ -2,7 +2,6 @@ package manifest
 
 import (
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,9 +21,9 @@ type composeDeploy struct {
 			PIDs   int64    `json:"pids"`
 		} `json:"limits"`
 		Reservations struct {
-			CPUs    cpu             `json:"cpus"`
-			Memory  byteSize        `json:"memory"`
-			Devices []composeDevice `json:"devices"`
+			CPUs    cpu         `json:"cpus"`
+			Memory  byteSize    `json:"memory"`
+			Devices composeGPUs `json:"devices"`
 		} `json:"reservations"`
 	} `json:"resources"`
 	Placement struct {
@@ -36,13 +35,6 @@ type composeDeploy struct {
 	} `json:"placement"`
 	Update  *composeUpdate  `json:"update_config"`
 	Restart *composeRestart `json:"restart_policy"`
-}
-
-// composeDevice is a reservation of graphics cards.
-type composeDevice struct {
-	Driver       string `json:"driver" oneof:"nvidia,amd,cdi"`
-	Count        word   `json:"count"`
-	Capabilities words  `json:"capabilities" need:"it is [gpu]"`
 }
 
 type composeUpdate struct {
@@ -90,13 +82,7 @@ func (c *composeDeploy) apply(d *decoder, out *app.Spec, path string) {
 			d.note(below(at, one.name), "is taken to be the limit: a host reserves what a replica may use")
 		}
 	}
-	for i, dev := range reserved.Devices {
-		n, err := strconv.ParseUint(string(dev.Count), 10, 8)
-		if !slices.Contains(dev.Capabilities, "gpu") || err != nil {
-			d.problem(index(below(at, "devices"), i), "must have the capability gpu, and a count")
-		}
-		out.GPUs += int(n)
-	}
+	reserved.Devices.reserve(d, out, below(at, "devices"))
 	c.place(d, out, below(path, "placement"))
 }
 

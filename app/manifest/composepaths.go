@@ -12,6 +12,10 @@ func (s *composeService) paths() map[string]string {
 		}
 		return here
 	}
+	gpus := "deploy.resources.reservations.devices"
+	if len(s.GPUs) > 0 {
+		gpus = "gpus"
+	}
 	paths := map[string]string{
 		"": "", "metadata.name": "", "metadata.labels": "deploy.labels", "metadata.annotations": "annotations", "kind": "deploy.mode",
 		"spec.image": "image", "spec.command": "entrypoint", "spec.args": "command", "spec.workingDir": "working_dir", "spec.user": "user",
@@ -21,7 +25,7 @@ func (s *composeService) paths() map[string]string {
 		"spec.resources.cpu":       one(limits.CPUs != 0, "resources.limits.cpus", "cpus"),
 		"spec.resources.memory":    one(limits.Memory != 0, "resources.limits.memory", "mem_limit"),
 		"spec.resources.pids":      one(limits.PIDs != 0, "resources.limits.pids", "pids_limit"),
-		"spec.resources.cpuShares": "cpu_shares", "spec.resources.cpuset": "cpuset", "spec.resources.gpus": "deploy.resources.reservations.devices",
+		"spec.resources.cpuShares": "cpu_shares", "spec.resources.cpuset": "cpuset", "spec.resources.gpus": gpus,
 		"spec.restartPolicy":  one(s.Deploy.Restart != nil, "restart_policy", "restart"),
 		"spec.replicas":       one(s.Deploy.Replicas != nil, "replicas", "scale"),
 		"scaling.maxReplicas": one(s.Deploy.Replicas != nil, "replicas", "scale"),

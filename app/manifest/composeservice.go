@@ -41,6 +41,7 @@ type composeService struct {
 	Volumes     []composeMount    `json:"volumes"`
 	Tmpfs       oneOrMore         `json:"tmpfs"`
 	Devices     []device          `json:"devices"`
+	GPUs        composeGPUs       `json:"gpus"`
 	ShmSize     byteSize          `json:"shm_size"`
 	Ulimits     map[string]limits `json:"ulimits"`
 	Sysctls     listOrDict        `json:"sysctls"`
@@ -92,6 +93,7 @@ func (s *composeService) spec(d *decoder, file *composeFile) app.Spec {
 		Placement: (*placement)(nil).rules(),
 	}
 	s.Deploy.apply(d, &out, below(s.path, "deploy"))
+	s.GPUs.reserve(d, &out, below(s.path, "gpus"))
 	out.Rollout = s.Deploy.rollout(&out)
 	s.replicas(d, &out)
 	if _, arch, ok := strings.Cut(s.Platform, "/"); ok {

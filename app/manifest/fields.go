@@ -92,11 +92,20 @@ type port struct {
 type resources struct {
 	CPU       cpu      `json:"cpu,omitempty" doc:"CPUs: 100m is a tenth of one, 2 or 0.5 are CPUs."`
 	Memory    byteSize `json:"memory,omitempty" doc:"Memory: 128Mi, 512M, 1Gi or a number of bytes. Units are powers of 1024 however they are spelled."`
-	GPUs      int      `json:"gpus,omitempty" min:"0" max:"64" doc:"Whole graphics cards."`
+	GPUs      int      `json:"gpus,omitempty" min:"0" max:"64" doc:"Whole graphics cards, near each other."`
+	GPU       *gpuKind `json:"gpu,omitempty" doc:"Which of them, where hosts have several kinds."`
 	Swap      swap     `json:"swap,omitempty" doc:"Swap on top of memory; -1: as much as there is."`
 	PIDs      pids     `json:"pids,omitempty" doc:"Processes; -1: as many as the host can have. Default: 4096."`
 	CPUShares uint64   `json:"cpuShares,omitempty" min:"2" max:"262144" doc:"Relative weight, 2 to 262144, where CPU is short."`
 	CPUSet    string   `json:"cpuset,omitempty" doc:"CPUs it may run on: 0-3,7."`
+}
+
+type gpuKind struct {
+	Model        string   `json:"model,omitempty" doc:"A part of the model's name: A100."`
+	Memory       byteSize `json:"memory,omitempty" doc:"Memory that each has at least."`
+	Vendor       string   `json:"vendor,omitempty" oneof:"nvidia,amd,intel" doc:"Who made them. Default: the first of nvidia, amd and intel that the host has."`
+	Devices      words    `json:"devices,omitempty" doc:"UUIDs or indexes on the host, instead of their number."`
+	Capabilities words    `json:"capabilities,omitempty" doc:"What of NVIDIA's driver comes along: compute, utility, video, graphics, display, ngx or all. Default: what the image says."`
 }
 
 type volume struct {

@@ -65,6 +65,9 @@ func specOf(s app.Spec) spec {
 		ReadOnly: c.ReadOnly, Keep: c.Keep, Privileged: c.Privileged, CapAdd: c.CapAdd, CapDrop: c.CapDrop,
 		NewPrivileges: c.NewPrivileges, Unconfined: c.Unconfined, UserNS: c.UserNS,
 	}
+	if g := c.GPUs; g != nil {
+		out.Resources.GPU = &gpuKind{Model: g.Model, Memory: byteSize(g.Memory), Vendor: g.Vendor, Devices: g.Devices, Capabilities: g.Capabilities}
+	}
 	for _, p := range s.Ports {
 		out.Ports = append(out.Ports, port{Container: p.Container, Protocol: strings.ToUpper(p.Proto), Name: p.Name, Host: p.Host, Listen: p.Listen, SendProxy: p.SendProxy})
 	}

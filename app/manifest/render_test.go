@@ -80,6 +80,12 @@ func (g gen) spec() app.Spec {
 		},
 		Rollout: app.Rollout{MaxUnavailable: g.IntN(2), MaxSurge: 1, Deadline: pick(g, 0, time.Hour), Revert: g.maybe(), Healthy: pick(g, 0, time.Second)},
 	}
+	if s.GPUs > 0 && g.maybe() {
+		s.Container.GPUs = &buoy.GPURequest{Count: s.GPUs, Model: pick(g, "", "A100"), Memory: pick(g, int64(0), 40<<30), Vendor: pick(g, "", "amd"), Capabilities: g.texts("compute", "video")}
+		if g.maybe() {
+			s.Container.GPUs.Count, s.Container.GPUs.Devices = 0, []string{"GPU-1", "2"}[:s.GPUs]
+		}
+	}
 	for i := range g.IntN(3) {
 		proto := pick(g, "http", "h2c", "tcp", "udp")
 		p := app.Port{Name: pick(g, "", fmt.Sprint("p", i)), Container: uint16(80 + i), Proto: proto}

@@ -22,7 +22,7 @@ func (m *document) spec(d *decoder) app.Spec {
 	}
 	out := app.Spec{
 		Name: m.Metadata.Name, Kind: kind, Labels: texts(m.Metadata.Labels), Annotations: texts(m.Metadata.Annotations),
-		Container: m.container(d, in), GPUs: s.Resources.GPUs, Replicas: s.Replicas,
+		Container: m.container(d, in), Replicas: s.Replicas,
 		Ports:     m.ports(d),
 		Scaling:   in.Scaling.policy(),
 		Drain:     30 * time.Second,
@@ -32,11 +32,32 @@ func (m *document) spec(d *decoder) app.Spec {
 	if in.Termination != nil && in.Termination.Drain != nil {
 		out.Drain = time.Duration(*in.Termination.Drain)
 	}
+	out.GPUs, out.Container.GPUs = s.Resources.gpus(d)
 	out.Container.Env, out.Env = s.Env.split(d)
 	out.Container.Health = in.Health.check(d, out)
 	out.Rollout = in.Rollout.rules(&out)
 	m.counts(d, in, &out)
 	return out
+}
+
+// gpus is how many there are to be, and which, if that is said.
+func (r *resources) gpus(d *decoder) (n int, which *buoy.GPURequest) {
+	k := r.GPU
+	if k == nil {
+		return r.GPUs, nil
+	}
+	n = r.GPUs
+	which = &buoy.GPURequest{Count: n, Vendor: k.Vendor, Model: k.Model, Memory: int64(k.Memory), Devices: strs(k.Devices), Capabilities: strs(k.Capabilities)}
+	if len(k.Devices) > 0 {
+		if n != 0 && n != len(k.Devices) {
+			d.problem("spec.resources.gpus", "is %d, and gpu.devices names %d: leave the number out", n, len(k.Devices))
+		}
+		which.Count, n = 0, len(k.Devices)
+	}
+	if n == 0 {
+		d.problem("spec.resources.gpus", "is missing: gpu says which, and not how many").With = []string{"spec.resources.gpu"}
+	}
+	return n, which
 }
 
 // joined are the sections, wherever they stand.

@@ -380,13 +380,13 @@ func (refused) schema() schema { return schema{"not": schema{}} }
 type device deviceFields
 
 type deviceFields struct {
-	Path        string `json:"path" need:"a device has one" pattern:"^/" form:"absolute" doc:"Its path on the host."`
+	Path        string `json:"path" need:"a device has one" pattern:"^/|^[A-Za-z][^/=:]*/[^/=:]+=" form:"absolute, or vendor.com/class=name" doc:"Its path on the host, or vendor.com/class=name of a CDI spec there."`
 	Target      string `json:"target,omitempty" pattern:"^/" form:"absolute" doc:"Its path inside. Default: the same."`
 	Permissions string `json:"permissions,omitempty" pattern:"^[rwm]+$" form:"of r, w and m" doc:"r, w and m. Default: rwm."`
 }
 
 // deviceForm has docker's PATH:PERMISSIONS, too.
-var deviceForm = regexp.MustCompile(`^(/[^:]*)(?::(/[^:]*))?(?::([rwm]+))?$`)
+var deviceForm = regexp.MustCompile(`^(/[^:]*|[A-Za-z][^/=:]*/[^/=:]+=.+)(?::(/[^:]*))?(?::([rwm]+))?$`)
 
 func (v *device) decode(d *decoder, n *node, path string) {
 	if n.kind == object {

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/buoy-edge/buoy/api/hosts/hostapi"
+	"github.com/buoy-edge/buoy/gpu"
 	"github.com/buoy-edge/buoy/node"
 	"github.com/buoy-edge/buoy/node/agent"
 )
@@ -33,7 +34,7 @@ func (m machine) Facts(context.Context) (d hostapi.HostDetail, err error) {
 		return d, err
 	}
 	return hostapi.HostDetail{
-		Name: os.Hostname, Arch: os.Arch, Kernel: os.KernelVersion, OS: strings.TrimSpace(os.Platform + " " + os.PlatformVersion),
+		GPUs: m.cards(), Name: os.Hostname, Arch: os.Arch, Kernel: os.KernelVersion, OS: strings.TrimSpace(os.Platform + " " + os.PlatformVersion),
 		NumCPU: len(cpus), VCPUAvailable: int64(len(cpus)) * 1024, Memory: memory.Total, IPs: m.addresses(),
 	}, nil
 }
@@ -81,6 +82,21 @@ func (m machine) Figures(context.Context) (f agent.Figures, err error) {
 	f.DataFree, f.DataTotal, err = m.node.Room()
 	return f, err
 }
+
+// cards are the GPUs that can be given out whole.
+func (m machine) cards() (all []hostapi.GPU) {
+	now, _ := m.node.GPUs()
+	owners := gpu.Owners(now, nil)
+	for _, d := range now.Devices {
+		if _, ok := owners[d.UUID]; ok {
+			all = append(all, hostapi.GPU{UUID: d.UUID, Model: d.Model, Memory: d.Memory})
+		}
+	}
+	return all
+}
+
+// GPUs implements agent.Machine.
+func (m machine) GPUs() map[string][]string { return gpu.Owners(m.node.GPUs()) }
 
 // Usage implements agent.Machine.
 func (m machine) Usage(context.Context) (map[string]agent.Usage, error) {

@@ -39,6 +39,9 @@ type Machine interface {
 	// Facts are what hardly changes. The agent adds ids, name, address and labels.
 	Facts(ctx context.Context) (hostapi.HostDetail, error)
 	Figures(ctx context.Context) (Figures, error)
+	// GPUs are, of each whole GPU that works, the containers that have it or a part
+	// of it, by UUID.
+	GPUs() map[string][]string
 	// Usage is what the containers that run use, by name. One that cannot be
 	// measured is left out.
 	Usage(ctx context.Context) (map[string]Usage, error)
@@ -53,7 +56,6 @@ type Figures struct {
 	RootFree          int64 // of the root file system
 	DataFree          int64 // of the one that has the node's data
 	DataTotal         int64
-	GPUs, GPUsFree    int
 }
 
 // Usage is what a container has used since it started, and has now.
@@ -120,6 +122,8 @@ type Agent struct {
 	meter    meter
 	sequence uint64
 	sent     sentReport // the last list of containers that was answered
+	gpus     gpus       // as they were reported last
+	facts    int        // GPUs that the controller was told of when this host joined
 	interval time.Duration
 	pace     pace
 	joined   bool // the controller knows us, as far as we know

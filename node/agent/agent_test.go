@@ -279,6 +279,30 @@ func TestOthersAreLeftAlone(t *testing.T) {
 	}
 }
 
+// The controller hears at once which GPUs there are and whose they are.
+func TestGPUs(t *testing.T) {
+	r := newRig(t)
+	r.node.gpus = map[string][]string{"GPU-1": nil, "GPU-2": {"other"}, "GPU-3": {"web-L1"}}
+	r.node.put(buoy.Container{Name: "other", State: "running"})
+	r.node.put(buoy.Container{Name: "web-L1", State: "running", Labels: map[string]string{labelLaunch: "L1"}})
+	r.start(nil)
+	reported := func(free, others int) {
+		t.Helper()
+		r.ctl.until(t, fmt.Sprintf("%d free GPUs and %d of others", free, others), func() bool {
+			n := len(r.ctl.reports)
+			return n > 0 && r.ctl.reports[n-1].GPUAvailable == free && r.ctl.reports[n-1].Others.GPUs == others
+		})
+	}
+	reported(1, 1)
+	r.node.change(func() { r.node.gpus["GPU-1"] = []string{"other"} })
+	reported(0, 2)
+	r.node.change(func() { delete(r.node.gpus, "GPU-2") }) // it fell off the bus
+	reported(0, 1)
+	r.ctl.until(t, "another registration", func() bool {
+		return len(r.ctl.registers) == 2 && len(r.ctl.registers[1].Info.GPUs) == 2 && r.ctl.registers[1].Status.NumGPU == 2
+	})
+}
+
 func TestPorts(t *testing.T) {
 	r := newRig(t)
 	r.node.put(buoy.Container{Name: "other", State: "running", Ports: []string{"30000:80", "127.0.0.1:30001:53/udp"}})
@@ -665,7 +689,8 @@ func TestForeignController(t *testing.T) {
 		LaunchID: "a b/c", EngineID: "engine", BuildID: "b7", DockerImage: "veritone/x:1", ContainerType: "engine",
 		ContainerConfig: hostapi.ContainerConfig{CommandLine: []string{"/x", "-v"}}, Env: []hostapi.KeyValue{{Key: "A", Value: "1"}},
 		GPUType: "none", SoftMinMemory: 1 << 30, SoftMinVCPU: 512,
-	}, hostapi.LaunchContainer{LaunchID: "gpu", DockerImage: "x", IsGPU: true, GPUType: "cuda"}))
+	}, hostapi.LaunchContainer{LaunchID: "gpu", DockerImage: "x", IsGPU: true, GPUType: "cuda"},
+		hostapi.LaunchContainer{LaunchID: "card", DockerImage: "x", IsGPU: true, GPUType: "matrox"}))
 	r.start(nil)
 	s := r.ctl.has(t, "a b/c", "running")
 	if !strings.HasPrefix(s.DockerContainerID, "launch-") {
@@ -676,7 +701,11 @@ func TestForeignController(t *testing.T) {
 		!maps.Equal(c.Labels, map[string]string{labelLaunch: "a b/c", labelApp: "engine", labelRevision: "b7"}) {
 		t.Errorf("made %+v", c)
 	}
-	if s := r.ctl.has(t, "gpu", "absent"); s.Reason != "Invalid" {
+	s = r.ctl.has(t, "gpu", "running")
+	if g := read(r.node, func() *buoy.GPURequest { return r.node.asked[s.DockerContainerID] }); g == nil || g.Count != 1 || g.Vendor != "nvidia" {
+		t.Errorf("asked for the GPUs %+v", g)
+	}
+	if s := r.ctl.has(t, "card", "absent"); s.Reason != "Invalid" || !strings.Contains(s.Message, `type "matrox"; this host knows cuda`) {
 		t.Errorf("reported %+v", s)
 	}
 	for range 3 {

@@ -37,6 +37,8 @@ type fakeNode struct {
 	looks   int
 	usage   map[string]Usage
 	figures Figures
+	gpus    map[string][]string
+	asked   map[string]*buoy.GPURequest // by name
 	// refuse says why a container cannot be made: a status, a sentence. It is
 	// called without mu, and may wait.
 	refuse func(ctx context.Context, r buoy.CreateRequest) (int, string)
@@ -46,7 +48,7 @@ type fakeNode struct {
 func newFakeNode() *fakeNode {
 	n := &fakeNode{
 		ready: make(chan struct{}), changed: make(chan struct{}), all: map[string]*buoy.Container{}, created: map[string]int{},
-		starts: map[string]int{}, pulls: map[string]int{}, usage: map[string]Usage{},
+		asked: map[string]*buoy.GPURequest{}, starts: map[string]int{}, pulls: map[string]int{}, usage: map[string]Usage{},
 		figures: Figures{CPUBusy: time.Hour, CPUTotal: 4 * time.Hour, NumCPU: 4, MemoryUsed: 4 << 30, MemoryAvailable: 12 << 30, RootFree: 80 << 30, DataFree: 80 << 30, DataTotal: 100 << 30},
 	}
 	close(n.ready)
@@ -62,7 +64,17 @@ func (n *fakeNode) Changed() <-chan struct{} {
 }
 
 func (n *fakeNode) Facts(context.Context) (hostapi.HostDetail, error) {
-	return hostapi.HostDetail{Name: "host", NumCPU: 4, Memory: 16 << 30, Arch: "amd64"}, nil
+	d := hostapi.HostDetail{Name: "host", NumCPU: 4, Memory: 16 << 30, Arch: "amd64"}
+	for uuid := range n.GPUs() {
+		d.GPUs = append(d.GPUs, hostapi.GPU{UUID: uuid, Model: "T4"})
+	}
+	return d, nil
+}
+
+func (n *fakeNode) GPUs() map[string][]string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return maps.Clone(n.gpus)
 }
 
 func (n *fakeNode) Figures(context.Context) (Figures, error) {
@@ -176,6 +188,7 @@ func (n *fakeNode) create(w http.ResponseWriter, r *http.Request) {
 	c := &buoy.Container{Name: req.Name, Flist: req.Flist, State: "creating", Labels: req.Labels, Ports: req.Ports, Created: time.Now().UTC(), Limits: req.Limits, Command: req.Command}
 	n.all[req.Name] = c
 	n.created[req.Labels[labelLaunch]]++
+	n.asked[req.Name] = req.GPUs
 	n.mu.Unlock()
 	n.change(func() {})
 	if refuse != nil {

@@ -131,8 +131,9 @@ func document(l hostapi.LaunchContainer, controller, hostID string) (map[string]
 
 // translate makes a create request of what aiWARE's own controller orders.
 func translate(l hostapi.LaunchContainer, controller, hostID string, doc map[string]json.RawMessage) error {
-	if l.IsGPU && l.GPUType != "" && l.GPUType != "none" {
-		return errs.E(errs.Invalid, "the order wants a graphics card of type %.40q, which this host cannot give to a container yet", l.GPUType)
+	gpus, err := gpusOf(l)
+	if err != nil {
+		return err
 	}
 	env := []string{
 		"AIWARE_CONTROLLER=" + controller, "AIWARE_HOST_ID=" + hostID, "AIWARE_ID=" + l.LaunchID, "AIWARE_ENGINE_ID=" + l.EngineID,
@@ -142,7 +143,7 @@ func translate(l hostapi.LaunchContainer, controller, hostID string, doc map[str
 	}
 	r := buoy.CreateRequest{
 		Flist: l.DockerImage, Command: l.ContainerConfig.CommandLine, Env: env, Restart: "no",
-		NICs: []buoy.NIC{{Type: "default"}},
+		NICs: []buoy.NIC{{Type: "default"}}, GPUs: gpus,
 	}
 	// What it needs at least is a share and not a limit: 1024 is one CPU in both.
 	if l.SoftMinVCPU > 0 {
@@ -153,6 +154,17 @@ func translate(l hostapi.LaunchContainer, controller, hostID string, doc map[str
 		return err
 	}
 	return json.Unmarshal(text, &doc)
+}
+
+// gpusOf are the GPUs that aiWARE's fields ask for: one, if they are not counted.
+func gpusOf(l hostapi.LaunchContainer) (*buoy.GPURequest, error) {
+	switch {
+	case !l.IsGPU || l.GPUType == "none":
+		return nil, nil
+	case l.GPUType == "" || l.GPUType == "cuda":
+		return &buoy.GPURequest{Count: max(l.GPUs, 1), Vendor: "nvidia"}, nil
+	}
+	return nil, errs.E(errs.Invalid, "the order wants a graphics card of type %.40q; this host knows cuda", l.GPUType)
 }
 
 // set, get and drop treat keys as the node's API does, in any case.

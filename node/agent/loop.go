@@ -161,7 +161,7 @@ func (a *Agent) exchange(ctx context.Context, periodic bool) (f *failure, again 
 		a.measure(ctx, now)
 	}
 	a.tidy(ctx)
-	if !a.joined {
+	if !a.joined || !a.leaving && a.countGPUs().all != a.facts {
 		return a.join(ctx, now), false
 	}
 	s := a.compose(now, false)
@@ -220,7 +220,7 @@ func (a *Agent) join(ctx context.Context, now time.Time) *failure {
 	if err := a.kept.write(a.cfg.Data); err != nil {
 		a.log.Error("the host's token is not written down: it needs the join token again after a restart", "error", err)
 	}
-	a.joined = true
+	a.joined, a.facts = true, len(info.GPUs)
 	a.setSession(Session{HostID: answer.HostID, Token: answer.HostToken})
 	a.interval = intervalOf(answer.ConfigProperties.ReportIntervalSeconds)
 	a.speaksOurs = answer.ConfigProperties.ReportIntervalSeconds > 0

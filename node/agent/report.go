@@ -5,6 +5,7 @@ import (
 	"context"
 	"math"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/buoy-edge/buoy/api/hosts/hostapi"
@@ -42,7 +43,23 @@ func (a *Agent) list(now time.Time) []hostapi.ContainerStatus {
 
 // news says whether the controller should hear of containers at once.
 func (a *Agent) news(now time.Time) bool {
-	return !sameLists(a.list(now), a.sent.list)
+	return !sameLists(a.list(now), a.sent.list) || a.countGPUs() != a.gpus
+}
+
+// gpus are those of the machine that work.
+type gpus struct{ all, free, others int } // others: that containers have which are not ours
+
+func (a *Agent) countGPUs() (g gpus) {
+	for _, owners := range a.cfg.Machine.GPUs() {
+		g.all++
+		switch {
+		case len(owners) == 0:
+			g.free++
+		case slices.ContainsFunc(owners, func(name string) bool { return a.lookout.all[name].launch() == "" }):
+			g.others++
+		}
+	}
+	return g
 }
 
 func sameLists(a, b []hostapi.ContainerStatus) bool {
@@ -53,14 +70,17 @@ func sameLists(a, b []hostapi.ContainerStatus) bool {
 func (a *Agent) compose(now time.Time, full bool) hostapi.HostStatus {
 	a.sequence++
 	f, m := a.meter.figures, &a.meter
+	a.gpus = a.countGPUs()
+	others := a.lookout.others()
+	others.GPUs = a.gpus.others
 	s := hostapi.HostStatus{
 		CPUUtilized: math.Round(m.busy * 100), NumCPU: f.NumCPU,
 		VCPUAvailable:   int64(math.Round(float64(f.NumCPU) * (1 - m.busy) * 1024)),
 		MemoryAvailable: whole(f.MemoryAvailable), MemoryUsed: whole(f.MemoryUsed),
 		DiskAvailableRoot: whole(f.RootFree), DiskAvailableOptAiware: whole(f.DataFree), DiskTotal: whole(f.DataTotal),
-		NumGPU: f.GPUs, GPUAvailable: f.GPUsFree,
+		NumGPU: a.gpus.all, GPUAvailable: a.gpus.free,
 		NumContainers: len(a.lookout.all), NumEngineInstances: a.lookout.running(),
-		Boot: a.boot, Sequence: a.sequence, Time: now.UTC().Truncate(time.Second), Others: a.lookout.others(),
+		Boot: a.boot, Sequence: a.sequence, Time: now.UTC().Truncate(time.Second), Others: others,
 		ContainerStatus: a.list(now),
 	}
 	if !full && a.sent.sequence != 0 && sameLists(s.ContainerStatus, a.sent.list) {
