@@ -10,11 +10,16 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"time"
 )
 
-// downloads is how many files are given at once. Who comes later waits.
-const downloads = 64
+const (
+	// downloads is how many files are given at once, and connections how many
+	// there are. A machine for which there is no room comes again.
+	downloads   = 256
+	connections = 1024
+)
 
 // serveHTTP gives iPXE what it loads.
 func (s *Server) serveHTTP(ctx context.Context) error {
@@ -24,7 +29,7 @@ func (s *Server) serveHTTP(ctx context.Context) error {
 	}
 	server := &http.Server{
 		Handler: s.handler(), MaxHeaderBytes: 8 << 10, ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
-		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 30 * time.Second,
+		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 30 * time.Second, ConnState: limitConnections(),
 		WriteTimeout: 30 * time.Minute, // of 100 MB: 0.5 Mbit/s
 		BaseContext:  func(net.Listener) context.Context { return ctx },
 	}
@@ -39,18 +44,35 @@ func (s *Server) serveHTTP(ctx context.Context) error {
 	return <-stopped
 }
 
+// limitConnections hangs up on those that are too many.
+func limitConnections() func(net.Conn, http.ConnState) {
+	var n atomic.Int32
+	return func(c net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			if n.Add(1) > connections {
+				c.Close()
+			}
+		case http.StateClosed, http.StateHijacked:
+			n.Add(-1)
+		default:
+		}
+	}
+}
+
 func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /boot.ipxe", s.giveScript)
 	mux.HandleFunc("GET /secret.img", s.giveSecret)
-	slots := make(chan struct{}, downloads)
+	under := underWay{limit: downloads}
 	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case slots <- struct{}{}:
-			defer func() { <-slots }()
-			s.giveFile(w, r)
-		case <-r.Context().Done():
+		from, err := netip.ParseAddrPort(r.RemoteAddr)
+		if err != nil || !under.begin(from) {
+			refuse(w, http.StatusServiceUnavailable, "too many files are being loaded; come again")
+			return
 		}
+		defer under.end(from)
+		s.giveFile(w, r)
 	})
 	return mux
 }

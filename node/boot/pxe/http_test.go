@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -102,6 +103,46 @@ func TestHTTP(t *testing.T) {
 	if strings.Contains(log.String(), "hush") || !strings.Contains(log.String(), "refused the join token") {
 		t.Errorf("the log: %s", log)
 	}
+}
+
+// TestHTTPForOne has a machine that wants more at once than there is for one.
+func TestHTTPForOne(t *testing.T) {
+	s, _ := served(t, nil)
+	h := s.handler()
+	put(t, s.cfg.Dir, "arm64/initrd.img", strings.Repeat("x", 1<<20))
+	var wg sync.WaitGroup
+	began, goOn := make(chan bool), make(chan bool)
+	for i := range perClient {
+		wg.Go(func() {
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/arm64/initrd.img", nil)
+			r.RemoteAddr = netip.AddrPortFrom(netip.MustParseAddr("10.9.0.57"), uint16(2000+i)).String()
+			h.ServeHTTP(&slow{httptest.NewRecorder(), began, goOn}, r)
+		})
+		<-began
+	}
+	if w := get(t, h, "/amd64/vmlinuz"); w.Code != http.StatusServiceUnavailable {
+		t.Errorf("one more: %d %s", w.Code, w.Body)
+	}
+	if w := get(t, h, "/boot.ipxe"); w.Code != http.StatusOK {
+		t.Errorf("a script: %d %s", w.Code, w.Body)
+	}
+	close(goOn)
+	wg.Wait()
+	if w := get(t, h, "/amd64/vmlinuz"); w.Code != http.StatusOK {
+		t.Errorf("when there is room: %d %s", w.Code, w.Body)
+	}
+}
+
+// slow is a client that reads only when it is told to.
+type slow struct {
+	*httptest.ResponseRecorder
+	began, goOn chan bool
+}
+
+func (w *slow) WriteHeader(status int) {
+	w.began <- true
+	<-w.goOn
+	w.ResponseRecorder.WriteHeader(status)
 }
 
 func TestSecretWithoutToken(t *testing.T) {

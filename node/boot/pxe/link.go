@@ -21,6 +21,8 @@ type link struct {
 	name string
 	addr netip.Prefix // ours
 	mtu  int
+
+	index int // as the kernel counts links
 }
 
 // findLink finds the link and the address that it has in the network of lease,
@@ -39,7 +41,7 @@ func findLink(name string, lease netip.Prefix) (l link, err error) {
 		if err != nil || !p.Addr().Is4() || lease.IsValid() && !inside(lease, p) {
 			continue
 		}
-		return link{name: name, addr: p, mtu: i.MTU}, nil
+		return link{name: name, addr: p, mtu: i.MTU, index: i.Index}, nil
 	}
 	if lease.IsValid() {
 		return l, errs.E(errs.Invalid, "%s has no address in a network with %s: \"ip address add\" gives it one", name, lease)
@@ -111,7 +113,28 @@ func (l link) listenUDP(ctx context.Context, at netip.AddrPort) (*net.UDPConn, e
 	return c.(*net.UDPConn), nil
 }
 
-// pause is how long a socket rests whose link is down.
+// watch ends with an error when the link is not the one any more, or has not the
+// address, that sockets are bound to: nobody would hear us.
+func (s *Server) watch(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		now, err := findLink(s.link.name, s.cfg.Lease)
+		if err != nil {
+			return err
+		}
+		if now != s.link {
+			return errs.E(errs.Conflict, "%s has changed: it had the address %s, and is to be served anew", s.link.name, s.link.addr)
+		}
+	}
+}
+
+// pause is how long a socket rests for which the kernel has no memory.
 const pause = 100 * time.Millisecond
 
 // datagrams hands on what arrives until ctx ends, and closes conn then.

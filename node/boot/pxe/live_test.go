@@ -57,10 +57,13 @@ func TestMain(m *testing.M) {
 type quay struct {
 	t                  *testing.T
 	server, box, other string
+
+	ended chan struct{} // closed when the server has
+	fails bool          // it is to end with an error
 }
 
 func newQuay(t *testing.T, cfg Config) *quay {
-	q := &quay{t, testns.New(t), testns.New(t), testns.New(t)}
+	q := &quay{t: t, server: testns.New(t), box: testns.New(t), other: testns.New(t), ended: make(chan struct{})}
 	testns.Wire(t, q.server, "eth1", q.box, "eth0")
 	testns.Wire(t, q.server, "eth2", q.other, "eth0")
 	testns.Sh(t, q.server, "ip addr add 10.9.0.1/24 dev eth1; ip addr add 10.8.0.1/24 dev eth2")
@@ -94,9 +97,9 @@ func (q *quay) run(cfg Config) {
 	if err := errors.Join(testns.In(q.server, cmd.Start), w.Close()); err != nil {
 		q.t.Fatal(err)
 	}
-	ready, said := make(chan bool, 1), make(chan struct{})
+	ready := make(chan bool, 1)
 	go func() {
-		defer close(said)
+		defer close(q.ended)
 		defer close(ready)
 		for lines := bufio.NewScanner(r); lines.Scan(); {
 			q.t.Log(lines.Text())
@@ -107,9 +110,9 @@ func (q *quay) run(cfg Config) {
 	}()
 	q.t.Cleanup(func() {
 		stdin.Close()
-		<-said
+		<-q.ended
 		r.Close()
-		if err := cmd.Wait(); err != nil {
+		if err := cmd.Wait(); (err != nil) != q.fails {
 			q.t.Errorf("the server: %v", err)
 		}
 	})
@@ -211,6 +214,12 @@ func TestProxyLive(t *testing.T) {
 		t.Errorf("answered on another link: %s", m.Summary())
 	}
 
+	another := mac{2, 0, 0, 0, 0, 9}
+	send(t, box, discover(biosClass, iana.INTEL_X86PC, dhcpv4.WithHwAddr(another[:])), all)
+	if receive(t, box, patience) == nil {
+		t.Error("another machine is not answered")
+	}
+
 	testns.Sh(t, q.box, "ip addr add 10.9.0.57/24 dev eth0")
 	dir := t.TempDir()
 	testns.Sh(t, q.box, "cd "+dir+" && busybox tftp -g -b 1468 -r undionly.kpxe -l got 10.9.0.1")
@@ -230,8 +239,6 @@ func TestProxyLive(t *testing.T) {
 	}
 
 	const secret = "http://10.9.0.1:8067/secret.img?mac="
-	another := mac{2, 0, 0, 0, 0, 9}
-	send(t, box, discover(biosClass, iana.INTEL_X86PC, dhcpv4.WithHwAddr(another[:])), all)
 	if got := q.page(q.box, secret+another.id()); !strings.HasPrefix(got, "403") {
 		t.Errorf("the secret of another machine: %s", got)
 	}
@@ -256,6 +263,38 @@ func TestProxyLive(t *testing.T) {
 		if got := q.page(q.other, url); got != "000 0" {
 			t.Errorf("%s from another link: %s", url, got)
 		}
+	}
+}
+
+// TestLinkLostLive has links change under a server: it ends, and does not go on unheard.
+func TestLinkLostLive(t *testing.T) {
+	for name, change := range map[string]string{
+		"no address":      "ip addr del 10.9.0.1/24 dev eth1",
+		"another address": "ip addr add 10.7.0.1/24 dev eth1; ip addr del 10.9.0.1/24 dev eth1",
+		"no link":         "ip link del eth1",
+		"another link":    "ip link del eth1; ip link add eth1 type bridge; ip addr add 10.9.0.1/24 dev eth1; ip link set eth1 up",
+	} {
+		t.Run(name, func(t *testing.T) {
+			q := newQuay(t, Config{})
+			testns.Sh(t, q.server, change)
+			select {
+			case <-q.ended:
+				q.fails = true
+			case <-time.After(patience):
+				t.Error("it goes on")
+			}
+		})
+	}
+	q := newQuay(t, Config{})
+	testns.Sh(t, q.server, "ip link set eth1 down; ip addr add 10.9.1.1/24 dev eth1; ip link set eth1 up")
+	box, id := q.socket(q.box, "0.0.0.0:68"), q.mac(q.box)
+	var offer *dhcpv4.DHCPv4
+	for end := time.Now().Add(patience); offer == nil && time.Now().Before(end); {
+		send(t, box, discover(biosClass, iana.INTEL_X86PC, dhcpv4.WithHwAddr(id[:])), all)
+		offer = receive(t, box, enough)
+	}
+	if offer == nil {
+		t.Error("a link that was down and is up again is not served")
 	}
 }
 

@@ -78,6 +78,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.serveHTTP(ctx) })
 	group.Go(func() error { return s.serveTFTP(ctx) })
+	group.Go(func() error { return s.watch(ctx) })
 	group.Go(func() error { return s.hear(ctx, !s.cfg.Lease.IsValid()) })
 	if s.cfg.Lease.IsValid() {
 		group.Go(func() error { return s.serveDHCP(ctx) })

@@ -36,7 +36,7 @@ const errorMissing = 1
 const (
 	usualBlock = 512
 	// transfers is how many files are given at once, and perClient to one
-	// address. Who asks in vain asks again.
+	// address, by HTTP as well. Who asks in vain asks again.
 	transfers = 64
 	perClient = 4
 	tries     = 6 // of a block: 63 times firstWait
@@ -104,7 +104,7 @@ func (s *Server) serveTFTP(ctx context.Context) error {
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	var under underWay
+	under := underWay{limit: transfers}
 	return datagrams(ctx, conn, usualBlock+1, func(b []byte, from netip.AddrPort) {
 		r, err := readRequest(b)
 		if len(b) > usualBlock || err != nil || !under.begin(from) {
@@ -121,6 +121,8 @@ func (s *Server) serveTFTP(ctx context.Context) error {
 
 // underWay counts what is given at present.
 type underWay struct {
+	limit int
+
 	mu  sync.Mutex // guards the fields below
 	all map[netip.AddrPort]bool
 	of  map[netip.Addr]int
@@ -134,7 +136,7 @@ func (u *underWay) begin(from netip.AddrPort) bool {
 	if u.all == nil {
 		u.all, u.of = map[netip.AddrPort]bool{}, map[netip.Addr]int{}
 	}
-	if u.all[from] || len(u.all) >= transfers || u.of[from.Addr()] >= perClient {
+	if u.all[from] || len(u.all) >= u.limit || u.of[from.Addr()] >= perClient {
 		return false
 	}
 	u.all[from] = true

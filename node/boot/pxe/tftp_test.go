@@ -268,7 +268,7 @@ func TestTransferEnds(t *testing.T) {
 }
 
 func TestUnderWay(t *testing.T) {
-	var u underWay
+	u := underWay{limit: transfers}
 	client := func(host byte, port uint16) netip.AddrPort {
 		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 9, 0, host}), port)
 	}
