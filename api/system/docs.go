@@ -1,13 +1,13 @@
 package system
 
 import (
-	"compress/gzip"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 
+	"github.com/klauspost/compress/gzip"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/buoy-edge/buoy/internal/version"
