@@ -22,7 +22,7 @@ import (
 
 // Media types of what Export writes.
 const (
-	TypeArchive = "application/x-tar" // an OCI archive
+	TypeArchive = "application/x-tar" // an OCI archive, or one of a root file system
 	TypeFlist   = "application/octet-stream"
 )
 

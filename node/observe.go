@@ -14,6 +14,7 @@ import (
 
 	"github.com/buoy-edge/buoy/container"
 	"github.com/buoy-edge/buoy/container/shimapi"
+	"github.com/buoy-edge/buoy/images/layer"
 	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/buoy-edge/buoy/netcfg"
 	"github.com/buoy-edge/buoy/node/inventory"
@@ -278,6 +279,24 @@ func (n *Node) Download(_ context.Context, name, file string) (io.ReadCloser, in
 		return nil, 0, err
 	}
 	return r, size, nil
+}
+
+// Export writes the root file system of a container that runs as an archive of
+// tar, without what is mounted into it. begin is called once it can.
+func (n *Node) Export(ctx context.Context, name string, begin func() io.Writer) error {
+	b, err := n.running(name)
+	if err != nil {
+		return err
+	}
+	root, err := container.OpenProc(get(b, func() shimapi.Process { return b.process }), "root")
+	if err != nil {
+		return errs.E(errs.Conflict, "container %q has just ended", name)
+	}
+	defer root.Close()
+	if err := layer.PackRoot(ctx, begin(), root, get(b, func() container.Spec { return b.run }).RootID()); err != nil {
+		return fmt.Errorf("export container %s: %w", name, err)
+	}
+	return nil
 }
 
 // RemoveFile removes a file or directory of a container. What is not there is removed.

@@ -383,6 +383,14 @@ func (f *fakeNode) Logins() ([]images.Login, error) {
 	return []images.Login{{Registry: "docker.io", Username: "me"}}, nil
 }
 
+func (f *fakeNode) Export(_ context.Context, name string, begin func() io.Writer) error {
+	if err := f.must(name); err != nil {
+		return err
+	}
+	_, err := io.WriteString(begin(), "the files of "+name)
+	return err
+}
+
 func (f *fakeNode) ImageUsage(context.Context) (node.DiskUsage, error) {
 	return node.DiskUsage{Usage: images.Usage{
 		Total: 100, Free: 40, Reserve: 5, GCHigh: 85, GCLow: 80, Layers: 2, LayerBytes: 30, Flists: 1, FlistBytes: 3, Parts: 1, PartBytes: 7, Reclaimable: 17,

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/buoy-edge/buoy/api"
+	"github.com/buoy-edge/buoy/images"
 	"github.com/buoy-edge/buoy/internal/errs"
 )
 
@@ -81,6 +82,24 @@ func (d *Dialect) download(w http.ResponseWriter, r *http.Request) error {
 		d.cut(r, err)
 	}
 	return nil
+}
+
+// export answers with the archive as it is made.
+func (d *Dialect) export(w http.ResponseWriter, r *http.Request) error {
+	name, err := containerName(r)
+	if err != nil {
+		return err
+	}
+	begun := false
+	err = d.node.Export(r.Context(), name, func() io.Writer {
+		begun = true
+		w.Header().Set("Content-Type", images.TypeArchive)
+		return w
+	})
+	if err != nil && begun {
+		d.cut(r, err)
+	}
+	return err
 }
 
 // bounded keeps a file that grows meanwhile to the length already told.

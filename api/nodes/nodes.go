@@ -100,6 +100,8 @@ type Insides interface {
 	Upload(ctx context.Context, name, path string, r io.Reader) error
 	Download(ctx context.Context, name, path string) (r io.ReadCloser, size int64, err error)
 	RemoveFile(ctx context.Context, name, path string) error
+	// Export calls begin before it writes, once it knows that it can.
+	Export(ctx context.Context, name string, begin func() io.Writer) error
 	Logs(ctx context.Context, name string, q container.LogQuery, f func(container.LogLine) error) error
 }
 

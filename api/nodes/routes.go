@@ -107,4 +107,5 @@ func (d *Dialect) insideRoutes(on func(method, path string, h handler)) {
 	on("GET", "/filesystem", d.download)
 	on("POST", "/filesystem", d.upload)
 	on("DELETE", "/filesystem", d.removeFile)
+	on("GET", "/export", d.export)
 }

@@ -142,6 +142,9 @@ func TestRoutes(t *testing.T) {
 		{"GET", c + "/state", "", 200, `{"cpu":1.5,`, ""},
 		{"GET", gone + "/state", "", 404, `error`, ""},
 
+		{"GET", c + "/export", "", 200, "the files of vfw_21", ""},
+		{"GET", gone + "/export", "", 404, `error`, ""},
+
 		{"GET", c + "/jobs", "", 200, jobID, ""},
 		{"GET", gone + "/jobs", "", 404, `error`, ""},
 		{"POST", c + "/jobs", `{"name":"/bin/true"}`, 202, "", "exec /bin/true vfw_21"},

@@ -25,6 +25,9 @@ func (f *fakeNode) fileRoutes(mux *http.ServeMux) {
 			_, _ = io.WriteString(w, text)
 		}
 	}))
+	mux.HandleFunc("GET "+c+"/export", f.on(func(w http.ResponseWriter, r *http.Request, _ *fakeContainer) {
+		_, _ = io.WriteString(w, "files of "+r.PathValue("name")+"\n")
+	}))
 	mux.HandleFunc("POST "+c+"/filesystem", f.on(func(w http.ResponseWriter, r *http.Request, _ *fakeContainer) {
 		path := r.URL.Query().Get("path")
 		file, _, err := r.FormFile("file")

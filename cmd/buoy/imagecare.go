@@ -104,22 +104,46 @@ func (c *cli) imagesPinCommand(pin bool) *cobra.Command {
 }
 
 func (c *cli) imagesExportCommand() *cobra.Command {
-	var file string
-	cmd := &cobra.Command{
-		Use:   "export IMAGE -o FILE",
-		Short: "Write an image of the node to a file, as an OCI archive, or an flist as it is",
-		Args:  takes(1, 1, "an image"),
-		RunE: c.talk(func(ctx context.Context, b *buoy.Client, args []string) error {
-			ref, err := imageRef(args[0], c.place())
+	return c.exportTo("IMAGE", "Write an image of the node to a file, as an OCI archive, or an flist as it is",
+		func(ctx context.Context, b *buoy.Client, name string) (io.ReadCloser, error) {
+			ref, err := imageRef(name, c.place())
 			if err != nil {
-				return err
-			}
-			if file == "" || file == "-" && isTerminal(c.stdout) {
-				return errors.New("-o FILE is missing; - is the standard output, unless that is a terminal")
+				return nil, err
 			}
 			in, err := b.ExportImage(ctx, ref)
+			return in, about(errNoImage, err)
+		})
+}
+
+func (c *cli) exportCommand() *cobra.Command {
+	cmd := c.exportTo("CONTAINER", "Write the file system of a running container to a file, as an archive of tar",
+		func(ctx context.Context, b *buoy.Client, name string) (io.ReadCloser, error) {
+			in, err := b.Export(ctx, name)
+			return in, about(errNoContainer, err)
+		})
+	cmd.Long = `Write the file system of a running container to a file, as an archive of tar. What
+is mounted into the container, as volumes are, is not in it. To write an image,
+use "buoy images export".`
+	return cmd
+}
+
+// exportTo is a verb that writes what open gives to a file.
+func (c *cli) exportTo(what, short string, open func(context.Context, *buoy.Client, string) (io.ReadCloser, error)) *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "export " + what + " -o FILE",
+		Short: short,
+		Args:  takes(1, 1, "one "+strings.ToLower(what)),
+		RunE: c.talk(func(ctx context.Context, b *buoy.Client, args []string) error {
+			if file == "" {
+				file = "-"
+			}
+			if file == "-" && isTerminal(c.stdout) {
+				return errors.New("an archive is not for a terminal; redirect it, or name a file with -o FILE")
+			}
+			in, err := open(ctx, b, args[0])
 			if err != nil {
-				return about(errNoImage, err)
+				return err
 			}
 			defer in.Close()
 			if file == "-" {
@@ -129,7 +153,7 @@ func (c *cli) imagesExportCommand() *cobra.Command {
 			return save(file, in)
 		}),
 	}
-	cmd.Flags().StringVarP(&file, "output", "o", "", "`FILE` to write; - is the standard output")
+	cmd.Flags().StringVarP(&file, "output", "o", "", "`FILE` to write (default: the standard output)")
 	return cmd
 }
 
@@ -157,23 +181,26 @@ func writeTo(file string, in io.Reader) error {
 	return errors.Join(err, out.Close())
 }
 
-func (c *cli) imagesImportCommand() *cobra.Command {
-	var ref string
-	cmd := &cobra.Command{
-		Use:   "import FILE|-",
+func (c *cli) importCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "import FILE|- [IMAGE]",
 		Short: "Bring an image from a file onto the node",
-		Long: `Bring an image from a file onto the node: what "buoy images export" wrote, or
-another image archive, root file system or flist. - is the standard input. A
-signature in FILE.sig is sent along. An flist needs --ref hub:USER/NAME or --ref
-URL; so does, in a registry's form, whatever does not say what it is called.`,
-		Args: takes(1, 1, "a file, or -"),
+		Long: `Bring an image from a file onto the node: what "buoy export" or "buoy images
+export" wrote, or another image archive, root file system or flist. - is the
+standard input. A signature in FILE.sig is sent along. IMAGE is what it is called
+from now on; what does not say so itself needs one, as in a registry (team/app:1),
+and an flist needs hub:USER/NAME or a URL.`,
+		Example: `  buoy export web -o web.tar
+  buoy import web.tar team/web:today
+  docker save nginx:1.27 | buoy import -`,
+		Args: takes(1, 2, "a file, or -, and the name of the image"),
 		RunE: c.talk(func(ctx context.Context, b *buoy.Client, args []string) error {
 			in, signature, done, err := c.source(args[0])
 			if err != nil {
 				return err
 			}
 			defer done()
-			image, err := b.ImportImage(ctx, in, ref, signature)
+			image, err := b.ImportImage(ctx, in, strings.Join(args[1:], ""), signature)
 			if err != nil {
 				return err
 			}
@@ -184,8 +211,6 @@ URL; so does, in a registry's form, whatever does not say what it is called.`,
 			return err
 		}),
 	}
-	cmd.Flags().StringVar(&ref, "ref", "", "`IMAGE` that it is called from now on (default: as the archive says)")
-	return cmd
 }
 
 // source opens what is imported, with the signature beside it.

@@ -38,7 +38,7 @@ func (c *cli) imagesCommand() *cobra.Command {
 		}),
 	}
 	f.register(cmd, "references")
-	cmd.AddCommand(c.imagesDfCommand(), c.imagesPinCommand(true), c.imagesPinCommand(false), c.imagesExportCommand(), c.imagesImportCommand())
+	cmd.AddCommand(c.imagesDfCommand(), c.imagesPinCommand(true), c.imagesPinCommand(false), c.imagesExportCommand(), c.importCommand())
 	return cmd
 }
 

@@ -25,17 +25,25 @@ func Pack(ctx context.Context, w io.Writer, dir string) error {
 		return fmt.Errorf("pack: %w", err)
 	}
 	defer func() { _ = top.Close() }() // nothing was written through it
-	p := packer{tw: tar.NewWriter(w), first: map[[2]uint64]string{}, buf: make([]byte, copyBuffer)}
-	if err := p.dir(ctx, int(top.Fd()), ""); err != nil {
-		return fmt.Errorf("pack %s: %w", dir, err)
+	return newPacker(w).all(ctx, top)
+}
+
+func (p *packer) all(ctx context.Context, top *os.File) error {
+	err := p.dir(ctx, int(top.Fd()), "")
+	if err == nil {
+		err = p.tw.Close()
 	}
-	if err := p.tw.Close(); err != nil {
-		return fmt.Errorf("pack %s: %w", dir, err)
+	if err != nil {
+		return fmt.Errorf("pack %s: %w", top.Name(), err)
 	}
 	return nil
 }
 
 type packer struct {
+	live  bool   // it is no layer, and others change it: see PackRoot
+	mount uint64 // live: what is on another is left out
+	owner int    // is 0 in the archive
+
 	tw    *tar.Writer
 	first map[[2]uint64]string // name of each inode with hard links
 	buf   []byte
@@ -56,6 +64,9 @@ func (p *packer) dir(ctx context.Context, fd int, name string) error {
 	if err := p.writeFd(fd, h); err != nil {
 		return failed(name, err)
 	}
+	if foreign, err := p.foreign(fd); foreign || err != nil {
+		return failed(name, err)
+	}
 	var mark [2]byte
 	if n, err := unix.Fgetxattr(fd, opaqueXattr, mark[:]); err == nil && string(mark[:n]) == opaqueValue {
 		if err := p.whiteout(path.Join(name, whiteoutOpaque), &st); err != nil {
@@ -63,6 +74,9 @@ func (p *packer) dir(ctx context.Context, fd int, name string) error {
 		}
 	}
 	names, err := readNames(fd)
+	if p.gone(err) {
+		return nil
+	}
 	if err != nil {
 		return failed(name, err)
 	}
@@ -91,10 +105,13 @@ func readNames(fd int) ([]string, error) {
 
 // node writes what is called base in the directory fd.
 func (p *packer) node(ctx context.Context, fd int, base, name string) error {
-	if strings.HasPrefix(base, whiteoutPrefix) {
+	if strings.HasPrefix(base, whiteoutPrefix) && !p.live {
 		return errs.E(errs.Invalid, "%q has the name of a whiteout", name)
 	}
 	st, err := statAt(fd, base)
+	if p.gone(err) {
+		return nil
+	}
 	if err != nil {
 		return failed(name, err)
 	}
@@ -102,6 +119,9 @@ func (p *packer) node(ctx context.Context, fd int, base, name string) error {
 	switch {
 	case format == unix.S_IFDIR:
 		sub, err := openDir(fd, base)
+		if p.gone(err) {
+			return nil
+		}
 		if err != nil {
 			return failed(name, err)
 		}
@@ -109,9 +129,16 @@ func (p *packer) node(ctx context.Context, fd int, base, name string) error {
 		return p.dir(ctx, sub, name)
 	case format == unix.S_IFSOCK:
 		return nil
+	case isWhiteout(st) && p.live: // unpacked it would be one
+		return nil
 	case isWhiteout(st):
 		return p.whiteout(path.Join(path.Dir(name), whiteoutPrefix+base), st)
 	}
+	return p.leaf(ctx, fd, base, name, st)
+}
+
+// leaf writes what is no directory.
+func (p *packer) leaf(ctx context.Context, fd int, base, name string, st *unix.Stat_t) error {
 	h := p.header(st, name)
 	if inode := [2]uint64{st.Dev, st.Ino}; st.Nlink > 1 {
 		if target, ok := p.first[inode]; ok {
@@ -120,12 +147,15 @@ func (p *packer) node(ctx context.Context, fd int, base, name string) error {
 		}
 		p.first[inode] = name
 	}
-	switch format {
+	switch format := st.Mode & unix.S_IFMT; format {
 	case unix.S_IFREG:
-		return failed(name, p.file(ctx, fd, base, h, st.Size))
+		return failed(name, p.file(ctx, fd, base, h, st))
 	case unix.S_IFLNK:
 		buf := make([]byte, unix.PathMax)
 		n, err := unix.Readlinkat(fd, base, buf)
+		if p.gone(err) || p.live && err == unix.EINVAL {
+			return nil
+		}
 		if err != nil {
 			return failed(name, err)
 		}
@@ -144,7 +174,7 @@ func (p *packer) node(ctx context.Context, fd int, base, name string) error {
 
 func (p *packer) header(st *unix.Stat_t, name string) *tar.Header {
 	return &tar.Header{
-		Format: tar.FormatPAX, Name: name, Mode: int64(st.Mode & 0o7777), Uid: int(st.Uid), Gid: int(st.Gid),
+		Format: tar.FormatPAX, Name: name, Mode: int64(st.Mode & 0o7777), Uid: max(int(st.Uid)-p.owner, 0), Gid: max(int(st.Gid)-p.owner, 0),
 		ModTime: time.Unix(st.Mtim.Unix()),
 	}
 }
@@ -156,19 +186,34 @@ func (p *packer) whiteout(name string, st *unix.Stat_t) error {
 	}))
 }
 
-func (p *packer) file(ctx context.Context, dir int, base string, h *tar.Header, size int64) error {
-	fd, err := unix.Openat(dir, base, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+func (p *packer) file(ctx context.Context, dir int, base string, h *tar.Header, st *unix.Stat_t) error {
+	size := st.Size
+	fd, err := p.open(dir, base)
+	if p.gone(err) {
+		delete(p.first, [2]uint64{st.Dev, st.Ino})
+		return nil
+	}
 	if err != nil {
 		return err
 	}
 	f := os.NewFile(uintptr(fd), base)
 	defer func() { _ = f.Close() }() // nothing was written through it
+	foreign, err := p.foreign(fd)
+	if err != nil {
+		return err
+	}
+	if foreign {
+		size = 0
+	}
 	h.Typeflag, h.Size = tar.TypeReg, size
 	if err := p.writeFd(fd, h); err != nil {
 		return err
 	}
 	n, err := copyTar(ctx, p.tw, io.LimitReader(f, size), p.buf)
 	if err == nil && n != size {
+		if p.live {
+			return p.pad(ctx, size-n)
+		}
 		err = errs.E(errs.Conflict, "file changed while it was packed")
 	}
 	return err

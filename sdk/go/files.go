@@ -58,6 +58,16 @@ func (c *Client) Download(ctx context.Context, container, file string) (io.ReadC
 	return resp.Body, nil
 }
 
+// Export reads the root file system of a container as an archive of tar,
+// without what is mounted into it. The caller closes it.
+func (c *Client) Export(ctx context.Context, container string) (io.ReadCloser, error) {
+	resp, err := c.send(ctx, request{method: http.MethodGet, path: containerPath(container, "export")})
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
+}
+
 // RemoveFile removes a file of a container. One that is not there is fine.
 func (c *Client) RemoveFile(ctx context.Context, container, file string) error {
 	body := struct {
