@@ -21,11 +21,11 @@ const (
 	connections = 1024
 )
 
-// serveHTTP gives iPXE what it loads.
-func (s *Server) serveHTTP(ctx context.Context) error {
+// openHTTP gives iPXE what it loads.
+func (s *Server) openHTTP(ctx context.Context) (func() error, error) {
 	listener, err := s.link.listenTCP(ctx, s.cfg.Port)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	server := &http.Server{
 		Handler: s.handler(), MaxHeaderBytes: 8 << 10, ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
@@ -33,15 +33,14 @@ func (s *Server) serveHTTP(ctx context.Context) error {
 		WriteTimeout: 30 * time.Minute, // of 100 MB: 0.5 Mbit/s
 		BaseContext:  func(net.Listener) context.Context { return ctx },
 	}
-	stopped := make(chan error, 1)
-	go func() {
-		<-ctx.Done()
-		stopped <- server.Close()
-	}()
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return <-stopped
+	return func() error {
+		stop := context.AfterFunc(ctx, func() { _ = server.Close() }) // what is under way ends as well
+		defer stop()
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	}, nil
 }
 
 // limitConnections hangs up on those that are too many.

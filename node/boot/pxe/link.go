@@ -85,14 +85,19 @@ func (l link) http(port uint16) netip.AddrPort { return netip.AddrPortFrom(l.add
 
 // bind has a socket of net's for this link alone.
 func (l link) bind(_, _ string, c syscall.RawConn) (err error) {
+	failed := c.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), l.name) })
+	return errors.Join(failed, err)
+}
+
+// share is bind for DHCP, which others on this machine speak as well.
+func (l link) share(network, address string, c syscall.RawConn) (err error) {
 	failed := c.Control(func(fd uintptr) {
 		err = errors.Join(
-			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1), // DHCP: beside servers of other links
+			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
 			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_BROADCAST, 1),
-			unix.BindToDevice(int(fd), l.name),
 		)
 	})
-	return errors.Join(failed, err)
+	return errors.Join(failed, err, l.bind(network, address, c))
 }
 
 func (l link) listenTCP(ctx context.Context, port uint16) (net.Listener, error) {
@@ -104,8 +109,8 @@ func (l link) listenTCP(ctx context.Context, port uint16) (net.Listener, error) 
 	return listener, nil
 }
 
-func (l link) listenUDP(ctx context.Context, at netip.AddrPort) (*net.UDPConn, error) {
-	lc := net.ListenConfig{Control: l.bind}
+func listenUDP(ctx context.Context, at netip.AddrPort, bind func(network, address string, c syscall.RawConn) error) (*net.UDPConn, error) {
+	lc := net.ListenConfig{Control: bind}
 	c, err := lc.ListenPacket(ctx, "udp4", at.String())
 	if err != nil {
 		return nil, explain(err)

@@ -2,6 +2,7 @@ package pxe
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -126,7 +127,7 @@ func (q *quay) socket(ns string, at string) *net.UDPConn {
 	q.t.Helper()
 	var c *net.UDPConn
 	err := testns.In(ns, func() (err error) {
-		c, err = link{name: "eth0"}.listenUDP(q.t.Context(), netip.MustParseAddrPort(at))
+		c, err = listenUDP(q.t.Context(), netip.MustParseAddrPort(at), link{name: "eth0"}.share)
 		return err
 	})
 	if err != nil {
@@ -295,6 +296,30 @@ func TestLinkLostLive(t *testing.T) {
 	}
 	if offer == nil {
 		t.Error("a link that was down and is up again is not served")
+	}
+}
+
+// TestTwoServersLive has a second server at the same link.
+func TestTwoServersLive(t *testing.T) {
+	q := newQuay(t, Config{})
+	dir := t.TempDir()
+	put(t, dir, "amd64/vmlinuz", "a kernel")
+	put(t, dir, "amd64/initrd.img", "an initramfs")
+	text, err := json.Marshal(Config{Link: "eth1", Dir: dir, Port: 8068})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), serveEnv+"="+string(text))
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stdin.Close()
+	if err := testns.In(q.server, cmd.Run); err == nil || !strings.Contains(said.String(), "another server of its kind runs here") || strings.Contains(said.String(), "boots machines") {
+		t.Errorf("%v: %s", err, &said)
 	}
 }
 

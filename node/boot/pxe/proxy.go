@@ -21,34 +21,34 @@ const (
 
 var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
-// hear hears what is broadcast to DHCP servers, and answers as a ProxyDHCP
+// openEar hears what is broadcast to DHCP servers, and answers as a ProxyDHCP
 // server unless we are the DHCP server ourselves. It is bound to that address:
 // a DHCP server on this very machine gets all that is sent to it.
-func (s *Server) hear(ctx context.Context, answer bool) error {
-	conn, err := s.link.listenUDP(ctx, netip.AddrPortFrom(broadcast, dhcpPort))
+func (s *Server) openEar(ctx context.Context) (func() error, error) {
+	conn, err := listenUDP(ctx, netip.AddrPortFrom(broadcast, dhcpPort), s.link.share)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	return s.receive(ctx, conn, func(m *dhcpv4.DHCPv4, from netip.AddrPort) error {
 		if m.MessageType() != dhcpv4.MessageTypeDiscover {
 			return nil
 		}
 		c, ok := s.arrive(m, from)
-		if !ok || !answer {
+		if !ok || s.cfg.Lease.IsValid() {
 			return nil
 		}
 		offer := c.proxyAnswer(m, dhcpv4.MessageTypeOffer, s.link.http(s.cfg.Port))
 		source := unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: s.link.addr.Addr().As4()})
 		_, _, err := conn.WriteMsgUDPAddrPort(offer.ToBytes(), source, netip.AddrPortFrom(broadcast, clientPort))
 		return err
-	})
+	}), nil
 }
 
-// serveBINL answers UEFI, which asks where it has an address already.
-func (s *Server) serveBINL(ctx context.Context) error {
-	conn, err := s.link.listenUDP(ctx, netip.AddrPortFrom(s.link.addr.Addr(), binlPort))
+// openBINL answers UEFI, which asks where it has an address already.
+func (s *Server) openBINL(ctx context.Context) (func() error, error) {
+	conn, err := listenUDP(ctx, netip.AddrPortFrom(s.link.addr.Addr(), binlPort), s.link.bind)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	return s.receive(ctx, conn, func(m *dhcpv4.DHCPv4, from netip.AddrPort) error {
 		c, ok, err := s.who(m)
@@ -58,21 +58,23 @@ func (s *Server) serveBINL(ctx context.Context) error {
 			return err
 		}
 		return nil
-	})
+	}), nil
 }
 
 // receive answers one message after the other until ctx ends: a flood fills
 // the socket, and nothing else.
-func (s *Server) receive(ctx context.Context, conn *net.UDPConn, answer func(*dhcpv4.DHCPv4, netip.AddrPort) error) error {
-	return datagrams(ctx, conn, maxPacket, func(b []byte, from netip.AddrPort) {
-		m, err := dhcpv4.FromBytes(b)
-		if err != nil {
-			return
-		}
-		if err := answer(m, from); err != nil && ctx.Err() == nil {
-			s.cfg.Log.WarnContext(ctx, "a machine that boots is not answered", "mac", m.ClientHWAddr.String(), "error", err)
-		}
-	})
+func (s *Server) receive(ctx context.Context, conn *net.UDPConn, answer func(*dhcpv4.DHCPv4, netip.AddrPort) error) func() error {
+	return func() error {
+		return datagrams(ctx, conn, maxPacket, func(b []byte, from netip.AddrPort) {
+			m, err := dhcpv4.FromBytes(b)
+			if err != nil {
+				return
+			}
+			if err := answer(m, from); err != nil && ctx.Err() == nil {
+				s.cfg.Log.WarnContext(ctx, "a machine that boots is not answered", "mac", m.ClientHWAddr.String(), "error", err)
+			}
+		})
+	}
 }
 
 // boot adds to an answer of our own DHCP server where to boot from.

@@ -9,7 +9,6 @@ package pxe
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net/netip"
 
@@ -22,7 +21,7 @@ import (
 // Config says who is booted, with what, and where.
 type Config struct {
 	Link string // required; has an IPv4 address
-	Dir  string // required; of kernels, initramfs and iPXE, as Files names them
+	Dir  string // required; of kernels, initramfs and iPXE
 	Port uint16 // of HTTP; 8067
 
 	Lease  netip.Prefix // addresses to give out, of Link's network; zero: another DHCP server does
@@ -76,32 +75,45 @@ func (s *Server) Run(ctx context.Context) (err error) {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return s.serveHTTP(ctx) })
-	group.Go(func() error { return s.serveTFTP(ctx) })
-	group.Go(func() error { return s.watch(ctx) })
-	group.Go(func() error { return s.hear(ctx, !s.cfg.Lease.IsValid()) })
+	parts := []part{s.openHTTP, s.openTFTP, s.openEar}
 	if s.cfg.Lease.IsValid() {
-		group.Go(func() error { return s.serveDHCP(ctx) })
+		parts = append(parts, s.openDHCP)
 	} else {
-		group.Go(func() error { return s.serveBINL(ctx) })
+		parts = append(parts, s.openBINL)
 	}
-	s.cfg.Log.InfoContext(ctx, "boots machines", "link", s.link.name, "address", s.link.addr.Addr(), "http", s.cfg.Port, "addresses", s.cfg.Lease)
+	ready := true
+	for _, open := range parts {
+		serve, err := open(ctx)
+		if err != nil {
+			serve, ready = func() error { return err }, false // which ends the others
+		}
+		group.Go(serve)
+	}
+	if ready {
+		s.cfg.Log.InfoContext(ctx, "boots machines", "link", s.link.name, "address", s.link.addr.Addr(), "http", s.cfg.Port, "addresses", s.cfg.Lease)
+	}
+	group.Go(func() error { return s.watch(ctx) })
 	return group.Wait()
 }
 
-// serveDHCP is the one DHCP server of the link.
-func (s *Server) serveDHCP(ctx context.Context) error {
+// part opens a socket; serve answers at it until ctx ends.
+type part func(ctx context.Context) (serve func() error, err error)
+
+// openDHCP is the one DHCP server of the link.
+func (s *Server) openDHCP(ctx context.Context) (func() error, error) {
 	first, last := ends(s.cfg.Lease, s.link.addr)
 	server, err := dhcp.NewServer(dhcp.Config{
 		Link: s.link.name, Addr: s.link.addr, Start: first, End: last, Router: s.cfg.Router, DNS: s.cfg.DNS,
 		Store: leases{s.cfg.Leases}, More: s.boot, Log: s.cfg.Log,
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := server.Listen(ctx); err != nil {
-		return fmt.Errorf("give out addresses: %w", err)
+		return nil, explain(err)
 	}
-	<-ctx.Done()
-	return server.Close()
+	return func() error {
+		<-ctx.Done()
+		return server.Close()
+	}, nil
 }

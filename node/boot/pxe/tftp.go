@@ -96,27 +96,29 @@ func (r request) accept(size int64, mtu int) (block int, options []byte) {
 	return block, options
 }
 
-// serveTFTP hears requests. What answers them has a socket of its own.
-func (s *Server) serveTFTP(ctx context.Context) error {
-	conn, err := s.link.listenUDP(ctx, netip.AddrPortFrom(s.link.addr.Addr(), tftpPort))
+// openTFTP hears requests. What answers them has a socket of its own.
+func (s *Server) openTFTP(ctx context.Context) (func() error, error) {
+	conn, err := listenUDP(ctx, netip.AddrPortFrom(s.link.addr.Addr(), tftpPort), s.link.bind)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	under := underWay{limit: transfers}
-	return datagrams(ctx, conn, usualBlock+1, func(b []byte, from netip.AddrPort) {
-		r, err := readRequest(b)
-		if len(b) > usualBlock || err != nil || !under.begin(from) {
-			return
-		}
-		wg.Go(func() {
-			defer under.end(from)
-			if err := s.give(ctx, r, from); err != nil && ctx.Err() == nil {
-				s.cfg.Log.WarnContext(ctx, "a file was not given by TFTP", "file", r.name, "to", from, "error", err)
+	return func() error {
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		under := underWay{limit: transfers}
+		return datagrams(ctx, conn, usualBlock+1, func(b []byte, from netip.AddrPort) {
+			r, err := readRequest(b)
+			if len(b) > usualBlock || err != nil || !under.begin(from) {
+				return
 			}
+			wg.Go(func() {
+				defer under.end(from)
+				if err := s.give(ctx, r, from); err != nil && ctx.Err() == nil {
+					s.cfg.Log.WarnContext(ctx, "a file was not given by TFTP", "file", r.name, "to", from, "error", err)
+				}
+			})
 		})
-	})
+	}, nil
 }
 
 // underWay counts what is given at present.
@@ -155,7 +157,7 @@ func (u *underWay) end(from netip.AddrPort) {
 
 // give sends a file from a port of its own.
 func (s *Server) give(ctx context.Context, r request, to netip.AddrPort) error {
-	conn, err := s.link.listenUDP(ctx, netip.AddrPortFrom(s.link.addr.Addr(), 0))
+	conn, err := listenUDP(ctx, netip.AddrPortFrom(s.link.addr.Addr(), 0), s.link.bind)
 	if err != nil {
 		return err
 	}
