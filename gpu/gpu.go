@@ -60,6 +60,22 @@ const (
 	System                       // SYS: between NUMA nodes
 )
 
+// String is what nvidia-smi topo calls it.
+func (d Distance) String() string {
+	switch d {
+	case SameBoard, OneSwitch:
+		return "PIX"
+	case Switches:
+		return "PXB"
+	case HostBridge:
+		return "PHB"
+	case SameNUMANode:
+		return "NODE"
+	case System:
+	}
+	return "SYS"
+}
+
 // Machine is what GPUs there are, and what uses them.
 type Machine struct {
 	Driver string // version of the kernel module; "": none
@@ -69,4 +85,15 @@ type Machine struct {
 	Trouble string
 	Devices []Device
 	Links   []Link
+}
+
+// Whole are the GPUs that can be given out: not those that are divided, nor
+// instances of them.
+func (m Machine) Whole() (all []Device) {
+	for _, d := range m.Devices {
+		if d.Broken == "" && !d.Divided && d.Instance == nil {
+			all = append(all, d)
+		}
+	}
+	return all
 }

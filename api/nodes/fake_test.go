@@ -19,6 +19,7 @@ import (
 	"github.com/buoy-edge/buoy/api"
 	"github.com/buoy-edge/buoy/container"
 	"github.com/buoy-edge/buoy/container/shimapi"
+	"github.com/buoy-edge/buoy/gpu"
 	"github.com/buoy-edge/buoy/images"
 	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/buoy-edge/buoy/netcfg"
@@ -36,6 +37,8 @@ const (
 
 // fakeNode keeps containers in memory and notes what was done to it.
 type fakeNode struct {
+	machine gpu.Machine
+	held    []gpu.Held
 	mu      sync.Mutex // guards all
 	specs   map[string]node.Container
 	jobs    []container.Job
@@ -84,8 +87,12 @@ func (f *fakeNode) done() []string {
 func (f *fakeNode) Info() node.Info {
 	return node.Info{ID: nodeID, Hostname: "core0node", Addr: netip.MustParseAddr("10.0.0.2"), Version: "v1"}
 }
-func (f *fakeNode) Inventory() inventory.FS { return inventory.FS{} }
-func (f *fakeNode) Warm(context.Context)    {}
+func (f *fakeNode) Inventory() inventory.FS         { return inventory.FS{} }
+func (f *fakeNode) GPUs() (gpu.Machine, []gpu.Held) { return f.machine, f.held }
+func (f *fakeNode) ContainersOf(pids []int) map[int]string {
+	return map[int]string{77: "web"}
+}
+func (f *fakeNode) Warm(context.Context) {}
 func (f *fakeNode) must(name string) error {
 	_, err := f.Container(name)
 	return err

@@ -77,7 +77,8 @@ func (d *Dialect) nodeOS(w http.ResponseWriter, _ *http.Request) error {
 	if err != nil {
 		return err
 	}
-	api.JSON(w, http.StatusOK, osOut(os))
+	gpus, _ := d.node.GPUs()
+	api.JSON(w, http.StatusOK, nodeInfo{osOut(os), len(gpus.Whole()), gpus.Driver})
 	return nil
 }
 

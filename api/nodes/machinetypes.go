@@ -103,6 +103,13 @@ type osInfo struct {
 	Cgroups              string `json:"cgroups"`       // ours: "v1", "v2", "hybrid"
 }
 
+// nodeInfo is osInfo of a node. The fields of its own are ours.
+type nodeInfo struct {
+	osInfo
+	GPUs      int    `json:"gpus"`      // that work
+	GPUDriver string `json:"gpuDriver"` // version of NVIDIA's
+}
+
 type coreState struct {
 	CPU  float64 `json:"cpu"` // percent of one processor
 	RSS  int64   `json:"rss"`

@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/buoy-edge/buoy/container"
+	"github.com/buoy-edge/buoy/gpu"
 	"github.com/buoy-edge/buoy/images"
 	"github.com/buoy-edge/buoy/netcfg"
 	"github.com/buoy-edge/buoy/node"
@@ -41,6 +42,8 @@ type Machine interface {
 	Info() node.Info
 	Inventory() inventory.FS
 	KillHostProcess(ctx context.Context, pid int) error
+	GPUs() (gpu.Machine, []gpu.Held)
+	ContainersOf(pids []int) map[int]string
 	Reboot(ctx context.Context, force bool) error
 }
 
@@ -130,6 +133,8 @@ type Config struct {
 	// Controller is the URL that the node reports to, or "self". // default: none
 	Controller string
 	Events     http.Handler // answers GET /nodes/{nodeid}/events; default: with 404
+	// Figures are those of GPUs. // default: there are none
+	Figures func(context.Context) ([]gpu.Figures, error)
 	// Doctor looks at the machine. // default: nothing is found
 	Doctor func(context.Context) []doctor.Finding
 	Log    *slog.Logger // gets what clients are not told; default: none
@@ -143,6 +148,7 @@ type Dialect struct {
 	fleet      Fleet
 	controller string       // of the node
 	told       http.Handler // of events
+	figures    func(context.Context) ([]gpu.Figures, error)
 	doctor     func(context.Context) []doctor.Finding
 	log        *slog.Logger
 	stats      sampler
@@ -159,6 +165,9 @@ func New(cfg Config) (*Dialect, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Figures == nil {
+		cfg.Figures = func(context.Context) ([]gpu.Figures, error) { return nil, nil }
+	}
 	if cfg.Doctor == nil {
 		cfg.Doctor = func(context.Context) []doctor.Finding { return nil }
 	}
@@ -166,7 +175,7 @@ func New(cfg Config) (*Dialect, error) {
 		cfg.Publish = netip.IPv4Unspecified()
 	}
 	return &Dialect{
-		node: cfg.Node, id: cfg.Node.Info().ID, publish: cfg.Publish, fleet: cfg.Fleet, controller: cfg.Controller, told: cfg.Events, doctor: cfg.Doctor, log: cfg.Log,
+		node: cfg.Node, id: cfg.Node.Info().ID, publish: cfg.Publish, fleet: cfg.Fleet, controller: cfg.Controller, told: cfg.Events, figures: cfg.Figures, doctor: cfg.Doctor, log: cfg.Log,
 		stats: sampler{keys: map[string]*metric{}}, sessions: make(chan struct{}, maxSessions), pace: normal(),
 	}, nil
 }

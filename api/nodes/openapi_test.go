@@ -29,7 +29,7 @@ func TestSchemas(t *testing.T) {
 	}
 	for name, v := range map[string]any{
 		"Node": nodeObject{}, "MemInfo": memInfo{}, "CPUInfo": cpuInfo{}, "Disk": diskInfo{}, "Partition": partitionInfo{},
-		"NicInfo": nicInfo{}, "NodeMount": nodeMount{}, "OSInfo": osInfo{}, "CoreStateResult": coreState{},
+		"NicInfo": nicInfo{}, "NodeMount": nodeMount{}, "OSInfo": osInfo{}, "NodeInfo": nodeInfo{}, "GPUs": gpusObject{}, "GPU": gpuObject{}, "GPUInstance": gpuInstance{}, "GPUECC": gpuECC{}, "GPUProcess": gpuProcess{}, "GPULink": gpuLink{}, "CoreStateResult": coreState{},
 		"Stat": metric{}, "Window": window{}, "Process": process{}, "CPUTimes": cpuTimes{}, "NodeReboot": nodeReboot{},
 		"ProcessSignal": processSignal{}, "ContainerKill": containerKill{}, "JobListItem": jobItem{}, "JobResult": jobResult{}, "CoreSystem": coreSystem{},
 		"ContainerStatsList": statsList{}, "ContainerStats": containerStats{}, "CPUUse": cpuUse{}, "MemoryUse": memoryUse{}, "PIDUse": pidUse{}, "IOUse": ioUse{},

@@ -29,6 +29,7 @@ func (d *Dialect) nodeRoutes(on func(method, path string, h handler)) {
 	on("GET", "/cpus", d.cpus)
 	on("GET", "/disks", d.disks)
 	on("GET", "/nics", d.nodeNICs)
+	on("GET", "/gpus", d.listGPUs)
 	on("GET", "/stats/containers", d.containersStats)
 	on("GET", "/mounts", d.mounts)
 	on("GET", "/info", d.nodeOS)

@@ -204,6 +204,9 @@ func (d *Dialect) serveMetrics(w http.ResponseWriter, r *http.Request) {
 
 // measure measures the node, adds it to the page, and samples its containers.
 func (d *Dialect) measure(ctx context.Context, page *prometheus.Page) (*node.Sample, error) {
+	if d.cfg.GPUs != nil {
+		ofGPUs(ctx, page, d.cfg.GPUs)
+	}
 	none := &node.Sample{}
 	if d.cfg.Node == nil {
 		return none, nil

@@ -24,6 +24,8 @@ type Config struct {
 	Containers func() map[string]int
 	// Node is what /metrics measures; default: none.
 	Node Node
+	// GPUs are what /metrics tells of, too; default: none.
+	GPUs GPUs
 	// Controller gives an object of which /health has the fields, too; those of
 	// the same name it gives instead. Default: none.
 	Controller func(ctx context.Context) any

@@ -64,7 +64,7 @@ Exit codes: the container's own for run and exec; 125 when buoy itself fails,
 	root.AddCommand(
 		c.runCommand(), c.psCommand(), c.inspectCommand(), c.logsCommand(), c.execCommand(), c.attachCommand(),
 		c.stopCommand(), c.startCommand(), c.restartCommand(), c.killCommand(), c.rmCommand(), c.cpCommand(), c.exportCommand(), c.importCommand(),
-		c.updateCommand(), c.bridgesCommand(), c.volumesCommand(), c.eventsCommand(), c.webhooksCommand(),
+		c.updateCommand(), c.bridgesCommand(), c.volumesCommand(), c.gpusCommand(), c.eventsCommand(), c.webhooksCommand(),
 		c.imagesCommand(), c.pullCommand(), c.rmiCommand(), c.loginCommand(), c.logoutCommand(),
 		c.appCommand(), c.hostsCommand(),
 		c.nodesCommand(), c.infoCommand(), c.versionCommand(), c.resetCommand(), c.doctorCommand(), c.flistCommand(), c.manCommand(),

@@ -20,6 +20,23 @@ func listRoutes(mux *http.ServeMux) {
 	} {
 		mux.HandleFunc("GET /nodes/{node}"+path, func(w http.ResponseWriter, _ *http.Request) { answer(w, 200, v) })
 	}
+	mux.HandleFunc("GET /nodes/{node}/gpus", func(w http.ResponseWriter, r *http.Request) {
+		if r.PathValue("node") == "bare" {
+			answer(w, 200, buoy.NodeGPUs{GPUs: []buoy.NodeGPU{}, Links: []buoy.GPULink{}})
+			return
+		}
+		l4 := buoy.NodeGPU{
+			UUID: "GPU-0a", Index: new(0), Vendor: "nvidia", Model: "NVIDIA L4", PCI: "0000:3b:00.0", NUMANode: new(1), Memory: 24 << 30, KernelDriver: "nvidia", State: "ok",
+			Utilization: new(int64(42)), MemoryUsed: new(int64(1 << 30)), Temperature: new(int64(51)), Power: new(61.5), PowerLimit: new(72.0),
+			ECC: &buoy.GPUECC{Corrected: 3}, XID: 31, Containers: []string{"web", "idle"},
+			Processes: []buoy.GPUProcess{{PID: 7, Container: "web"}, {PID: 8, Container: "db"}, {PID: 9, Container: "web"}, {PID: 10}},
+		}
+		part := buoy.NodeGPU{
+			UUID: "MIG-1", Index: new(1), Vendor: "nvidia", Model: "NVIDIA A100", Memory: 5 << 30, State: "broken", Message: "the driver does not answer",
+			Instance: &buoy.GPUInstance{Parent: "GPU-1", Profile: "1g.5gb"},
+		}
+		answer(w, 200, buoy.NodeGPUs{Driver: "550.54.15", Trouble: "the driver does not answer", GPUs: []buoy.NodeGPU{l4, part, {UUID: "0000:00:02.0", Vendor: "intel", Model: "Intel UHD", State: "ok"}}})
+	})
 	mux.HandleFunc("GET /nodes/{node}/volumes", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, 200, []buoy.Volume{{Name: "data", Containers: []string{"web", "db"}}, {Name: "old", Containers: []string{}}})
 	})

@@ -33,10 +33,20 @@ func (m machine) Facts(context.Context) (d hostapi.HostDetail, err error) {
 	if err != nil {
 		return d, err
 	}
-	return hostapi.HostDetail{
-		GPUs: m.cards(), Name: os.Hostname, Arch: os.Arch, Kernel: os.KernelVersion, OS: strings.TrimSpace(os.Platform + " " + os.PlatformVersion),
+	cards := m.cards()
+	d = hostapi.HostDetail{
+		NumGPU: len(cards), GPUs: cards, Name: os.Hostname, Arch: os.Arch, Kernel: os.KernelVersion, OS: strings.TrimSpace(os.Platform + " " + os.PlatformVersion),
 		NumCPU: len(cpus), VCPUAvailable: int64(len(cpus)) * 1024, Memory: memory.Total, IPs: m.addresses(),
-	}, nil
+	}
+	if len(cards) > 0 {
+		d.GPUType = cards[0].Model
+	}
+	for _, owners := range m.GPUs() {
+		if len(owners) == 0 {
+			d.GPUAvailable++
+		}
+	}
+	return d, nil
 }
 
 // addresses are those that others may reach the machine at.

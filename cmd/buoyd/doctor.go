@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 
+	"github.com/buoy-edge/buoy/gpu"
 	"github.com/buoy-edge/buoy/images"
 	"github.com/buoy-edge/buoy/node/doctor"
 )
@@ -15,12 +16,13 @@ import (
 func diagnose(ctx context.Context, cfg config, _ *slog.Logger, stdout io.Writer) error {
 	enc := json.NewEncoder(stdout)
 	enc.SetIndent("", "  ")
-	return enc.Encode(look(ctx, cfg, nil, slog.New(slog.DiscardHandler)))
+	gpus := gpu.Look(ctx, gpuConfig(cfg, nil))
+	return enc.Encode(look(ctx, cfg, nil, gpus, slog.New(slog.DiscardHandler)))
 }
 
 // look examines the machine, and whether registries that images came from, if
 // there are any, and the controller can be reached.
-func look(ctx context.Context, cfg config, store *images.Store, log *slog.Logger) []doctor.Finding {
+func look(ctx context.Context, cfg config, store *images.Store, gpus gpu.Machine, log *slog.Logger) []doctor.Finding {
 	c := doctor.Config{Data: cfg.data, Run: cfg.run}
 	if store != nil {
 		var err error
@@ -31,5 +33,5 @@ func look(ctx context.Context, cfg config, store *images.Store, log *slog.Logger
 	if cfg.fleet.controller != "" && cfg.fleet.controller != self {
 		c.Reach = append(c.Reach, cfg.fleet.controller)
 	}
-	return doctor.Check(ctx, c)
+	return append(doctor.Check(ctx, c), gpuFindings(gpus)...)
 }

@@ -103,7 +103,7 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger) (*parts, error)
 	if p.told, err = newTold(cfg, p.db, log); err != nil {
 		return nil, errors.Join(err, p.db.Close())
 	}
-	p.gpus = gpus(cfg, log)
+	p.gpus = gpu.NewInventory(gpuConfig(cfg, log))
 	p.node, err = node.New(node.Config{
 		ID: p.told.id, Data: cfg.data, Run: cfg.run, DB: p.db, Images: p.images, Net: p.net, Runtime: p.runtime,
 		Flists: p.flists, Lazy: cfg.flist.lazy, LogBudget: int64(cfg.logBudget),
@@ -116,19 +116,11 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger) (*parts, error)
 	if p.doors, err = newDoors(cfg, log); err != nil {
 		return nil, errors.Join(err, p.db.Close())
 	}
+	p.gpus.Tell(p.node.GPUChanged)
 	if p.controller, err = newController(ctx, cfg, &p.told, p.doors.pin(cfg), log); err != nil {
 		return nil, errors.Join(err, p.db.Close(), p.doors.audit.Close())
 	}
 	return &p, nil
-}
-
-// gpus is the inventory of them. Without buoy-gpu there is less to know of them.
-func gpus(cfg config, log *slog.Logger) *gpu.Inventory {
-	program, err := programs.Find("buoy-gpu")
-	if err != nil {
-		program = ""
-	}
-	return gpu.NewInventory(gpu.Config{Program: program, Root: os.DirFS(cfg.gpuRoot), Log: log})
 }
 
 // networks are those of CNI.
@@ -151,8 +143,8 @@ func runtime(cfg config, log *slog.Logger) (*container.Runtime, error) {
 // run runs the node and answers for it.
 func (p *parts) run(ctx context.Context, cfg config, systemd manager, log *slog.Logger) error {
 	zcfg := nodes.Config{
-		Node: p.node, Publish: cfg.publish, Events: p.told.api.NodeStream(), Controller: cfg.fleet.controller, Log: log,
-		Doctor: func(ctx context.Context) []doctor.Finding { return look(ctx, cfg, p.images, log) },
+		Node: p.node, Figures: p.gpus.Figures, Publish: cfg.publish, Events: p.told.api.NodeStream(), Controller: cfg.fleet.controller, Log: log,
+		Doctor: func(ctx context.Context) []doctor.Finding { return look(ctx, cfg, p.images, p.gpus.Machine(), log) },
 	}
 	dialects := []api.Dialect{}
 	if p.controller != nil {
@@ -166,7 +158,7 @@ func (p *parts) run(ctx context.Context, cfg config, systemd manager, log *slog.
 	if err != nil {
 		return err
 	}
-	scfg := system.Config{Health: p.health, Containers: p.count, Node: p.node}
+	scfg := system.Config{Health: p.health, Containers: p.count, Node: p.node, GPUs: p.gpus}
 	if p.controller != nil {
 		scfg.Controller = func(ctx context.Context) any { return p.controller.apps.Health(ctx) }
 	}

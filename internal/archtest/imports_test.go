@@ -63,7 +63,7 @@ var allowed = []struct {
 	{"api/hosts/hostapi", nil}, // its messages: the agent of a node speaks them, too
 	{"api/hosts", []string{"api", "api/auth", "api/hosts/hostapi", "app", "sdk/go", "internal/..."}},
 	{"api/tunnel", []string{"api/hosts/hostapi", "internal/..."}},
-	{"api/system", []string{"api", "api/auth", "node", "container", "internal/..."}},
+	{"api/system", []string{"api", "api/auth", "gpu", "node", "container", "internal/..."}},
 
 	{"sdk/go/...", nil}, // others import it: it brings nothing along
 	{"cmd/buoy", []string{"sdk/go/...", "internal/..."}},

@@ -42,6 +42,10 @@ const (
 	VolumeCreated   Type = "volume.created"
 	VolumeDeleted   Type = "volume.deleted"
 
+	GPULost      Type = "gpu.lost"
+	GPURecovered Type = "gpu.recovered"
+	GPUError     Type = "gpu.error"
+
 	NodeStarted     Type = "node.started"
 	NodeStopping    Type = "node.stopping"
 	NodeRebooting   Type = "node.rebooting"
@@ -73,7 +77,7 @@ type Meaning struct {
 }
 
 // Types are all types, in the order of the documentation.
-func Types() []Meaning {
+func Types() []Meaning { //nolint:funlen // a list
 	return []Meaning{
 		{ContainerCreated, "it was made; a create that fails makes nothing, and only `container.failed` tells of it"},
 		{ContainerStandby, "it is prepared, and its program waits for a start"},
@@ -109,6 +113,10 @@ func Types() []Meaning {
 		{BridgeDeleted, "a bridge was removed through the API"},
 		{VolumeCreated, "a container named a volume that was not there"},
 		{VolumeDeleted, "a volume was removed with all that was in it"},
+
+		{GPULost, "a GPU fell off the bus, or is there no more: `message` says how that is known"},
+		{GPURecovered, "it is there again"},
+		{GPUError, "its driver told an error of it, an XID: `message` says what it means"},
 
 		{NodeStarted, "buoyd runs, and has looked after its containers"},
 		{NodeStopping, "buoyd was told to end; containers run on"},
