@@ -81,6 +81,10 @@ test-vm: ## run the tests that start virtual machines; no root, no KVM
 	@$(MAKE) --no-print-directory programs
 	@scripts/test --unit
 
+test-gpu: ## on a machine with an NVIDIA GPU, hold what we say of it against nvidia-smi
+	@scripts/setup build
+	@scripts/test-gpu
+
 check: ## look at formatting and lint
 	@scripts/setup build
 	@scripts/lint
@@ -125,4 +129,4 @@ help: ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
 
 .DEFAULT_GOAL := build
-.PHONY: build programs run test test-unit test-vm check ipxe boot-image bench install deb rpm tarball packages clean setup help
+.PHONY: build programs run test test-unit test-vm test-gpu check ipxe boot-image bench install deb rpm tarball packages clean setup help
