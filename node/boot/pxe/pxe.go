@@ -75,9 +75,9 @@ func (s *Server) Run(ctx context.Context) (err error) {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	parts := []part{s.openHTTP, s.openTFTP, s.openEar}
+	parts, addresses := []part{s.openHTTP, s.openTFTP, s.openEar}, "another DHCP server's"
 	if s.cfg.Lease.IsValid() {
-		parts = append(parts, s.openDHCP)
+		parts, addresses = append(parts, s.openDHCP), s.cfg.Lease.String()
 	} else {
 		parts = append(parts, s.openBINL)
 	}
@@ -90,7 +90,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 		group.Go(serve)
 	}
 	if ready {
-		s.cfg.Log.InfoContext(ctx, "boots machines", "link", s.link.name, "address", s.link.addr.Addr(), "http", s.cfg.Port, "addresses", s.cfg.Lease)
+		s.cfg.Log.InfoContext(ctx, "boots machines", "link", s.link.name, "address", s.link.addr.Addr(), "http", s.cfg.Port, "addresses", addresses)
 	}
 	group.Go(func() error { return s.watch(ctx) })
 	return group.Wait()
