@@ -214,7 +214,7 @@ func (a *allotment) refuse(kind errs.Kind, fits, free []int) error {
 		return errs.E(kind, "%s wanted, and this machine has none", a.w)
 	case len(a.w.Devices) > 0:
 		got = "not all are free"
-	case len(free) < len(fits):
+	case kind == errs.Conflict:
 		got = fmt.Sprintf("%d of the %d that fit are free", len(free), len(fits))
 	case len(fits) > 0:
 		got = fmt.Sprintf("only %d fit", len(fits))
