@@ -149,9 +149,9 @@ func newRig(t *testing.T, folder string, files map[string]string, rules ...strin
 	t.Setenv("FAKE_NVML", r.rules)
 	t.Setenv("LD_LIBRARY_PATH", filepath.Join(dir, folder))
 	r.set(rules...)
-	r.Inventory = NewInventory(Config{Program: filepath.Join(dir, "buoy-gpu"), Root: os.DirFS(r.root)})
+	r.Inventory = NewInventory(Config{Program: filepath.Join(dir, "buoy-gpu"), Root: r.root})
 	r.pace = pace{
-		tick: 50 * time.Millisecond, idle: 50 * time.Millisecond, kernel: 5 * time.Second, first: 5 * time.Second, machine: 5 * time.Second,
+		tick: 50 * time.Millisecond, idle: 50 * time.Millisecond, settle: time.Millisecond, kernel: 5 * time.Second, first: 5 * time.Second, machine: 5 * time.Second,
 		figures: 5 * time.Second, lost: 100 * time.Millisecond, pause: 10 * time.Millisecond, maxPause: 100 * time.Millisecond,
 	}
 	r.Tell(func(_ context.Context, c Change) { r.told <- c })

@@ -30,7 +30,7 @@ type helper struct {
 	asked   uint64
 }
 
-func startHelper(program string) (h *helper, err error) {
+func startHelper(program, root string) (h *helper, err error) {
 	theirIn, in, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -42,7 +42,7 @@ func startHelper(program string) (h *helper, err error) {
 	}
 	defer theirOut.Close()
 	h = &helper{
-		cmd: exec.Command(program), in: in, out: out, tail: &tail{}, //nolint:noctx // see kill
+		cmd: exec.Command(program, "--root", root), in: in, out: out, tail: &tail{}, //nolint:noctx // see kill
 		said: make(chan Message), quit: make(chan struct{}), heard: make(chan struct{}), ended: make(chan struct{}),
 	}
 	h.cmd.Dir, h.cmd.Stdin, h.cmd.Stdout, h.cmd.Stderr = "/", theirIn, theirOut, h.tail

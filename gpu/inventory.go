@@ -3,7 +3,6 @@ package gpu
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"log/slog"
 	"os"
 	"reflect"
@@ -17,7 +16,7 @@ import (
 // Config is what an Inventory is made of.
 type Config struct {
 	Program string       // buoy-gpu; empty: there is none, so the kernel alone is asked
-	Root    fs.FS        // where proc and sys are; default: this machine's
+	Root    string       // where proc and sys are, and the driver's library; default "/"
 	Log     *slog.Logger // default: none
 }
 
@@ -28,6 +27,7 @@ type Inventory struct {
 	cfg   Config
 	pace  pace
 	asks  chan chan<- []Figures
+	news  chan struct{} // a token: a device or a driver has come or gone
 	ready chan struct{}
 	over  chan struct{} // closed when Run returns
 
@@ -38,6 +38,8 @@ type Inventory struct {
 
 	// All below is Run's.
 	kernel    kernelView
+	looked    time.Time       // last
+	soon      time.Time       // when to look at news; zero: there are none
 	looking   chan kernelView // a look at the kernel that is not over
 	helper    *helper         // nil: none runs
 	stuck     <-chan struct{} // closed when the helper is gone that could not be killed
@@ -58,6 +60,7 @@ type Inventory struct {
 type pace struct {
 	tick     time.Duration // between looks at a machine with GPUs
 	idle     time.Duration // and at one without
+	settle   time.Duration // after news: devices come by the dozen
 	kernel   time.Duration // for files of the kernel
 	first    time.Duration // for the first answer: without persistence mode a driver takes seconds to wake each GPU
 	machine  time.Duration
@@ -70,7 +73,7 @@ type pace struct {
 
 func normal() pace {
 	return pace{
-		tick: 30 * time.Second, idle: time.Minute, kernel: 5 * time.Second,
+		tick: 30 * time.Second, idle: time.Minute, settle: 200 * time.Millisecond, kernel: 5 * time.Second,
 		first: time.Minute, machine: 20 * time.Second, figures: 5 * time.Second, fresh: time.Second,
 		lost: 5 * time.Minute, pause: time.Second, maxPause: 5 * time.Minute,
 	}
@@ -78,14 +81,14 @@ func normal() pace {
 
 // NewInventory makes an Inventory, which knows nothing before Run.
 func NewInventory(cfg Config) *Inventory {
-	if cfg.Root == nil {
-		cfg.Root = os.DirFS("/")
+	if cfg.Root == "" {
+		cfg.Root = "/"
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Inventory{
-		cfg: cfg, pace: normal(), asks: make(chan chan<- []Figures), ready: make(chan struct{}), over: make(chan struct{}), changed: make(chan struct{}),
+		cfg: cfg, pace: normal(), asks: make(chan chan<- []Figures), news: make(chan struct{}, 1), ready: make(chan struct{}), over: make(chan struct{}), changed: make(chan struct{}),
 		tell: func(context.Context, Change) {}, fallen: map[string]string{}, xids: map[string]int64{}, toldXID: map[XID]time.Time{},
 	}
 }
@@ -147,6 +150,11 @@ func (i *Inventory) Figures(ctx context.Context) ([]Figures, error) {
 func (i *Inventory) Run(ctx context.Context) error {
 	defer close(i.over)
 	defer i.end()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	wg.Go(func() { i.follow(ctx) })
 	i.look(ctx)
 	close(i.ready)
 	for {
@@ -159,16 +167,32 @@ func (i *Inventory) Run(ctx context.Context) error {
 	}
 }
 
-// next is when the next look is due.
+// follow hears of devices that come and go. Without that they are seen a little
+// later.
+func (i *Inventory) follow(ctx context.Context) {
+	f, err := uevents()
+	if err == nil {
+		err = hearOfDevices(ctx, f, i.news)
+	}
+	if err != nil {
+		i.cfg.Log.WarnContext(ctx, "GPUs that come or go are noticed late", "error", err)
+	}
+}
+
+// next is how long it is to the next look.
 func (i *Inventory) next() time.Duration {
-	due := i.pace.idle
-	if i.kernel.Loaded || len(i.machine.Devices) > 0 {
-		due = i.pace.tick
+	every := i.pace.idle
+	if i.kernel.Loaded || len(i.Machine().Devices) > 0 {
+		every = i.pace.tick
 	}
-	if i.kernel.Loaded && i.helper == nil && i.stuck == nil && i.cfg.Program != "" {
-		due = min(due, max(time.Until(i.retry), 0))
+	due := i.looked.Add(every)
+	if !i.soon.IsZero() && i.soon.Before(due) {
+		due = i.soon
 	}
-	return due
+	if i.kernel.Loaded && i.helper == nil && i.stuck == nil && i.cfg.Program != "" && i.retry.Before(due) {
+		due = i.retry
+	}
+	return max(time.Until(due), 0)
 }
 
 // wait waits for something to happen, and does what is to be done then.
@@ -181,6 +205,10 @@ func (i *Inventory) wait(ctx context.Context, again <-chan time.Time) {
 	case <-ctx.Done():
 	case <-again:
 		i.look(ctx)
+	case <-i.news:
+		if i.soon.IsZero() {
+			i.soon = time.Now().Add(i.pace.settle)
+		}
 	case <-i.stuck:
 		i.cfg.Log.InfoContext(ctx, "the buoy-gpu that could not be killed has ended")
 		i.stuck = nil
@@ -200,6 +228,8 @@ func (i *Inventory) wait(ctx context.Context, again <-chan time.Time) {
 // look looks at the machine.
 func (i *Inventory) look(ctx context.Context) {
 	before := i.kernel
+	i.soon = time.Time{}
+	defer func() { i.looked = time.Now() }()
 	i.lookAtKernel(ctx)
 	if i.helper != nil && (i.stale(before) || !i.kernel.Loaded) {
 		i.end()
@@ -242,9 +272,10 @@ func (i *Inventory) lookAtKernel(ctx context.Context) {
 		i.looking = make(chan kernelView, 1)
 		go func(done chan<- kernelView) { // lasts as long as the kernel takes
 			var k kernelView
-			k.Driver, k.Loaded = driver(i.cfg.Root)
-			k.Devices = scan(i.cfg.Root)
-			k.Links = pciLinks(i.cfg.Root, k.Devices)
+			root := os.DirFS(i.cfg.Root)
+			k.Driver, k.Loaded = driver(root)
+			k.Devices = scan(root)
+			k.Links = pciLinks(root, k.Devices)
 			done <- k
 		}(i.looking)
 	}
@@ -267,7 +298,7 @@ func (i *Inventory) lookAtDriver(ctx context.Context) {
 			return
 		}
 		i.since = time.Now()
-		h, err := startHelper(i.cfg.Program)
+		h, err := startHelper(i.cfg.Program, i.cfg.Root)
 		if err != nil {
 			i.fail(ctx, err)
 			return
@@ -431,7 +462,7 @@ func (i *Inventory) kernelFigures(ctx context.Context) []Figures {
 		go func(done chan<- []Figures) { // lasts as long as the kernel takes
 			all := []Figures{}
 			for _, d := range others {
-				all = append(all, pciFigures(i.cfg.Root, d))
+				all = append(all, pciFigures(os.DirFS(i.cfg.Root), d))
 			}
 			done <- all
 		}(i.asking)

@@ -61,7 +61,7 @@ func TestTrouble(t *testing.T) {
 		rules  []string
 		want   string
 	}{
-		"no library":     {folder: "none", want: "the NVIDIA driver is loaded, but its library libnvidia-ml.so.1 is not found: install the libraries"},
+		"no library":     {folder: "none", want: "the NVIDIA driver 550.54.15 is loaded, but its library libnvidia-ml.so.1 is not found: install that of the same version"},
 		"mismatch":       {folder: "fake", rules: []string{"nvmlInit_v2 18", "library 12.560.35.03"}, want: "in the kernel and its library, version 560.35.03, do not fit: reboot"},
 		"not loaded":     {folder: "fake", rules: []string{"nvmlInit_v2 9"}, want: "no GPU is bound to it"},
 		"permission":     {folder: "fake", rules: []string{"nvmlInit_v2 4"}, want: "may not be opened: buoyd needs root"},
@@ -242,6 +242,35 @@ func TestGarbage(t *testing.T) {
 	}
 }
 
+// TestAskedAllTheTime: who asks for figures again and again keeps nobody from
+// looking whether the GPUs are there.
+func TestAskedAllTheTime(t *testing.T) {
+	r := newRig(t, "fake", twoA100())
+	r.pace.tick, r.pace.fresh = 300*time.Millisecond, time.Hour
+	r.run()
+	r.set("lost.1 1")
+	for end := time.Now().Add(20 * time.Second); !device(r.Machine(), gpu1).Lost; {
+		if _, err := r.Figures(t.Context()); err != nil || time.Now().After(end) {
+			t.Fatalf("not looked: %v", err)
+		}
+	}
+}
+
+// TestDriverRoot: the library of a driver that a container brings is below the
+// root that has it.
+func TestDriverRoot(t *testing.T) {
+	r := newRig(t, "none", twoA100())
+	dir, err := buoyGPU()
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, r.root, map[string]string{"usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1": "-> " + dir + "/fake/libnvidia-ml.so.1"})
+	r.run()
+	if m := r.Machine(); m.Trouble != "" || device(m, gpu0).Memory != 40<<30 {
+		t.Errorf("%+v", m)
+	}
+}
+
 func TestNoDriver(t *testing.T) {
 	files := join(
 		pciCard("pci0000:00/0000:00:02.0", "8086:46a6", "i915", map[string]string{"class": "0x030000", "drm/card0/dev": "", "drm/renderD128/dev": ""}),
@@ -271,11 +300,11 @@ func TestNoDriver(t *testing.T) {
 }
 
 func TestNoProgram(t *testing.T) {
-	m := Look(t.Context(), Config{Root: os.DirFS(tree(t, twoA100()))})
+	m := Look(t.Context(), Config{Root: tree(t, twoA100())})
 	if len(m.Devices) != 2 || !strings.Contains(m.Trouble, "not installed") {
 		t.Errorf("%+v", m)
 	}
-	m = Look(t.Context(), Config{Program: "/nonexistent/buoy-gpu", Root: os.DirFS(tree(t, twoA100()))})
+	m = Look(t.Context(), Config{Program: "/nonexistent/buoy-gpu", Root: tree(t, twoA100())})
 	if !strings.Contains(m.Trouble, "start buoy-gpu: ") {
 		t.Errorf("%+v", m)
 	}
@@ -290,7 +319,7 @@ func TestNoProgram(t *testing.T) {
 		if err := os.WriteFile(program, []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if m := Look(t.Context(), Config{Program: program, Root: os.DirFS(tree(t, twoA100()))}); !strings.Contains(m.Trouble, want) {
+		if m := Look(t.Context(), Config{Program: program, Root: tree(t, twoA100())}); !strings.Contains(m.Trouble, want) {
 			t.Errorf("%s: trouble is %q, want %q", script, m.Trouble, want)
 		}
 	}

@@ -41,7 +41,7 @@ const (
 	maxMessage   = 4 << 20
 	maxDevices   = 1024
 	maxProcesses = 4096 // of a GPU
-	maxText      = 200
+	maxText      = 400
 )
 
 var (

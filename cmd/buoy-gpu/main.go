@@ -15,15 +15,18 @@ import (
 func main() { os.Exit(run(os.Args, os.Stdin, os.Stdout, os.Stderr)) }
 
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	root := "/"
 	switch {
 	case len(args) == 2 && args[1] == "--version":
 		fmt.Fprintln(stdout, "buoy-gpu "+version.Version)
 		return 0
+	case len(args) == 3 && args[1] == "--root":
+		root = args[2]
 	case len(args) > 1:
-		fmt.Fprintln(stderr, `usage: buoy-gpu (buoyd starts it), then {"ID":1,"Ask":"machine"} or {"ID":2,"Ask":"figures"}`)
+		fmt.Fprintln(stderr, `usage: buoy-gpu [--root DIR] (buoyd starts it), then {"ID":1,"Ask":"machine"} or {"ID":2,"Ask":"figures"}`)
 		return 2
 	}
-	if err := nvml.Serve(stdin, stdout, nvml.New()); err != nil {
+	if err := nvml.Serve(stdin, stdout, nvml.New(root)); err != nil {
 		fmt.Fprintf(stderr, "buoy-gpu: %v\n", err)
 		return 1
 	}

@@ -13,7 +13,7 @@ func listRoutes(mux *http.ServeMux) {
 	})
 	for path, v := range map[string]any{
 		"":        buoy.Node{ID: "525400123456", Hostname: "core0node", IPAddress: "10.0.0.2", Status: "running", Version: "v9.9.9", Controller: "http://10.0.0.1:9090"},
-		"/info":   buoy.OS{KernelVersion: "6.12.0", Arch: "amd64", Platform: "debian", PlatformVersion: "13", Cgroups: "v2", Uptime: 3 * 3600},
+		"/info":   buoy.OS{KernelVersion: "6.12.0", Arch: "amd64", Platform: "debian", PlatformVersion: "13", Cgroups: "v2", GPUs: 2, GPUDriver: "550.54.15", Uptime: 3 * 3600},
 		"/mem":    []buoy.Memory{{Total: 4 << 30, Available: 3 << 30}},
 		"/cpus":   []buoy.CPU{{}, {}},
 		"/logins": []buoy.RegistryLogin{{Registry: "docker.io", Username: "me"}},

@@ -97,6 +97,13 @@ func glance(ctx context.Context, b *buoy.Client) (i nodeInfo, err error) {
 	return i, g.Wait()
 }
 
+func gpusAtAGlance(s buoy.OS) string {
+	if s.GPUDriver != "" {
+		return fmt.Sprintf("%d, NVIDIA driver %s", s.GPUs, s.GPUDriver)
+	}
+	return fmt.Sprint(s.GPUs)
+}
+
 func (c *cli) showInfo(i nodeInfo) error {
 	containers, total := []string{}, 0
 	for _, state := range slices.Sorted(maps.Keys(i.Containers)) {
@@ -125,6 +132,7 @@ func (c *cli) showInfo(i nodeInfo) error {
 		{"cpus", fmt.Sprint(i.CPUs)},
 		{"memory", fmt.Sprintf("%s of %s available", size.Text(int64(i.Memory.Available)), size.Text(int64(i.Memory.Total)))}, //nolint:gosec // of a machine
 		{"disk", fmt.Sprintf("%s of %s free", size.Text(i.Disk.Free), size.Text(i.Disk.Total))},
+		{"gpus", gpusAtAGlance(s)},
 		{"containers", strings.TrimSuffix(fmt.Sprintf("%d: %s", total, strings.Join(containers, ", ")), ": ")},
 		{"images", fmt.Sprintf("%d, %s", i.Images.Count, size.Text(i.Images.Size))},
 		{"bridges", strings.Join(i.Bridges, ", ")},

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"log/slog"
-	"os"
 	"strings"
 
 	"github.com/buoy-edge/buoy/gpu"
@@ -18,7 +17,7 @@ func gpuConfig(cfg config, log *slog.Logger) gpu.Config {
 	if err != nil {
 		program = ""
 	}
-	return gpu.Config{Program: program, Root: os.DirFS(cfg.gpuRoot), Log: log}
+	return gpu.Config{Program: program, Root: cfg.gpuRoot, Log: log}
 }
 
 // gpuFindings say what is wrong with GPUs, or which there are.

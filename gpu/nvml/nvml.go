@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
@@ -25,8 +26,30 @@ type Library struct {
 	root string // where proc and sys are
 }
 
-// New gives the library of this machine. It is loaded by Open.
-func New() *Library { return &Library{nv: nvml.New(), root: "/"} }
+// New gives the library of the driver below root, as a driver in a container has
+// it there, or that of this machine. It is loaded by Open.
+func New(root string) *Library {
+	var opts []nvml.LibraryOption
+	if path := find(root); path != "" {
+		opts = append(opts, nvml.WithLibraryPath(path))
+	}
+	return &Library{nv: nvml.New(opts...), root: root}
+}
+
+// find is the library below a root that is not the machine's. The folder is not
+// looked into for anything else, so that the C library stays the machine's.
+func find(root string) string {
+	if filepath.Clean(root) == "/" {
+		return "" // where the system looks
+	}
+	for _, dir := range []string{"usr/lib64", "usr/lib/x86_64-linux-gnu", "usr/lib/aarch64-linux-gnu", "usr/lib"} {
+		path := filepath.Join(root, dir, "libnvidia-ml.so.1")
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
+	}
+	return ""
+}
 
 // Open loads the library and has it look for GPUs. The error is a sentence that
 // says what helps.
@@ -45,7 +68,7 @@ func (l *Library) explain(ret nvml.Return) error {
 	}
 	switch ret {
 	case nvml.ERROR_LIBRARY_NOT_FOUND:
-		return fmt.Errorf("%s is loaded, but its library libnvidia-ml.so.1 is not found: install the libraries of the same driver (libnvidia-ml1, libnvidia-compute or nvidia-driver-cuda-libs), or name their folder in LD_LIBRARY_PATH of buoyd", module)
+		return fmt.Errorf("%s is loaded, but its library libnvidia-ml.so.1 is not found: install that of the same version (libnvidia-ml1, libnvidia-compute or nvidia-driver-cuda-libs), or say where it is by LD_LIBRARY_PATH of buoyd or --gpu-root", module)
 	case nvml.ERROR_LIB_RM_VERSION_MISMATCH:
 		library := "another version"
 		if v, ret := l.nv.SystemGetNVMLVersion(); ret == nvml.SUCCESS && v != "" {
@@ -64,7 +87,7 @@ func (l *Library) explain(ret nvml.Return) error {
 func text(ret nvml.Return) string { return fmt.Sprintf("%s (NVML error %d)", ret.Error(), int32(ret)) }
 
 func (l *Library) read(name string) string {
-	raw, err := os.ReadFile(l.root + "/" + name)
+	raw, err := os.ReadFile(filepath.Join(l.root, name))
 	if err != nil {
 		return ""
 	}

@@ -97,7 +97,9 @@ type OS struct {
 	VirtualizationSystem string `json:"virtualizationSystem"`
 	Arch                 string `json:"arch"`
 	KernelVersion        string `json:"kernelVersion"`
-	Cgroups              string `json:"cgroups"` // "v2", "v1" or "hybrid"
+	Cgroups              string `json:"cgroups"`             // "v2", "v1" or "hybrid"
+	GPUs                 int    `json:"gpus,omitempty"`      // of a node: those that work
+	GPUDriver            string `json:"gpuDriver,omitempty"` // of a node: version of NVIDIA's
 }
 
 // State is what is being used: CPU in percent, the rest in bytes.
