@@ -135,7 +135,7 @@ func (b *bench) simulate(ctx context.Context, undo *cleanup.Stack) (*simulation,
 		return nil, err
 	}
 	f := &simulation{bench: b, url: "http://" + addr}
-	if f.inst, err = startInstance(ctx, dir, "--listen", addr, "--log-level", "warn"); err != nil {
+	if f.inst, err = startInstance(ctx, dir, "--dev", "--listen", addr, "--log-level", "warn"); err != nil {
 		return nil, err
 	}
 	undo.Push(func() error { return f.inst.end(context.WithoutCancel(ctx)) })

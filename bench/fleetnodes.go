@@ -87,7 +87,7 @@ func (b *bench) startNodes(ctx context.Context, undo *cleanup.Stack) (*nodes, er
 		if err := os.Mkdir(dir, 0o711); err != nil {
 			return nil, err
 		}
-		args := []string{"--node-id", fmt.Sprint("node", i), "--port-range", fmt.Sprintf("%d-%d", 20000+i*1000, 20999+i*1000)}
+		args := []string{"--dev", "--node-id", fmt.Sprint("node", i), "--port-range", fmt.Sprintf("%d-%d", 20000+i*1000, 20999+i*1000)}
 		if i == 0 {
 			args = append(args, "--listen", addr, "--http", n.at)
 		} else {

@@ -48,7 +48,7 @@ func startInstance(ctx context.Context, dir string, args ...string) (i *instance
 	}
 	defer log.Close()
 	// Not CommandContext: Ctrl-C must leave it to end, which resets.
-	args = append([]string{"--dev", "--data", i.data(), "--run", i.run(), "--node-id", "525400123456"}, args...)
+	args = append([]string{"--data", i.data(), "--run", i.run(), "--node-id", "525400123456"}, args...)
 	i.cmd = exec.Command(program("buoyd"), args...) //nolint:noctx // see above
 	i.cmd.Stdout, i.cmd.Stderr = log, log
 	i.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // the terminal's Ctrl-C is for us

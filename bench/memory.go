@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
 	buoy "github.com/buoy-edge/buoy/sdk/go"
@@ -13,12 +15,28 @@ import (
 // still have to.
 const settle = 6 * time.Second
 
-// idleEmpty watches buoyd before it has done anything.
-func idleEmpty(ctx context.Context, b *bench) error {
+// idleEmpty watches buoyd before it has done anything, as a node and as a
+// controller, too.
+func idleEmpty(ctx context.Context, b *bench) (err error) {
 	if err := b.weighEmpty(ctx); err != nil {
 		return err
 	}
-	return b.watchIdle(ctx, "no container")
+	if err := b.watchIdle(ctx, b.inst, "no container"); err != nil {
+		return err
+	}
+	dir := filepath.Join(b.dir, "controller")
+	if err := os.Mkdir(dir, 0o711); err != nil {
+		return err
+	}
+	inst, err := startInstance(ctx, dir, "--controller", "self")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, inst.end(context.WithoutCancel(ctx))) }()
+	if err := wait(ctx, settle); err != nil {
+		return err
+	}
+	return b.watchIdle(ctx, inst, "controller, no container")
 }
 
 // weighEmpty weighs shim and reaper before they have done much.
@@ -36,8 +54,8 @@ func (b *bench) weighEmpty(ctx context.Context) error {
 }
 
 // watchIdle measures what a buoyd costs to which nobody talks.
-func (b *bench) watchIdle(ctx context.Context, when string) error {
-	buoyd, shim, reaper, err := b.inst.pids(ctx)
+func (b *bench) watchIdle(ctx context.Context, inst *instance, when string) error {
+	buoyd, shim, reaper, err := inst.pids(ctx)
 	if err != nil {
 		return err
 	}
@@ -47,13 +65,13 @@ func (b *bench) watchIdle(ctx context.Context, when string) error {
 		cpu[i] = cpuTime(pid)
 		bytes += written(pid)
 	}
-	size := disk(b.inst.data())
+	size := disk(inst.data())
 	begin := time.Now()
 	if err := wait(ctx, b.idle); err != nil {
 		return err
 	}
 	took := time.Since(begin)
-	grown := disk(b.inst.data()) - size
+	grown := disk(inst.data()) - size
 	for i, pid := range pids {
 		cpu[i] = cpuTime(pid) - cpu[i]
 		bytes -= written(pid)
@@ -98,7 +116,7 @@ func memory(ctx context.Context, b *bench) error {
 			err = b.weigh(ctx, kind.name)
 		}
 		if err == nil && kind.name == "default NIC" {
-			err = b.watchIdle(ctx, fmt.Sprintf("%d containers", b.count))
+			err = b.watchIdle(ctx, b.inst, fmt.Sprintf("%d containers", b.count))
 		}
 		if err := errors.Join(err, b.empty(ctx)); err != nil {
 			return err
