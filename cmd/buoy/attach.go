@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -63,9 +65,10 @@ func (c *cli) attach(ctx context.Context, f *attachFlags, name string) error {
 	k := &conversation{cli: c, s: s, stdin: stdin, tty: one.TTY}
 	if one.TTY && stdin {
 		k.keys = keys
-		if width, height := c.size(); width > 0 {
-			_ = s.Resize(width, height+1) // a change, so that what is there is drawn again
-		}
+		k.redraw()
+	}
+	if one.TTY || !stdin {
+		k.again = c.attachAgain(b, name, stdin)
 	}
 	if !f.proxy {
 		k.signal = func(os.Signal) error { return errInterrupted }
@@ -80,4 +83,38 @@ func (c *cli) attach(ctx context.Context, f *attachFlags, name string) error {
 		return exitError(code)
 	}
 	return nil
+}
+
+// attachAgain waits for a buoyd that was lost, and attaches to a container that
+// has run on meanwhile. What it has said in between is in its log.
+func (c *cli) attachAgain(b *buoy.Client, name string, stdin bool) func(context.Context) (comeback, error) {
+	return func(ctx context.Context) (comeback, error) {
+		fmt.Fprintf(c.stderr, "\r\nbuoy: buoyd is gone, the container runs on; waiting %v for buoyd\r\n", lostPatience)
+		for lost := time.Now(); ; {
+			one, err := b.Container(ctx, name)
+			switch {
+			case err == nil && one.Ended():
+				if one.ExitCode == nil {
+					return comeback{}, fmt.Errorf("container %q has ended: %s", name, oneOf(one.Message, one.Reason, "no reason is known"))
+				}
+				return comeback{code: *one.ExitCode}, nil
+			case err == nil:
+				s, err := b.Attach(context.WithoutCancel(ctx), name, buoy.AttachOptions{Stdin: stdin})
+				if err == nil {
+					fmt.Fprintf(c.stderr, "\r\nbuoy: attached again; \"buoy logs %s\" has what was said meanwhile\r\n", name)
+					return comeback{s: s}, nil
+				}
+				if time.Since(lost) > lostPatience {
+					return comeback{}, err
+				}
+			case time.Since(lost) > lostPatience || errors.Is(err, buoy.ErrNotFound):
+				return comeback{}, err
+			}
+			select {
+			case <-ctx.Done():
+				return comeback{}, ctx.Err()
+			case <-time.After(lookSoon):
+			}
+		}
+	}
 }

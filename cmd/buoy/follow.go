@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,18 +54,18 @@ func (c *cli) attend(ctx context.Context, b *buoy.Client, name string, stopNow b
 			}
 		}
 	})
-	f := &follower{cli: c, b: b, name: name, streams: []*stream{{name: "stdout", w: c.stdout}, {name: "stderr", w: c.stderr}}}
+	f := &follower{cli: c, b: b, name: name}
 	return f.toTheEnd(ctx)
 }
 
-// follower copies the log of one container to our own output. It survives
-// that buoyd goes and comes back, as the container does.
+// follower copies the log of one container to our own output, byte for byte,
+// and loses and repeats nothing when buoyd goes and comes back.
 type follower struct {
-	cli     *cli
-	b       *buoy.Client
-	name    string
-	streams []*stream
+	cli  *cli
+	b    *buoy.Client
+	name string
 
+	after string    // id of the last line that was shown
 	lost  time.Time // when buoyd went; zero: it is there
 	moans bool      // that there is no log has been said
 }
@@ -116,49 +115,67 @@ func (f *follower) comesBack(err error) bool {
 	return time.Since(f.lost) < lostPatience
 }
 
-// once follows both streams until they end, and says whether they came to
-// their end and were not cut off.
-func (f *follower) once(ctx context.Context) bool {
+// once follows until the log ends, and says whether it came to its end and was
+// not cut off.
+func (f *follower) once(ctx context.Context) (whole bool) {
 	ctx, cancel := context.WithCancel(ctx)
-	var wg, watch sync.WaitGroup
-	var cut, over atomic.Bool
-	watch.Go(func() { f.endAfterwards(ctx, &over, cancel) })
-	for _, s := range f.streams {
-		wg.Go(func() {
-			if err := f.follow(ctx, s); err != nil {
-				cut.Store(true)
-				f.moan(ctx, s, err)
-			}
-		})
+	var watch sync.WaitGroup
+	var over atomic.Bool
+	watch.Go(func() { f.watch(ctx, &over, cancel) })
+	defer watch.Wait()
+	defer cancel()
+	for l, err := range f.b.LogLines(ctx, f.name, buoy.LogOptions{Follow: true, After: f.after}) {
+		if err == nil {
+			err = f.show(l)
+			f.after = l.ID
+		}
+		if err != nil {
+			f.moan(ctx, err)
+			return over.Load()
+		}
 	}
-	wg.Wait()
-	cancel()
-	watch.Wait()
-	return over.Load() || !cut.Load()
+	return over.Load() || ctx.Err() == nil
 }
 
-func (f *follower) follow(ctx context.Context, s *stream) error {
-	log, err := f.b.Logs(ctx, f.name, buoy.LogOptions{Follow: true, Stream: s.name, Since: s.last})
-	if err != nil {
-		return err
+// show writes a line to where it belongs.
+func (f *follower) show(l buoy.LogLine) error {
+	if l.Gap {
+		fmt.Fprintf(f.cli.stderr, "buoy: %s\n", l.Text)
+		return nil
 	}
-	defer log.Close()
-	return s.copy(log)
+	w := f.cli.stdout
+	if l.Stream == "stderr" {
+		w = f.cli.stderr
+	}
+	_, err := w.Write(written(l))
+	return err
+}
+
+// written is a line as the container wrote it.
+func written(l buoy.LogLine) []byte {
+	text := l.Bytes
+	if text == nil {
+		text = []byte(l.Text)
+	}
+	if l.Partial {
+		return text
+	}
+	return append(text, '\n')
 }
 
 // moan says once that there is no log to be had; the container may still end.
-func (f *follower) moan(ctx context.Context, s *stream, err error) {
+func (f *follower) moan(ctx context.Context, err error) {
 	_, answered := errors.AsType[*buoy.Error](err)
-	if s.name != "stdout" || f.moans || !answered || ctx.Err() != nil || errors.Is(err, buoy.ErrNotFound) {
+	if f.moans || !answered || ctx.Err() != nil || errors.Is(err, buoy.ErrNotFound) {
 		return
 	}
 	f.moans = true
 	f.cli.complain(fmt.Errorf("no output of %s: %w", f.name, err))
 }
 
-// endAfterwards ends the following of a container that has ended although its
-// log goes on.
-func (f *follower) endAfterwards(ctx context.Context, over *atomic.Bool, cancel func()) {
+// watch ends the following of a container that has ended although its log goes
+// on, and says when buoyd is gone: the log waits for it in silence.
+func (f *follower) watch(ctx context.Context, over *atomic.Bool, cancel func()) {
 	for pause := lookSoon; ; pause = min(2*pause, lookLate) {
 		select {
 		case <-ctx.Done():
@@ -166,6 +183,9 @@ func (f *follower) endAfterwards(ctx context.Context, over *atomic.Bool, cancel 
 		case <-time.After(pause):
 		}
 		one, err := f.b.Container(ctx, f.name)
+		if err != nil && ctx.Err() == nil {
+			f.comesBack(err)
+		}
 		if err != nil || !one.Ended() {
 			continue
 		}
@@ -176,34 +196,5 @@ func (f *follower) endAfterwards(ctx context.Context, over *atomic.Bool, cancel 
 			cancel()
 		}
 		return
-	}
-}
-
-// stream is stdout or stderr of a container. It knows when it got its last
-// piece, to go on from there after buoyd was away. The lines are asked for
-// without their times: that alone gives the exact bytes, also of a line that
-// is very long or has no end.
-type stream struct {
-	name string
-	w    io.Writer
-	last time.Time
-}
-
-func (s *stream) copy(r io.Reader) error {
-	buf := make([]byte, 32<<10)
-	for {
-		n, err := r.Read(buf)
-		if n > 0 {
-			s.last = time.Now()
-			if _, err := s.w.Write(buf[:n]); err != nil {
-				return err
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
 	}
 }

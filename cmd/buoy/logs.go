@@ -84,17 +84,11 @@ func (f *logFlags) followed(w io.Writer, lines iter.Seq2[buoy.LogLine, error]) e
 
 // line is one as it is printed.
 func (f *logFlags) line(l buoy.LogLine) []byte {
-	text := l.Bytes
-	if text == nil {
-		text = []byte(l.Text)
-	}
 	if f.timestamps {
-		text = append([]byte(l.Time.UTC().Format("2006-01-02T15:04:05.000000000Z ")), text...)
+		l.Partial = false
+		return append([]byte(l.Time.UTC().Format("2006-01-02T15:04:05.000000000Z ")), written(l)...)
 	}
-	if l.Partial && !f.timestamps {
-		return text
-	}
-	return append(text, '\n')
+	return written(l)
 }
 
 // parseTime reads how long ago, a time, or seconds since 1970.

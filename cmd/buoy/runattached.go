@@ -30,6 +30,9 @@ func (c *cli) inhabit(ctx context.Context, b *buoy.Client, f *runFlags, name str
 	if f.tty && f.interactive {
 		k.keys = keys
 	}
+	if f.tty {
+		k.again = c.attachAgain(b, name, f.interactive)
+	}
 	code, err := k.run(ctx)
 	switch {
 	case errors.Is(err, errDetached):

@@ -26,15 +26,49 @@ var errNoTerminal = errors.New("the input device is not a TTY")
 type conversation struct {
 	*cli
 	s      *buoy.Session
-	stdin  bool                      // ours is the process's
-	tty    bool                      // it has a terminal, and so do we, perhaps
-	keys   []byte                    // typed, they end the conversation; nil: none do
-	signal func(sig os.Signal) error // what to do with one that we get; nil: hand it on
+	stdin  bool                                        // ours is the process's
+	tty    bool                                        // it has a terminal, and so do we, perhaps
+	keys   []byte                                      // typed, they end the conversation; nil: none do
+	signal func(sig os.Signal) error                   // what to do with one that we get; nil: hand it on
+	again  func(ctx context.Context) (comeback, error) // when the connection was lost; nil: that is the end
 
 	orders sync.WaitGroup // on their way; what we type is before them, and may have to wait
 
-	mu   sync.Mutex // guards left
-	left error      // why we leave before the end
+	mu   sync.Mutex    // guards s and what follows
+	next chan struct{} // closed when s is another one, or there is none any more
+	left error         // why we leave before the end
+	stop func()        // ends the wait for a way back
+}
+
+// comeback is how a conversation goes on after the connection was lost: by
+// another session, or, without one, not, since the process has ended.
+type comeback struct {
+	s    *buoy.Session
+	code int
+}
+
+// session is the present one; next is closed when it is not any more.
+func (k *conversation) session() (s *buoy.Session, next <-chan struct{}) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.next == nil {
+		k.next = make(chan struct{})
+	}
+	return k.s, k.next
+}
+
+// goOn has the conversation go on by s. Whoever has left meanwhile has left.
+func (k *conversation) goOn(s *buoy.Session) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.s = s
+	if k.next != nil {
+		close(k.next)
+		k.next = nil
+	}
+	if k.left != nil {
+		_ = s.Close()
+	}
 }
 
 // checkTerminal refuses to make a terminal of what is none: who types there
@@ -74,6 +108,10 @@ func (k *conversation) run(ctx context.Context) (code int, err error) {
 	defer k.orders.Wait()
 	defer wg.Wait()
 	defer cancel()
+	defer func() {
+		s, _ := k.session()
+		_ = s.Close()
+	}()
 	if fd, ok := k.terminal(); ok && k.tty && k.stdin {
 		old, err := term.MakeRaw(fd)
 		if err != nil {
@@ -92,16 +130,64 @@ func (k *conversation) run(ctx context.Context) (code int, err error) {
 	if k.stdin {
 		go k.handInput() // a terminal cannot be read with an end; it goes with the program
 	}
-	code, err = k.s.Copy(k.stdout, k.stderr)
+	for {
+		s, _ := k.session()
+		code, err = s.Copy(k.stdout, k.stderr)
+		k.mu.Lock()
+		left := k.left
+		k.mu.Unlock()
+		if left != nil {
+			return 0, left
+		}
+		if _, said := errors.AsType[*buoy.Error](err); err == nil || said {
+			return code, err
+		}
+		err = fmt.Errorf("the connection to buoyd was lost (%w)", err)
+		if k.again == nil {
+			return 0, err
+		}
+		_ = s.Close()
+		c, aerr := k.comeBack(ctx)
+		if aerr != nil {
+			return 0, aerr
+		}
+		if c.s == nil {
+			return c.code, nil
+		}
+		k.goOn(c.s)
+		k.redraw()
+	}
+}
+
+// comeBack asks again for how to go on, unless we leave.
+func (k *conversation) comeBack(ctx context.Context) (comeback, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	k.mu.Lock()
+	k.stop = cancel
+	left := k.left
+	k.mu.Unlock()
+	if left != nil {
+		return comeback{}, left
+	}
+	c, err := k.again(ctx)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.left != nil {
-		return 0, k.left
+	if k.left != nil && c.s == nil {
+		return c, k.left
 	}
-	if _, said := errors.AsType[*buoy.Error](err); err != nil && !said {
-		err = fmt.Errorf("the connection to buoyd was lost (%w)", err)
+	return c, err
+}
+
+// redraw has a program on a terminal draw itself anew.
+func (k *conversation) redraw() {
+	if width, height := k.size(); k.tty && width > 0 {
+		s, _ := k.session()
+		k.orders.Go(func() {
+			_ = s.Resize(width, height+1) // a change, so that it looks
+			_ = s.Resize(width, height)
+		})
 	}
-	return code, err
 }
 
 // leave ends the conversation before its end.
@@ -110,8 +196,12 @@ func (k *conversation) leave(why error) {
 	if k.left == nil {
 		k.left = why
 	}
+	s, stop := k.s, k.stop
 	k.mu.Unlock()
-	_ = k.s.Close()
+	if stop != nil {
+		stop()
+	}
+	_ = s.Close()
 }
 
 // hear acts on signals.
@@ -161,13 +251,30 @@ func (k *conversation) handOn(sig os.Signal) error {
 	if !ok || k.tty && k.stdin {
 		return errInterrupted
 	}
-	k.orders.Go(func() { _ = k.s.Signal(unix.SignalName(s)) }) // a session that has ended says so itself
+	to, _ := k.session()
+	k.orders.Go(func() { _ = to.Signal(unix.SignalName(s)) }) // a session that has ended says so itself
 	return nil
 }
 
 func (k *conversation) resize() {
 	if width, height := k.size(); k.tty && width > 0 {
-		k.orders.Go(func() { _ = k.s.Resize(width, height) })
+		s, _ := k.session()
+		k.orders.Go(func() { _ = s.Resize(width, height) })
+	}
+}
+
+// say hands on what was typed, by the next session if the present one is lost,
+// and says whether that was possible.
+func (k *conversation) say(typed []byte) bool {
+	for {
+		s, next := k.session()
+		if _, err := s.Write(typed); err == nil {
+			return true
+		}
+		if k.again == nil {
+			return false
+		}
+		<-next // or the process ends
 	}
 }
 
@@ -179,7 +286,7 @@ func (k *conversation) handInput() {
 		n, err := k.cli.stdin.Read(buf)
 		typed, detached := keys.filter(buf[:n])
 		if len(typed) > 0 {
-			if _, err := k.s.Write(typed); err != nil {
+			if !k.say(typed) {
 				return
 			}
 		}
@@ -188,7 +295,8 @@ func (k *conversation) handInput() {
 			return
 		}
 		if errors.Is(err, io.EOF) {
-			_ = k.s.CloseStdin()
+			s, _ := k.session()
+			_ = s.CloseStdin()
 		}
 		if err != nil {
 			return

@@ -359,3 +359,85 @@ func TestRunPiped(t *testing.T) {
 		d.noSessions("d", before)
 	}
 }
+
+// TestTerminalSurvives restarts buoyd under somebody at a terminal, and under
+// somebody who looks on.
+func TestTerminalSurvives(t *testing.T) {
+	d := newDaemon(t)
+	p := d.sitDown("run", "-it", "--name", "c", "-e", "PS1=> ", image(t), "sh")
+	p.until("> ")
+	p.types("x=41\r")
+	p.until("> ")
+	q := d.sitDown("attach", "--no-stdin", "c")
+	d.await("it looks on", func() bool {
+		p.types("echo $x\r")
+		time.Sleep(20 * time.Millisecond)
+		return strings.Contains(q.sees.String(), "41\r") // its own terminal adds to line ends
+	})
+	for range 2 {
+		d.kill()
+		p.until("waiting 30s for buoyd")
+		d.start()
+		p.until("attached again")
+		q.until("attached again")
+		p.types("echo $((x+1)).\r")
+		p.until("42.\r\n> ")
+		q.until("42.\r")
+	}
+	d.kill()
+	p.until("waiting 30s for buoyd")
+	p.types("exit 7\r") // it is there when buoyd is
+	d.start()
+	p.leaves(7)
+	q.leaves(7)
+
+	// Who leaves while buoyd is away has left.
+	p = d.sitDown("run", "-it", "--name", "e", "-e", "PS1=> ", image(t), "sh")
+	p.until("> ")
+	d.kill()
+	p.until("waiting 30s for buoyd")
+	p.types("\x10\x11")
+	p.leaves(0)
+	d.start()
+	d.awaitState("e", "running")
+}
+
+// TestRunSurvives restarts buoyd under a run in the foreground: what comes out is
+// what the container wrote, byte for byte.
+func TestRunSurvives(t *testing.T) {
+	d := newDaemon(t)
+	const lines = 3000
+	cmd := d.buoy("run", "--name", "c", image(t), "sh", "-c", fmt.Sprintf("i=0; while [ $i -lt %d ]; do i=$((i+1)); echo $i; echo e$i >&2; usleep 500; done; printf '\\377no end'; exit 4", lines))
+	out, errs := &said{}, &said{}
+	cmd.Stdout, cmd.Stderr = out, errs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []string{"\n100\n", "\n600\n", "\n1200\n"} {
+		d.await("it counts", func() bool { return strings.Contains(out.String(), at) })
+		d.kill()
+		d.start()
+	}
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 4 {
+		t.Errorf("exit code %d", code)
+	}
+	var want, wantErrs strings.Builder
+	for i := range lines {
+		fmt.Fprintln(&want, i+1)
+		fmt.Fprintf(&wantErrs, "e%d\n", i+1)
+	}
+	want.WriteString("\xffno end")
+	if out.String() != want.String() {
+		t.Errorf("stdout has %d bytes, want %d", len(out.String()), want.Len())
+	}
+	var theirs strings.Builder
+	for line := range strings.Lines(errs.String()) {
+		if !strings.HasPrefix(line, "buoy: ") {
+			theirs.WriteString(line)
+		}
+	}
+	if theirs.String() != wantErrs.String() {
+		t.Errorf("stderr has %d bytes, want %d", theirs.Len(), wantErrs.Len())
+	}
+}
