@@ -2,15 +2,10 @@ package gpu
 
 import (
 	"context"
-	"errors"
 	"log/slog"
-	"os"
 	"reflect"
-	"slices"
 	"sync"
 	"time"
-
-	"github.com/buoy-edge/buoy/internal/errs"
 )
 
 // Config is what an Inventory is made of.
@@ -126,26 +121,6 @@ func (i *Inventory) Tell(f func(context.Context, Change)) {
 	i.tell = f
 }
 
-// Figures are those of all GPUs that have some, not older than a second.
-func (i *Inventory) Figures(ctx context.Context) ([]Figures, error) {
-	ctx, cancel := context.WithTimeout(ctx, i.pace.figures+i.pace.kernel)
-	defer cancel()
-	reply := make(chan []Figures, 1)
-	select {
-	case i.asks <- reply:
-	case <-i.over:
-		return nil, errs.E(errs.Unavailable, "ask for figures of GPUs: buoyd is ending")
-	case <-ctx.Done():
-		return nil, errs.E(errs.Unavailable, "ask for figures of GPUs: %w", ctx.Err())
-	}
-	select {
-	case all := <-reply:
-		return all, nil
-	case <-ctx.Done():
-		return nil, errs.E(errs.Unavailable, "ask for figures of GPUs: %w", ctx.Err())
-	}
-}
-
 // Run keeps the inventory until ctx ends.
 func (i *Inventory) Run(ctx context.Context) error {
 	defer close(i.over)
@@ -206,9 +181,7 @@ func (i *Inventory) wait(ctx context.Context, again <-chan time.Time) {
 	case <-again:
 		i.look(ctx)
 	case <-i.news:
-		if i.soon.IsZero() {
-			i.soon = time.Now().Add(i.pace.settle)
-		}
+		i.lookIn(i.pace.settle)
 	case <-i.stuck:
 		i.cfg.Log.InfoContext(ctx, "the buoy-gpu that could not be killed has ended")
 		i.stuck = nil
@@ -216,161 +189,45 @@ func (i *Inventory) wait(ctx context.Context, again <-chan time.Time) {
 	case m, ok := <-said:
 		if !ok {
 			i.fail(ctx, i.helper.failure())
-		} else {
-			i.hear(ctx, m)
+			i.lookIn(0)
+			return
 		}
-		i.look(ctx)
+		i.hear(ctx, m)
 	case reply := <-i.asks:
 		i.answer(ctx, reply)
 	}
-}
-
-// look looks at the machine.
-func (i *Inventory) look(ctx context.Context) {
-	before := i.kernel
-	i.soon = time.Time{}
-	defer func() { i.looked = time.Now() }()
-	i.lookAtKernel(ctx)
-	if i.helper != nil && (i.stale(before) || !i.kernel.Loaded) {
-		i.end()
-	}
-	switch {
-	case !i.kernel.Loaded:
-		i.nv, i.trouble = nil, ""
-	case i.cfg.Program == "":
-		i.nv, i.trouble = nil, "buoy-gpu, which asks the NVIDIA driver, is not installed beside buoyd"
-	default:
-		i.lookAtDriver(ctx)
-	}
-	if ctx.Err() == nil {
-		i.publish(ctx)
-	}
-}
-
-// stale says whether the library has to be loaded anew to see what there is: it
-// looks for GPUs at its start alone.
-func (i *Inventory) stale(before kernelView) bool {
-	type seen struct{ pci, driver string }
-	list := func(k kernelView) (all []seen) {
-		for _, d := range k.Devices {
-			if d.Vendor == NVIDIA {
-				all = append(all, seen{d.PCI, d.Kernel})
-			}
-		}
-		return all
-	}
-	if !slices.Equal(list(before), list(i.kernel)) || before.Driver != i.kernel.Driver {
-		return true
-	}
-	missing := slices.ContainsFunc(i.Machine().Devices, func(d Device) bool { return d.Vendor == NVIDIA && d.Lost })
-	return missing && time.Since(i.since) > i.pace.lost
-}
-
-// lookAtKernel reads files of the kernel. Those of a GPU that hangs may block.
-func (i *Inventory) lookAtKernel(ctx context.Context) {
-	if i.looking == nil {
-		i.looking = make(chan kernelView, 1)
-		go func(done chan<- kernelView) { // lasts as long as the kernel takes
-			var k kernelView
-			root := os.DirFS(i.cfg.Root)
-			k.Driver, k.Loaded = driver(root)
-			k.Devices = scan(root)
-			k.Links = pciLinks(root, k.Devices)
-			done <- k
-		}(i.looking)
-	}
-	late := time.NewTimer(i.pace.kernel)
-	defer late.Stop()
-	select {
-	case i.kernel = <-i.looking:
-		i.looking = nil
-	case <-late.C:
-		i.cfg.Log.WarnContext(ctx, "the kernel does not answer about GPUs; what was known is kept")
-	case <-ctx.Done():
-	}
-}
-
-// lookAtDriver asks the driver's library, if it can be asked.
-func (i *Inventory) lookAtDriver(ctx context.Context) {
-	patience := i.pace.machine
-	if i.helper == nil {
-		if i.stuck != nil || time.Now().Before(i.retry) {
-			return
-		}
-		i.since = time.Now()
-		h, err := startHelper(i.cfg.Program, i.cfg.Root)
-		if err != nil {
-			i.fail(ctx, err)
-			return
-		}
-		i.helper, patience = h, i.pace.first
-		clear(i.fallen)
-	}
-	var heard []Message
-	m, err := i.helper.ask(ctx, AskMachine, patience, func(m Message) { heard = append(heard, m) })
-	for _, m := range heard {
-		i.hear(ctx, m)
-	}
-	switch {
-	case ctx.Err() != nil:
-	case err != nil:
-		i.fail(ctx, err)
-	case m.Machine == nil:
-		i.fail(ctx, errors.New("buoy-gpu does not say what it was asked"))
-	default:
-		if i.trouble != "" {
-			i.cfg.Log.InfoContext(ctx, "the NVIDIA driver answers")
-		}
-		i.nv, i.trouble = m.Machine, ""
-	}
-}
-
-// fail gives a helper up, which is started again after a while.
-func (i *Inventory) fail(ctx context.Context, err error) {
-	i.end()
-	i.nv = nil
-	if i.trouble != err.Error() {
-		i.trouble = err.Error()
-		i.cfg.Log.WarnContext(ctx, "the NVIDIA driver cannot be asked", "error", err)
-	}
-	if time.Since(i.since) > i.pace.maxPause {
-		i.pause = 0 // it was well for a while
-	}
-	i.pause = min(max(2*i.pause, i.pace.pause), i.pace.maxPause)
-	i.retry = time.Now().Add(i.pause)
-}
-
-// end ends the helper, if one runs.
-func (i *Inventory) end() {
-	if i.helper == nil {
-		return
-	}
-	if !i.helper.kill() {
-		i.stuck = i.helper.ended
-		i.cfg.Log.Error("buoy-gpu hangs in the NVIDIA driver and cannot be killed; it is left alone", "pid", i.helper.cmd.Process.Pid)
-	}
-	i.helper = nil
 }
 
 // quietXID is how long an error of a GPU is not told again: a program may cause
 // hundreds a second.
 const quietXID = 10 * time.Second
 
+// maxXIDs bounds those that are remembered to have been told: there are some
+// hundred, and a library that makes more up does not fill the memory.
+const maxXIDs = 10000
+
 // hear takes in what the helper says unasked.
 func (i *Inventory) hear(ctx context.Context, m Message) {
+	if m.Changed {
+		i.lookIn(i.pace.settle)
+	}
 	x := m.XID
 	if x == nil {
-		return // a look follows
+		return
 	}
 	d := find(i.Machine().Devices, func(d Device) bool { return d.UUID == x.UUID })
 	if d == nil {
 		return
 	}
 	i.xids[x.UUID] = x.Code
-	if x.Code == fellOff {
+	if x.Code == fellOff && i.fallen[x.UUID] == "" {
 		i.fallen[x.UUID] = x.String()
+		i.lookIn(0)
 	}
 	if time.Since(i.toldXID[*x]) > quietXID {
+		if len(i.toldXID) > maxXIDs {
+			clear(i.toldXID)
+		}
 		i.toldXID[*x] = time.Now()
 		i.told()(ctx, Change{Kind: Failed, Device: *d, XID: *x})
 	}
@@ -416,65 +273,4 @@ func parent(d Device) string {
 		return ""
 	}
 	return d.Instance.Parent
-}
-
-// answer answers who asks for figures.
-func (i *Inventory) answer(ctx context.Context, reply chan<- []Figures) {
-	if i.figures != nil && time.Since(i.figuresAt) < i.pace.fresh {
-		reply <- i.figures
-		return
-	}
-	all := i.kernelFigures(ctx)
-	if i.helper != nil {
-		var heard []Message
-		m, err := i.helper.ask(ctx, AskFigures, i.pace.figures, func(m Message) { heard = append(heard, m) })
-		for _, m := range heard {
-			i.hear(ctx, m)
-		}
-		if err != nil && ctx.Err() == nil {
-			i.fail(ctx, err)
-		}
-		if err != nil || len(heard) > 0 {
-			i.look(ctx)
-		}
-		all = append(all, m.Figures...)
-	}
-	for n := range all {
-		all[n].XID = i.xids[all[n].UUID]
-	}
-	i.figures, i.figuresAt = all, time.Now()
-	reply <- all
-}
-
-// kernelFigures are those of the GPUs that are not NVIDIA's.
-func (i *Inventory) kernelFigures(ctx context.Context) []Figures {
-	var others []Device
-	for _, d := range i.Machine().Devices {
-		if d.Vendor != NVIDIA && !d.Lost {
-			others = append(others, d)
-		}
-	}
-	if len(others) == 0 {
-		return []Figures{}
-	}
-	if i.asking == nil {
-		i.asking = make(chan []Figures, 1)
-		go func(done chan<- []Figures) { // lasts as long as the kernel takes
-			all := []Figures{}
-			for _, d := range others {
-				all = append(all, pciFigures(os.DirFS(i.cfg.Root), d))
-			}
-			done <- all
-		}(i.asking)
-	}
-	late := time.NewTimer(i.pace.kernel)
-	defer late.Stop()
-	select {
-	case all := <-i.asking:
-		i.asking = nil
-		return all
-	case <-late.C:
-	case <-ctx.Done():
-	}
-	return []Figures{}
 }

@@ -187,11 +187,19 @@ nvmlReturn_t nvmlEventSetCreate(nvmlEventSet_t *set) { ALLOW(-1); *set = (nvmlEv
 nvmlReturn_t nvmlDeviceGetSupportedEventTypes(nvmlDevice_t d, unsigned long long *types) { ALLOW(gpu(d)); *types = nvmlEventTypeXidCriticalError; return 0; }
 nvmlReturn_t nvmlDeviceRegisterEvents(nvmlDevice_t d, unsigned long long types, nvmlEventSet_t set) { (void)types; (void)set; ALLOW(gpu(d)); return 0; }
 
-// The line "xid NUMBER CODE GPU" is an event, told once for each NUMBER.
+// The line "xid NUMBER CODE GPU" is an event, told once for each NUMBER. Once it
+// is waited for the next one, that NUMBER is in the file $FAKE_NVML.seen.
 nvmlReturn_t nvmlEventSetWait_v2(nvmlEventSet_t set, nvmlEventData_t *e, unsigned ms)
 {
 	static int seen;
+	char name[4096];
+	FILE *f;
 	(void)set;
+	snprintf(name, sizeof name, "%s.seen", getenv("FAKE_NVML"));
+	if ((f = fopen(name, "w"))) {
+		fprintf(f, "%d", seen);
+		fclose(f);
+	}
 	for (unsigned waited = 0; waited < ms; waited += 5) {
 		char value[100];
 		int n, code, i;
