@@ -26,10 +26,13 @@ type Spec struct {
 	Stdin     bool `json:"stdin,omitempty"`     // who is attached may write to its stdin or terminal; else stdin is empty
 	StdinOnce bool `json:"stdinOnce,omitempty"` // stdin ends with that of the first who is attached
 
-	Mounts  []Mount           `json:"mounts,omitempty"`
-	Devices []Device          `json:"devices,omitempty"`
-	Groups  []uint32          `json:"groups,omitempty"` // of its processes, besides their user's
-	Hooks   []Hook            `json:"hooks,omitempty"`
+	Mounts  []Mount  `json:"mounts,omitempty"`
+	Devices []Device `json:"devices,omitempty"`
+	Groups  []uint32 `json:"groups,omitempty"` // of its processes, besides their user's
+	Hooks   []Hook   `json:"hooks,omitempty"`
+
+	Libraries map[string]string `json:"libraries,omitempty"` // that its loader is to know, by name: their paths inside
+
 	Limits  Limits            `json:"limits,omitzero"`
 	Ulimits []Ulimit          `json:"ulimits,omitempty"`
 	Sysctls map[string]string `json:"sysctls,omitempty"`

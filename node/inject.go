@@ -122,6 +122,7 @@ func (n *Node) injectNVIDIA(ctx context.Context, b *box, m gpu.Machine, devices 
 		return noSpace(err)
 	}
 	edit(run, e.ContainerEdits)
+	run.Libraries = e.Libraries()
 	return nil
 }
 

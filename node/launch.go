@@ -190,8 +190,8 @@ func (n *Node) request(b *box, l launch, dirs layout, ns *netcfg.Netns) (shimapi
 	return shimapi.RunRequest{
 		ID: s.Name, Launch: b.launch, Spec: spec, User: run.User, Seccomp: profile, Init: run.Init, Stdin: run.Stdin && !run.TTY,
 		Rootfs:  n.rootfs(l, dirs),
-		Volumes: dirs.volumes,
-		Log:     shimapi.Log{Path: n.logFile(s.Name), MaxBytes: run.Logs.MaxSize, Files: run.Logs.MaxFiles},
+		Volumes: dirs.volumes, Libraries: run.Libraries,
+		Log: shimapi.Log{Path: n.logFile(s.Name), MaxBytes: run.Logs.MaxSize, Files: run.Logs.MaxFiles},
 	}, nil
 }
 

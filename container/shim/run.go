@@ -136,6 +136,9 @@ func (m *making) root() (err error) {
 	if err := m.mount.complete(); err != nil {
 		return err
 	}
+	if err := m.mount.addLibraries(m.r.Libraries); err != nil {
+		return err
+	}
 	for _, v := range m.r.Volumes {
 		if err := m.mount.fill(v); err != nil {
 			return err

@@ -102,6 +102,8 @@ type RunRequest struct {
 	Spec    *specs.Spec `json:"spec"`
 	Rootfs  Rootfs      `json:"rootfs"`
 	Volumes []Volume    `json:"volumes,omitempty"`
+	// Libraries are to be known to the image's loader, by name: their paths inside.
+	Libraries map[string]string `json:"libraries,omitempty"`
 	// User as an image spells it ("name", "uid:gid", …), looked up in the
 	// container's own passwd and group. Sets HOME when the environment has none.
 	User    string `json:"user,omitempty"`

@@ -5,6 +5,7 @@ import (
 	"debug/elf"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path"
@@ -33,12 +34,26 @@ type Driver struct {
 type Edits struct {
 	specs.ContainerEdits
 	// Links are symbolic links in LibDir. It is a directory that is made for the
-	// container, so that nothing has to be written to its image; see Prepare.
+	// container, so that nothing has to be made in its image; see Prepare.
 	Links map[string]string
 }
 
+// Libraries are those in LibDir by the names that programs ask for, with their paths.
+func (e Edits) Libraries() map[string]string {
+	all := map[string]string{}
+	for name := range e.Links {
+		all[name] = LibDir + "/" + name
+	}
+	for _, m := range e.Mounts {
+		if name := path.Base(m.ContainerPath); path.Dir(m.ContainerPath) == LibDir && !slices.Contains(slices.Collect(maps.Values(e.Links)), name) {
+			all[name] = m.ContainerPath
+		}
+	}
+	return all
+}
+
 // Edits are what devices need, with what the driver's capabilities need of
-// files. No hook is needed: libraries are found by LD_LIBRARY_PATH. Nodes that
+// files. No hook is needed: see Libraries, and LD_LIBRARY_PATH. Nodes that
 // are not there yet are made, as the driver's own programs do at their first
 // start. Unavailable: the driver is not here as a whole.
 func (d Driver) Edits(ctx context.Context, devices []gpu.Device, capabilities []string) (Edits, error) {

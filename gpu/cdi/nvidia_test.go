@@ -220,6 +220,25 @@ func TestNodesAreMade(t *testing.T) {
 	}
 }
 
+func TestLibraries(t *testing.T) {
+	d := driver(t)
+	e, err := d.Edits(t.Context(), []gpu.Device{card}, []string{"graphics"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Prepare(t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{
+		"libGLX_nvidia.so.0":             LibDir + "/libGLX_nvidia.so.0",
+		"libGLX_indirect.so.0":           LibDir + "/libGLX_indirect.so.0",
+		"libnvidia-glcore.so." + version: LibDir + "/libnvidia-glcore.so." + version,
+	}
+	if diff := cmp.Diff(want, e.Libraries()); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestPrepare(t *testing.T) {
 	d := driver(t)
 	e, err := d.Edits(t.Context(), []gpu.Device{card}, nil)

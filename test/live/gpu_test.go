@@ -137,6 +137,30 @@ func (d *daemon) holds(name string) string {
 	return strings.Join(uuids, " ")
 }
 
+// tellsLoader: an image of glibc finds the libraries by its loader's cache, too.
+func (d *daemon) tellsLoader() {
+	d.t.Helper()
+	root := d.t.TempDir()
+	busybox, err := os.ReadFile("/bin/busybox")
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	empty := append([]byte("glibc-ld.so.cache1.1"), make([]byte, 28)...)
+	if err := errors.Join(os.Chmod(filepath.Dir(root), 0o755), os.Chmod(root, 0o755), os.Mkdir(root+"/bin", 0o755), os.Mkdir(root+"/etc", 0o755),
+		os.WriteFile(root+"/bin/busybox", busybox, 0o755), os.WriteFile(root+"/etc/ld.so.cache", empty, 0o644)); err != nil {
+		d.t.Fatal(err)
+	}
+	d.create(buoy.CreateRequest{
+		Name: "glibc", Flist: root, Command: []string{"/bin/busybox", "grep", "-a", "-o", "/usr/local/nvidia/lib64/libcuda.so.1", "/etc/ld.so.cache"},
+		GPUs: &buoy.GPURequest{Devices: []string{"1"}},
+	})
+	d.awaitState("glibc", "halted")
+	if got := d.logs("glibc", buoy.LogOptions{}); got != "/usr/local/nvidia/lib64/libcuda.so.1\n" {
+		d.t.Errorf("the loader's cache has %q", got)
+	}
+	d.await("it holds nothing, as it has ended", func() bool { return d.holds("glibc") == "" })
+}
+
 // TestGPUs: containers see their own GPUs and no others, whatever becomes of
 // buoyd, and who loses one is told so.
 func TestGPUs(t *testing.T) {
@@ -147,6 +171,7 @@ func TestGPUs(t *testing.T) {
 		r.GPUs, r.Restart = &buoy.GPURequest{Count: 1}, "always"
 		return r
 	}
+	d.tellsLoader()
 	d.create(gpu("a"))
 	d.create(gpu("b"))
 	for name, c := range map[string]struct{ uuid, node, can, cannot string }{
