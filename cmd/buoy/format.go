@@ -120,7 +120,11 @@ func objectOf(t reflect.Type, v any) any {
 	case t.Kind() == reflect.String:
 		return orEmpty(v, "")
 	}
-	return orEmpty(numbers(v), 0)
+	n := numbers(v)
+	if whole, ok := n.(int); (ok || n == nil) && (t.Kind() == reflect.Float64 || t.Kind() == reflect.Float32) {
+		return float64(whole) // one type whatever the figure is, since templates compare no others
+	}
+	return orEmpty(n, 0)
 }
 
 func structOf(t reflect.Type, v any) object {

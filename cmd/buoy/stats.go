@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"text/template"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,34 +19,26 @@ import (
 type statsOptions struct {
 	once, all bool
 	interval  time.Duration
-	format    *template.Template // nil: a table
+	listFlags
 }
 
 func (c *cli) statsCommand() *cobra.Command {
 	var o statsOptions
-	var format string
 	cmd := &cobra.Command{
 		Use:   "stats [CONTAINER…]",
 		Short: "Show what containers use",
 		Long: `Show what containers use, again and again until interrupted.
 
 CPU % is of one processor. Memory is without page cache that is not in use.
-A format has .Name, .Image, .App, .State, .CPUPerc, .MemUsage, .MemPerc, .NetIO,
-.BlockIO, .PIDs, and .Stats with all figures as the API has them.`,
+A format has what -o json has, and .CPUPerc, .MemUsage, .MemPerc, .NetIO and
+.BlockIO as the table has them.`,
 		Args: takes(0, -1, "containers, or none for all"),
-		RunE: c.talk(func(ctx context.Context, b *buoy.Client, names []string) (err error) {
-			if format != "" {
-				if o.format, err = template.New("--format").Option("missingkey=error").Parse(format + "\n"); err != nil {
-					return fmt.Errorf("--format: %w", err)
-				}
-			}
-			return c.stats(ctx, b, names, o)
-		}),
+		RunE: c.talk(func(ctx context.Context, b *buoy.Client, names []string) error { return c.stats(ctx, b, names, o) }),
 	}
 	cmd.Flags().BoolVar(&o.once, "no-stream", false, "once only")
 	cmd.Flags().BoolVarP(&o.all, "all", "a", false, "halted ones too")
 	cmd.Flags().DurationVar(&o.interval, "interval", time.Second, "`time` from one to the next, and that CPU % is of")
-	cmd.Flags().StringVar(&format, "format", "", "`template` in Go's language for each container, as '{{.Name}} {{.CPUPerc}}'")
+	o.registerFormat(cmd)
 	return cmd
 }
 
@@ -63,10 +54,7 @@ func (c *cli) stats(ctx context.Context, b *buoy.Client, names []string, o stats
 		if err != nil {
 			return err
 		}
-		if list.Containers = onlyNamed(list.Containers, names); c.output == "json" && o.format == nil {
-			return c.json(list.Containers)
-		}
-		return c.showStats(list.Containers, o.format)
+		return c.showStats(onlyNamed(list.Containers, names), o.listFlags)
 	}
 	for list, err := range b.FollowContainersStats(ctx, query) {
 		if err != nil {
@@ -76,7 +64,7 @@ func (c *cli) stats(ctx context.Context, b *buoy.Client, names []string, o stats
 		if len(shown) == 0 && len(names) > 0 {
 			return nil
 		}
-		if err := c.refreshStats(shown, o.format); err != nil {
+		if err := c.refreshStats(shown, o.listFlags); err != nil {
 			return err
 		}
 	}
@@ -93,23 +81,22 @@ func onlyNamed(all []buoy.ContainerStats, names []string) []buoy.ContainerStats 
 
 // refreshStats shows the next figures: on a terminal in the place of the last
 // ones, else after them.
-func (c *cli) refreshStats(list []buoy.ContainerStats, format *template.Template) error {
-	if c.output == "json" && format == nil {
-		enc := json.NewEncoder(c.stdout)
+func (c *cli) refreshStats(list []buoy.ContainerStats, f listFlags) error {
+	if c.output == "json" && f.format == "" {
 		for _, s := range list {
-			if err := enc.Encode(s); err != nil {
+			if err := c.jsonLine(s); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	if !isTerminal(c.stdout) || format != nil {
-		return c.showStats(list, format)
+	if !isTerminal(c.stdout) || f.format != "" {
+		return c.showStats(list, f)
 	}
 	var table bytes.Buffer
 	screen := *c
 	screen.stdout = &table
-	if err := screen.showStats(list, nil); err != nil {
+	if err := screen.showStats(list, f); err != nil {
 		return err
 	}
 	out := []byte("\x1b[H") // to the corner; each line clears what was behind it, the last what was below
@@ -118,19 +105,19 @@ func (c *cli) refreshStats(list []buoy.ContainerStats, format *template.Template
 	return err
 }
 
-// statsRow is a container as a person reads it.
+// statsRow is a container with its figures as a person reads them.
 type statsRow struct {
-	Name, Image, App, State                          string
-	CPUPerc, MemUsage, MemPerc, NetIO, BlockIO, PIDs string
-	Stats                                            buoy.ContainerStats
+	buoy.ContainerStats
+	CPUPerc  string `json:"cpuPerc"`
+	MemUsage string `json:"memUsage"`
+	MemPerc  string `json:"memPerc"`
+	NetIO    string `json:"netIO"`
+	BlockIO  string `json:"blockIO"`
 }
 
 func rowOf(s buoy.ContainerStats) statsRow {
-	r := statsRow{
-		Name: shown(s.Name), Image: shown(s.Image), App: shown(s.App), State: s.State, Stats: s,
-		CPUPerc: "--", MemUsage: "-- / --", MemPerc: "--", NetIO: "-- / --", BlockIO: "-- / --", PIDs: "--",
-	}
-	if s.CPU == nil || s.Memory == nil || s.IO == nil || s.PIDs == nil {
+	r := statsRow{ContainerStats: s, CPUPerc: "--", MemUsage: "-- / --", MemPerc: "--", NetIO: "-- / --", BlockIO: "-- / --"}
+	if s.CPU == nil || s.Memory == nil || s.IO == nil {
 		return r
 	}
 	r.CPUPerc = fmt.Sprintf("%.2f%%", s.CPU.Percent)
@@ -146,27 +133,26 @@ func rowOf(s buoy.ContainerStats) statsRow {
 		r.NetIO = bytesOf(rx) + " / " + bytesOf(tx)
 	}
 	r.BlockIO = bytesOf(s.IO.ReadBytes) + " / " + bytesOf(s.IO.WriteBytes)
-	r.PIDs = strconv.FormatUint(s.PIDs.Current, 10)
 	return r
 }
 
 func bytesOf(n uint64) string { return size.Text(int64(min(n, 1<<62))) }
 
-func (c *cli) showStats(list []buoy.ContainerStats, format *template.Template) error {
-	if format != nil {
-		for _, s := range list {
-			if err := format.Execute(c.stdout, rowOf(s)); err != nil {
-				return fmt.Errorf("--format: %w", err)
-			}
-		}
-		return nil
-	}
-	rows := [][]string{}
+func (c *cli) showStats(list []buoy.ContainerStats, f listFlags) error {
+	l := listing{raw: list, of: statsRow{}, head: []string{"NAME", "CPU %", "MEM USAGE / LIMIT", "MEM %", "NET I/O", "BLOCK I/O", "PIDS"}}
 	for _, s := range list {
-		r := rowOf(s)
-		rows = append(rows, []string{r.Name, r.CPUPerc, r.MemUsage, r.MemPerc, r.NetIO, r.BlockIO, r.PIDs})
+		r, pids := rowOf(s), "--"
+		if s.PIDs != nil {
+			pids = strconv.FormatUint(s.PIDs.Current, 10)
+		}
+		item, err := json.Marshal(r)
+		if err != nil {
+			return err
+		}
+		l.items = append(l.items, item)
+		l.add(s.Name, s.Name, r.CPUPerc, r.MemUsage, r.MemPerc, r.NetIO, r.BlockIO, pids)
 	}
-	return c.table([]string{"NAME", "CPU %", "MEM USAGE / LIMIT", "MEM %", "NET I/O", "BLOCK I/O", "PIDS"}, rows)
+	return c.list(l, f)
 }
 
 func (c *cli) topCommand() *cobra.Command {
