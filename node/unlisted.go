@@ -156,7 +156,7 @@ func (n *Node) forgetUnlisted(ctx context.Context, name, job string) {
 	switch errs.KindOf(err) {
 	case errs.NotFound, errs.Conflict, errs.Unavailable: // the container ends, or the next sight of the shim finds it
 		err = nil
-	case errs.Exists, errs.Invalid, errs.Internal:
+	case errs.Exists, errs.Invalid, errs.Forbidden, errs.Internal:
 	}
 	if err := errors.Join(err, removed(n.checkLog(name, job))); err != nil {
 		n.cfg.Log.Warn("ended command not forgotten", "container", name, "job", job, "error", err)

@@ -23,10 +23,11 @@ type cli struct {
 	stdout, stderr io.Writer
 	signals        <-chan os.Signal // SIGINT and SIGTERM
 
-	addr, node string
-	output     string // "table" or "json"
-	wide, yaml bool   // the table has all columns; what is JSON is written as YAML
-	documents  int    // of YAML that were written
+	addr, node  string
+	contextName string
+	output      string // "table" or "json"
+	wide, yaml  bool   // the table has all columns; what is JSON is written as YAML
+	documents   int    // of YAML that were written
 }
 
 var errInterrupted = errors.New("interrupted")
@@ -58,7 +59,8 @@ Exit codes: the container's own for run and exec; 125 when buoy itself fails,
 	root.SetErr(c.stderr)
 	root.SetFlagErrorFunc(flagError)
 	flags := root.PersistentFlags()
-	flags.StringVar(&c.addr, "addr", "", "`address` where buoyd listens: http://, https:// or unix:// (default $BUOY_ADDR or "+buoy.DefaultAddr+")")
+	flags.StringVar(&c.addr, "addr", "", "`address` where buoyd listens: http://, https:// or unix:// (default $BUOY_ADDR, the current context, or "+buoy.DefaultAddr+")")
+	flags.StringVar(&c.contextName, "context", "", "`name` of a buoyd, see \"buoy context\" (default $BUOY_CONTEXT, or the current one)")
 	flags.StringVar(&c.node, "node", "self", "`id` of the node, when buoyd knows several")
 	flags.StringVarP(&c.output, "output", "o", "table", "`form`: table, wide, json or yaml")
 	root.AddCommand(
@@ -68,43 +70,50 @@ Exit codes: the container's own for run and exec; 125 when buoy itself fails,
 		c.imagesCommand(), c.pullCommand(), c.rmiCommand(), c.loginCommand(), c.logoutCommand(),
 		c.appCommand(), c.hostsCommand(),
 		c.nodesCommand(), c.infoCommand(), c.versionCommand(), c.resetCommand(), c.doctorCommand(), c.flistCommand(), c.manCommand(),
-		c.statsCommand(), c.topCommand(), c.tokenCommand(), c.whoamiCommand(), c.auditCommand(), c.bootCommand(),
+		c.statsCommand(), c.topCommand(), c.tokenCommand(), c.whoamiCommand(), c.auditCommand(), c.bootCommand(), c.contextCommand(),
 	)
+	c.complete(root)
 	return root
 }
 
-// address is where buoyd listens, by flag, environment and default.
+// address is where buoyd listens, as far as that is known.
 func (c *cli) address() string {
-	if c.addr != "" {
-		return c.addr
+	t, err := c.to()
+	if err != nil {
+		return ""
 	}
-	if addr := c.getenv("BUOY_ADDR"); addr != "" {
-		return addr
-	}
-	return buoy.DefaultAddr
+	return t.Addr
 }
 
 func (c *cli) client() (*buoy.Client, error) {
-	trust, err := c.trust()
+	t, err := c.to()
 	if err != nil {
 		return nil, err
 	}
-	return buoy.New(c.address(), buoy.WithNode(c.node), buoy.WithToken(c.getenv("BUOY_TOKEN")), buoy.WithTLS(trust))
+	trust, err := t.trust()
+	if err != nil {
+		return nil, err
+	}
+	node := c.node
+	if node == "self" && t.Node != "" {
+		node = t.Node
+	}
+	return buoy.New(t.Addr, buoy.WithNode(node), buoy.WithToken(t.Token), buoy.WithTLS(trust))
 }
 
 // trust is how a buoyd at https:// is known, and what it is shown.
-func (c *cli) trust() (*tls.Config, error) {
+func (t target) trust() (*tls.Config, error) {
 	cfg := tlspin.Config(func() []string { return nil })
-	if pin := c.getenv("BUOY_PIN"); pin != "" {
-		if err := tlspin.Check(pin); err != nil {
-			return nil, fmt.Errorf("BUOY_PIN: %w", err)
+	if t.Pin != "" {
+		if err := tlspin.Check(t.Pin); err != nil {
+			return nil, err
 		}
-		cfg = tlspin.Config(func() []string { return []string{pin} })
+		cfg = tlspin.Config(func() []string { return []string{t.Pin} })
 	}
-	if crt, key := c.getenv("BUOY_CERT"), c.getenv("BUOY_KEY"); crt != "" || key != "" {
-		pair, err := tls.LoadX509KeyPair(crt, key)
+	if t.Cert != "" || t.Key != "" {
+		pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)
 		if err != nil {
-			return nil, fmt.Errorf("BUOY_CERT and BUOY_KEY: %w", err)
+			return nil, fmt.Errorf("read the client certificate: %w", err)
 		}
 		cfg.Certificates = []tls.Certificate{pair}
 	}
@@ -216,10 +225,11 @@ func (c *cli) hint(err error) string {
 		return "use sudo"
 	case connect:
 		return `start it, or name another with --addr or BUOY_ADDR`
-	case errors.Is(err, buoy.ErrUnauthorized) && c.getenv("BUOY_TOKEN") != "":
-		return "that is the token in BUOY_TOKEN"
 	case errors.Is(err, buoy.ErrUnauthorized):
-		return "put a token into BUOY_TOKEN"
+		if t, terr := c.to(); terr == nil && (t.Token != "" || t.Cert != "") {
+			return "that is about what BUOY_TOKEN, BUOY_CERT or the context has"
+		}
+		return "put a token into BUOY_TOKEN, or into a context"
 	case errors.Is(err, buoy.ErrNotFound) && strings.HasPrefix(err.Error(), nothingAt):
 		return "apps and hosts are known to a controller, and this buoyd is none"
 	case errors.Is(err, errNoContainer):

@@ -195,7 +195,7 @@ func unasked(err error) bool {
 	switch errs.KindOf(err) {
 	case errs.Conflict, errs.Unavailable:
 		return err != nil
-	case errs.NotFound, errs.Exists, errs.Invalid, errs.Internal:
+	case errs.NotFound, errs.Exists, errs.Invalid, errs.Forbidden, errs.Internal:
 	}
 	for _, ours := range []error{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.ENOBUFS} {
 		if errors.Is(err, ours) {
