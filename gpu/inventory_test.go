@@ -322,3 +322,26 @@ func TestNoProgram(t *testing.T) {
 		}
 	}
 }
+
+// TestBackOff: the pause doubles with each failure, up to a bound, and begins
+// anew after a helper that was well for a while.
+func TestBackOff(t *testing.T) {
+	i := NewInventory(Config{})
+	i.pace.pause, i.pace.maxPause = time.Second, 5*time.Second
+	var got []time.Duration
+	for range 5 {
+		i.since = time.Now()
+		i.fail(t.Context(), errors.New("it died"))
+		got = append(got, i.pause)
+	}
+	i.since = time.Now().Add(-time.Minute)
+	i.fail(t.Context(), errors.New("it died"))
+	got = append(got, i.pause)
+	want := []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 5 * time.Second, 5 * time.Second, time.Second}
+	if !slices.Equal(got, want) {
+		t.Errorf("pauses of %v, want %v", got, want)
+	}
+	if wait := time.Until(i.retry); wait <= 0 || wait > time.Second {
+		t.Errorf("tried again in %s", wait)
+	}
+}
