@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/buoy-edge/buoy/internal/cpio"
 )
 
 // File is one of a guest's files.
@@ -21,9 +23,9 @@ type File struct {
 	Link string // instead of both: what a symbolic link points to
 }
 
-func (f File) into(a *archive) error {
+func (f File) into(a *cpio.Writer) error {
 	if f.Link != "" {
-		a.link(f.Path, f.Link)
+		a.Link(f.Path, f.Link)
 		return nil
 	}
 	if f.From != "" {
@@ -36,7 +38,7 @@ func (f File) into(a *archive) error {
 	if f.Perm == 0 {
 		f.Perm = 0o644
 	}
-	a.file(f.Path, f.Perm, f.Data)
+	a.File(f.Path, f.Perm, f.Data)
 	return nil
 }
 

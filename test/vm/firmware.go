@@ -42,7 +42,7 @@ func BootFiles(t testing.TB, dir string, cfg Config) []File {
 		t.Fatal(err)
 	}
 	return []File{
-		{Path: filepath.Join(dir, "vmlinuz"), From: k.image},
+		{Path: filepath.Join(dir, "vmlinuz"), From: k.Image},
 		{Path: filepath.Join(dir, "initrd.img"), Data: initrd.Bytes()},
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/buoy-edge/buoy/internal/cpio"
 	"github.com/buoy-edge/buoy/test/vm/agent"
 )
 
@@ -100,28 +101,28 @@ func (m *Machine) writeInitrd() error {
 	if err != nil {
 		return err
 	}
-	modules, err := m.kernel.closure(append(usualModules, m.cfg.Modules...))
+	modules, err := m.kernel.Closure(append(usualModules, m.cfg.Modules...))
 	if err != nil {
 		return err
 	}
-	a := newArchive(m.initrd)
+	a := cpio.NewWriter(m.initrd)
 	setup := agent.Setup{Name: m.cfg.Name, Cgroup: m.cfg.Cgroup}
 	if m.cfg.Root != nil {
 		setup.Root = m.cfg.Root.Label
 	}
 	for _, mod := range modules {
-		file := path.Join("/lib/modules", mod.name+".ko")
-		a.file(file, 0o644, mod.data)
+		file := path.Join("/lib/modules", mod.Name+".ko")
+		a.File(file, 0o644, mod.Data)
 		setup.Modules = append(setup.Modules, file)
 	}
 	raw, err := json.Marshal(setup)
 	if err != nil {
 		return err
 	}
-	a.file(agent.SetupFile, 0o644, raw)
-	a.file("/init", 0o755, program)
+	a.File(agent.SetupFile, 0o644, raw)
+	a.File("/init", 0o755, program)
 	for _, dir := range []string{"/dev", "/proc", "/sys", "/run", "/tmp", "/root", "/var/lib"} {
-		a.dir(dir)
+		a.Dir(dir, 0o755)
 	}
 	files := append(m.cfg.Files, Busybox(m.t, "/")...)
 	if m.cfg.Root == nil {
@@ -136,7 +137,7 @@ func (m *Machine) writeInitrd() error {
 			return err
 		}
 	}
-	return a.close()
+	return a.Close()
 }
 
 // run is a machine from power on to power off.
@@ -218,7 +219,7 @@ func (m *Machine) args() []string {
 	}
 	switch m.cfg.Firmware {
 	case "":
-		args = append(args, "-kernel", m.kernel.image, "-append", strings.Join(kernelArgs, " "), "-initrd", fmt.Sprintf("/proc/self/fd/%d", firstFD))
+		args = append(args, "-kernel", m.kernel.Image, "-append", strings.Join(kernelArgs, " "), "-initrd", fmt.Sprintf("/proc/self/fd/%d", firstFD))
 	case FirmwareBIOS:
 		args = append(args, "-machine", "graphics=off") // what firmware says is on the console
 	case FirmwarePXE:

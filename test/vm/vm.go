@@ -26,6 +26,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/buoy-edge/buoy/internal/kmod"
 	"github.com/buoy-edge/buoy/test/vm/agent"
 )
 
@@ -78,7 +79,7 @@ type Disk struct {
 type Machine struct {
 	t        testing.TB
 	cfg      Config
-	kernel   *kernel
+	kernel   *kmod.Tree
 	initrd   *os.File
 	firmware string      // if it is not SeaBIOS's and the NIC's own
 	ports    map[int]int // of the guest: of the host
