@@ -83,6 +83,7 @@ func (s *system) web() {
 	err := s.Create(s.Context(), buoy.CreateRequest{
 		Name: "web", Flist: image, NICs: []buoy.NIC{{Type: "default"}}, Ports: []string{fmt.Sprintf("%d:80", webPort)},
 		Mounts:  []buoy.Mount{{Type: "volume", Source: "said", Target: "/said"}},
+		Devices: []buoy.Device{{Path: "/dev/vcs", Target: "/dev/card0"}},
 		Command: []string{"/bin/sh", "-c", "/bin/httpd -p 80 -h /www; trap 'echo bye >>/said/log; exit' TERM; echo hello >>/said/log; while true; do sleep 0.1; done"},
 	})
 	if err != nil {
@@ -112,6 +113,20 @@ func (s *system) answers() bool {
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	return err == nil && string(text) == "hello\n"
+}
+
+// hasDevice says whether the container may use its device, and no other.
+func (s *system) hasDevice(after string) {
+	s.T.Helper()
+	const script = "true </dev/card0 && echo its own; rm -f /other; mknod /other c 7 1; true </other && echo another"
+	id, err := s.Client.Exec(s.Context(), "web", buoy.Command{Name: "/bin/sh", Args: []string{"-c", script}})
+	if err != nil {
+		s.T.Fatal(err)
+	}
+	job, err := s.Client.WaitJob(s.Context(), "web", id)
+	if err != nil || job.Stdout != "its own\n" {
+		s.T.Errorf("after %s the container uses %q, %v; %s", after, job.Stdout, err, job.Stderr)
+	}
 }
 
 // same says that the container has run on.
@@ -194,6 +209,12 @@ func TestDebian(t *testing.T) {
 	if s.sh("busybox pidof buoy-shim") == shim {
 		t.Error("buoy-shim is still the old one")
 	}
+
+	// What takes devices from containers whose cgroups are systemd's.
+	s.hasDevice("its start")
+	s.sh("systemctl daemon-reload; systemctl daemon-reexec")
+	s.hasDevice("daemon-reload")
+	s.same(pid, "daemon-reload")
 
 	s.sh("/var/lib/dpkg/info/buoy.postinst configure " + newer + "-1")
 	s.same(pid, "configuring again")
