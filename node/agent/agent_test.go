@@ -669,11 +669,10 @@ func TestLateAnswer(t *testing.T) {
 	for r.log.count("trouble=unreachable") == 0 {
 		time.Sleep(time.Millisecond)
 	}
-	r.ctl.do(func() { r.ctl.before = nil })
+	n := 0
+	r.ctl.do(func() { r.ctl.before, n = nil, len(r.ctl.reports) })
 	close(release)
 	r.Poke()
-	n := 0
-	r.ctl.do(func() { n = len(r.ctl.reports) })
 	r.ctl.until(t, "another report", func() bool { return len(r.ctl.reports) > n })
 	if got := r.node.have(); !cmp.Equal(got, []string{"L1"}) {
 		t.Errorf("there are %v", got)
