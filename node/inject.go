@@ -107,6 +107,9 @@ func complete(e specs.ContainerEdits, names []string) error {
 
 // injectNVIDIA adds what GPUs of NVIDIA need that no spec describes.
 func (n *Node) injectNVIDIA(ctx context.Context, b *box, m gpu.Machine, devices []gpu.Device, run *container.Spec) error {
+	if err := cdi.Require(run.Env, m.CUDA, m.Driver); err != nil {
+		return err
+	}
 	var capabilities []string
 	if b.spec.GPUs != nil {
 		capabilities = b.spec.GPUs.Capabilities

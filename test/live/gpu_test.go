@@ -212,6 +212,17 @@ func TestGPUs(t *testing.T) {
 	d.kill()
 	d.start()
 	refused("after a crash")
+	if err := d.client.Stop(t.Context(), "b"); err != nil {
+		t.Fatal(err)
+	}
+	newer := gpu("c")
+	newer.Env = []string{"NVIDIA_REQUIRE_CUDA=cuda>=13.0"}
+	if err := d.client.Create(t.Context(), newer); err == nil || !strings.Contains(err.Error(), "the image asks for cuda>=13.0") {
+		t.Errorf("an image for a newer driver: %v", err)
+	}
+	if err := d.client.Start(t.Context(), "b"); err != nil {
+		t.Fatal(err)
+	}
 
 	// The first one falls off the bus. Whoever had it is started on another as
 	// soon as there is one.
