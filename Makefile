@@ -82,7 +82,8 @@ test-vm: ## run the tests that start virtual machines; no root, no KVM
 	@scripts/test --unit
 
 test-gpu: ## on a machine with an NVIDIA GPU, hold what we say of it against nvidia-smi
-	@scripts/setup build
+	@scripts/setup test
+	@$(MAKE) --no-print-directory programs
 	@scripts/test-gpu
 
 check: ## look at formatting and lint

@@ -83,7 +83,7 @@ const (
 	gpu1 = "GPU-00000001-0000-0000-0000-000000000000"
 )
 
-// buoyGPU builds buoy-gpu and the fake library, once.
+// buoyGPU builds the fake library, and buoy-gpu where make has not, once.
 var buoyGPU = sync.OnceValues(func() (dir string, err error) {
 	if dir, err = os.MkdirTemp("", "buoy-gpu"); err != nil {
 		return "", err
@@ -97,7 +97,12 @@ var buoyGPU = sync.OnceValues(func() (dir string, err error) {
 		}
 		return strings.TrimSpace(string(out)), err
 	}
-	if _, err := run("go", "build", "-ldflags", "-linkmode external -extldflags -Wl,-z,lazy", "-o", dir, "../cmd/buoy-gpu"); err != nil {
+	if bin := os.Getenv("BUOY_BIN"); bin != "" { // built already
+		err = os.Symlink(filepath.Join(bin, "buoy-gpu"), filepath.Join(dir, "buoy-gpu"))
+	} else {
+		_, err = run("go", "build", "-ldflags", "-linkmode external -extldflags -Wl,-z,lazy", "-o", dir, "../cmd/buoy-gpu")
+	}
+	if err != nil {
 		return dir, err
 	}
 	module, err := run("go", "list", "-m", "-f", "{{.Dir}}", "github.com/NVIDIA/go-nvml")
