@@ -30,6 +30,9 @@ func (n *Node) inject(ctx context.Context, b *box, run *container.Spec) error {
 		return err
 	}
 	described := cdi.Read(n.cfg.CDIDirs)
+	for _, bad := range described.Trouble() {
+		n.cfg.Log.Warn("devices cannot be asked for by name", "error", bad)
+	}
 	gpus := b.spec.gpuNames(m)
 	names := slices.DeleteFunc(slices.Clone(b.spec.CDI), func(name string) bool { return slices.Contains(gpus, name) })
 	var nvidia, others []gpu.Device

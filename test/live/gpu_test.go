@@ -295,3 +295,58 @@ devices:
 		t.Errorf("one that is not there: %v", err)
 	}
 }
+
+// TestGPUsOfApps: replicas are placed where GPUs are free, and where one is lost
+// there is one fewer.
+func TestGPUsOfApps(t *testing.T) {
+	machine := newCards(t)
+	d := newDaemon(t, "--gpu-root", machine.root, "--report-interval", "1s")
+	app := func(replicas int) string {
+		return fmt.Sprintf(`
+apiVersion: v1
+kind: Worker
+metadata: {name: vision}
+spec:
+  image: %s
+  command: [sleep, "1000"]
+  replicas: %d
+  resources: {gpus: 1, gpu: {model: a100, memory: 40Gi}}
+  termination: {terminationGracePeriodSeconds: 1}
+`, image(t), replicas)
+	}
+	if _, err := d.client.ApplyApps(t.Context(), []byte(app(2))); err != nil {
+		t.Fatal(err)
+	}
+	have := func() []string {
+		list, err := d.client.Containers(t.Context())
+		if err != nil {
+			return nil
+		}
+		var uuids []string
+		for _, c := range list {
+			if c.State == "running" {
+				uuids = append(uuids, d.holds(c.Name))
+			}
+		}
+		slices.Sort(uuids)
+		return uuids
+	}
+	d.await("each replica has a GPU", func() bool { return slices.Equal(have(), []string{gpu0, gpu1}) })
+	fits := func(want string) {
+		t.Helper()
+		d.await("the host says "+want, func() bool {
+			e, err := d.client.ExplainApp(t.Context(), "vision")
+			return err == nil && len(e.Hosts) == 1 && !e.Hosts[0].Fits && strings.Contains(e.Hosts[0].Reason, want)
+		})
+	}
+	fits("GPUs: 1 wanted, 0 free")
+	hosts := func(want int) func() bool {
+		return func() bool {
+			all, err := d.client.Hosts(t.Context())
+			return err == nil && len(all) == 1 && all[0].NumGPU == want
+		}
+	}
+	d.await("the host has two", hosts(2))
+	machine.rules("xid 1 79 0")
+	d.await("the host has one", hosts(1))
+}
