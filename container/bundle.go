@@ -172,7 +172,7 @@ func mounts(s Spec, h Host) []specs.Mount {
 		// one that was made outside is not the container's own.
 		l[5] = specs.Mount{Destination: "/sys", Type: "bind", Source: "/sys", Options: []string{"rbind", "nosuid", "noexec", "nodev", "ro"}}
 	}
-	for _, m := range slices.Concat(h.Mounts, s.Mounts) {
+	for _, m := range slices.Concat(h.Mounts, s.Mounts, deviceMounts(s)) {
 		l = append(l, mount(m))
 	}
 	// Parents before children, else one hides the other.

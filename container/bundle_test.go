@@ -244,6 +244,19 @@ func TestBundleEdits(t *testing.T) {
 	}
 }
 
+// In a user namespace a device is the host's own node, by whatever name.
+func TestBundleDevicesUserNS(t *testing.T) {
+	b := bundle(t, Spec{UserNS: true, Devices: []Device{{Path: "/dev/null", Target: "/dev/x0", Permissions: "r"}}}, Host{})
+	if len(b.Linux.Devices) != 0 || len(b.Linux.Resources.Devices) != 2 || b.Linux.Resources.Devices[1].Access != "r" {
+		t.Errorf("devices %+v, rules %+v", b.Linux.Devices, b.Linux.Resources.Devices)
+	}
+	if m := b.Mounts[len(b.Mounts)-1]; !slices.ContainsFunc(b.Mounts, func(m specs.Mount) bool {
+		return m.Source == "/dev/null" && m.Destination == "/dev/x0" && m.Type == "bind"
+	}) {
+		t.Errorf("mount %+v", m)
+	}
+}
+
 func TestBundleDevices(t *testing.T) {
 	b := bundle(t, Spec{Devices: []Device{{Path: "/dev/null", Target: "/dev/nothing", Permissions: "r"}, {Path: "/dev/zero"}}}, Host{})
 	if len(b.Linux.Devices) != 2 || b.Linux.Devices[0].Path != "/dev/nothing" || b.Linux.Devices[0].Type != "c" || b.Linux.Devices[0].Major != 1 || b.Linux.Devices[0].Minor != 3 {

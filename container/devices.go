@@ -27,7 +27,9 @@ func devices(s Spec) ([]specs.LinuxDevice, []specs.LinuxDeviceCgroup, error) {
 			return nil, nil, errs.E(errs.Invalid, "device %q: %w", d.Path, err)
 		}
 		d.change(&node)
-		nodes = append(nodes, node)
+		if !s.UserNS {
+			nodes = append(nodes, node)
+		} // else it is mounted: see deviceMounts
 		if d.Permissions == noPermissions {
 			continue
 		}
@@ -35,6 +37,18 @@ func devices(s Spec) ([]specs.LinuxDevice, []specs.LinuxDeviceCgroup, error) {
 		rules = append(rules, specs.LinuxDeviceCgroup{Allow: true, Type: node.Type, Major: &node.Major, Minor: &node.Minor, Access: access})
 	}
 	return nodes, rules, nil
+}
+
+// deviceMounts are the devices of a container with a user namespace, in which no
+// node can be made; libcontainer would take the host's node that has the name of
+// the container's. Owner and mode are those of the host's.
+func deviceMounts(s Spec) (all []Mount) {
+	for _, d := range s.Devices {
+		if s.UserNS {
+			all = append(all, Mount{Type: Bind, Source: d.Path, Target: cmp.Or(d.Target, d.Path)})
+		}
+	}
+	return all
 }
 
 // noPermissions leaves a device out of the device cgroup.
