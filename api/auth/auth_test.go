@@ -88,6 +88,22 @@ func TestTokens(t *testing.T) {
 	}
 }
 
+func TestConfiguredToken(t *testing.T) {
+	tokens, _ := open(t)
+	gate, err := NewGate(Config{Tokens: tokens, Admin: hash("made-elsewhere")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err := gate.Identify(request("Bearer made-elsewhere"), nil); err != nil || c.Role != Admin || !c.Proven {
+		t.Errorf("its owner is %+v, %v", c, err)
+	}
+	for _, other := range []string{"made-elsewher", hash("made-elsewhere")} {
+		if c, err := gate.Identify(request("Bearer "+other), nil); err == nil || c.Role >= Viewer {
+			t.Errorf("with %s somebody is %+v, %v", other, c, err)
+		}
+	}
+}
+
 func TestTokensRefused(t *testing.T) {
 	tokens, file := open(t)
 	if _, _, err := tokens.Create(Token{Name: "taken", Role: Viewer}); err != nil {

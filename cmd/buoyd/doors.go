@@ -1,7 +1,9 @@
 package main
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
+	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
@@ -9,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/buoy-edge/buoy/api/audit"
 	"github.com/buoy-edge/buoy/api/auth"
@@ -19,11 +22,20 @@ import (
 type doorConfig struct {
 	pairs [][2]string
 	names []string
+	admin string
 }
 
 func (c *doorConfig) register(f *flag.FlagSet) {
 	f.Var(several(&c.pairs, readPair), "listen-tls", "`CERT,KEY` files that are shown at --listen in place of buoyd's own; they are read again when they change")
+	f.Var(one(&c.admin, readHash), "admin-token-hash", "`SHA256`, in hex, of a token of yours that is an admin's, for machines that nobody can make one on (default: none)")
 	f.Var(several(&c.names, text), "listen-name", "`name` or address of this machine in buoyd's own certificate, for clients that do not pin it; may be repeated")
+}
+
+func readHash(s string) (string, error) {
+	if sum, err := hex.DecodeString(s); s != "" && (err != nil || len(sum) != sha256.Size) {
+		return "", errors.New("it is not the 64 hexadecimal digits of a SHA-256")
+	}
+	return strings.ToLower(s), nil
 }
 
 // doors are who gets in, and how that is proven.
@@ -53,7 +65,7 @@ func newDoors(cfg config, log *slog.Logger) (d doors, err error) {
 	if d.tokens, err = auth.OpenTokens(filepath.Join(cfg.data, "tokens.json")); err != nil {
 		return d, err
 	}
-	if d.gate, err = auth.NewGate(auth.Config{Tokens: d.tokens, Loopback: cfg.dev}); err != nil {
+	if d.gate, err = auth.NewGate(auth.Config{Tokens: d.tokens, Admin: cfg.doors.admin, Loopback: cfg.dev}); err != nil {
 		return d, err
 	}
 	if cfg.dev {
