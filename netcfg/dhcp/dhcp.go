@@ -68,8 +68,9 @@ type Lease struct {
 	Router netip.Addr // zero: none
 	Routes []Route    `json:",omitempty"`
 	DNS    []netip.Addr
-	Search []string `json:",omitempty"`
-	MTU    int      `json:",omitempty"` // 0: not said
+	Search []string     `json:",omitempty"`
+	NTP    []netip.Addr `json:",omitempty"`
+	MTU    int          `json:",omitempty"` // 0: not said
 	Server netip.Addr
 
 	Got                   time.Time     // by the machine's clock
@@ -115,6 +116,11 @@ func leaseOf(m *dhcpv4.DHCPv4, got time.Time) (Lease, error) {
 	for _, ip := range m.DNS() {
 		if s := addrOf(ip); usable(s) {
 			l.DNS = append(l.DNS, s)
+		}
+	}
+	for _, ip := range m.NTPServers() {
+		if s := addrOf(ip); usable(s) {
+			l.NTP = append(l.NTP, s)
 		}
 	}
 	search := []string{m.DomainName()}

@@ -90,6 +90,10 @@ func TestLeaseOf(t *testing.T) {
 				}
 			},
 		},
+		"time servers": {
+			[]dhcpv4.Modifier{generic(dhcpv4.OptionNTPServers, 10, 0, 0, 6, 224, 0, 1, 1)},
+			func(l *Lease) { l.NTP = []netip.Addr{netip.MustParseAddr("10.0.0.6")} },
+		},
 		"one domain":            {[]dhcpv4.Modifier{dhcpv4.WithOption(dhcpv4.OptDomainName("lan"))}, func(l *Lease) { l.Search = []string{"lan"} }},
 		"a domain and more":     {[]dhcpv4.Modifier{dhcpv4.WithOption(dhcpv4.OptDomainName("lan\nnameserver 6.6.6.6"))}, func(l *Lease) {}},
 		"a search and more":     {[]dhcpv4.Modifier{dhcpv4.WithOption(dhcpv4.OptDomainSearch(&rfc1035label.Labels{Labels: []string{"a\nb", "lan"}}))}, func(l *Lease) { l.Search = []string{"lan"} }},

@@ -219,7 +219,7 @@ func (n *lan) dnsmasq(more ...string) (leases func() string) {
 func TestDnsmasq(t *testing.T) {
 	n := newLan(t)
 	leases := n.dnsmasq("--dhcp-authoritative", "--dhcp-option=option:router,10.0.0.1", "--dhcp-option=option:dns-server,10.0.0.3,10.0.0.4",
-		"--dhcp-option=option:domain-search,lan,example.com", "--dhcp-option=option:mtu,1400", "--dhcp-option=option:classless-static-route,10.9.0.0/16,10.0.0.8")
+		"--dhcp-option=option:domain-search,lan,example.com", "--dhcp-option=option:mtu,1400", "--dhcp-option=option:ntp-server,10.0.0.6", "--dhcp-option=option:classless-static-route,10.9.0.0/16,10.0.0.8")
 	checkGoroutines(t)
 	o := n.options()
 	o.Hostname, o.ClientID = "web", []byte("\x00container web")
@@ -230,7 +230,7 @@ func TestDnsmasq(t *testing.T) {
 	}
 	want := Lease{
 		Addr: l.Addr, Server: ours, DNS: []netip.Addr{netip.MustParseAddr("10.0.0.3"), netip.MustParseAddr("10.0.0.4")},
-		Search: []string{"lan", "example.com"}, MTU: 1400, Routes: []Route{{netip.MustParsePrefix("10.9.0.0/16"), netip.MustParseAddr("10.0.0.8")}},
+		Search: []string{"lan", "example.com"}, MTU: 1400, NTP: []netip.Addr{netip.MustParseAddr("10.0.0.6")}, Routes: []Route{{netip.MustParsePrefix("10.9.0.0/16"), netip.MustParseAddr("10.0.0.8")}},
 		Got: l.Got, Renew: time.Minute, Rebind: 105 * time.Second, Expire: 2 * time.Minute,
 	}
 	// dnsmasq adds some to T1 and T2, so that not all come at once.
