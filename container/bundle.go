@@ -13,10 +13,11 @@ import (
 
 // Host is what the machine provides for one start of a container.
 type Host struct {
-	NetNS   string  // path of its network namespace; empty: a new one without any NIC
-	HostNet bool    // the machine's own network namespace
-	Cgroup  string  // path below each hierarchy's root
-	Mounts  []Mount // files and volumes of ours, mounted before the Spec's own
+	NetNS   string   // path of its network namespace; empty: a new one without any NIC
+	HostNet bool     // the machine's own network namespace
+	Cgroup  string   // path below each hierarchy's root
+	Mounts  []Mount  // files and volumes of ours, mounted before the Spec's own
+	Hide    []string // files of /proc and /sys, besides those that are hidden on every machine
 }
 
 // DefaultPath is PATH when neither the image nor the caller sets it, as docker has it.
@@ -50,7 +51,7 @@ func Bundle(s Spec, h Host) (*specs.Spec, error) {
 		spec.Hooks = hooks(s.Hooks)
 	}
 	if !s.Privileged {
-		spec.Linux.MaskedPaths = slices.Clone(maskedPaths)
+		spec.Linux.MaskedPaths = slices.Concat(maskedPaths, h.Hide)
 		spec.Linux.ReadonlyPaths = slices.Clone(readonlyPaths)
 	}
 	if s.UserNS {

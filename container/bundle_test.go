@@ -95,6 +95,16 @@ func mountAt(t *testing.T, b *specs.Spec, at string) specs.Mount {
 	return b.Mounts[i]
 }
 
+func TestBundleHides(t *testing.T) {
+	h := Host{Hide: []string{"/proc/cmdline"}}
+	if masked := bundle(t, Spec{}, h).Linux.MaskedPaths; !slices.Contains(masked, "/proc/cmdline") || !slices.Contains(masked, "/proc/acpi") {
+		t.Errorf("hidden are %v", masked)
+	}
+	if masked := bundle(t, Spec{Privileged: true}, h).Linux.MaskedPaths; len(masked) > 0 {
+		t.Errorf("from a privileged container, %v", masked)
+	}
+}
+
 func TestBundlePrivileged(t *testing.T) {
 	b := bundle(t, Spec{Privileged: true}, Host{})
 	if len(b.Linux.MaskedPaths)+len(b.Linux.ReadonlyPaths) != 0 || b.Process.NoNewPrivileges {

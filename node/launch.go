@@ -170,7 +170,7 @@ func (n *Node) run(ctx context.Context, b *box, hold bool, l launch, dirs layout
 // request is what the shim is asked to run.
 func (n *Node) request(b *box, l launch, dirs layout, ns *netcfg.Netns) (shimapi.RunRequest, error) {
 	s, run := b.spec, l.Run
-	host := container.Host{HostNet: s.HostNetworking, Cgroup: n.cfg.Runtime.CgroupOf(s.Name), Mounts: dirs.mounts}
+	host := container.Host{HostNet: s.HostNetworking, Cgroup: n.cfg.Runtime.CgroupOf(s.Name), Mounts: dirs.mounts, Hide: n.cfg.Hide}
 	if ns != nil {
 		host.NetNS = ns.Path()
 	}

@@ -56,7 +56,10 @@ type Config struct {
 
 	Dev         bool // not the only thing on this machine: Reboot is refused
 	AllowReboot bool // in spite of Dev
-	Log         *slog.Logger
+
+	Reboot func() error // restarts the machine, or has it done; default: the kernel at once
+	Hide   []string     // files of /proc that have secrets: only privileged containers see them
+	Log    *slog.Logger
 }
 
 // Node is the agent.
@@ -113,7 +116,10 @@ func New(cfg Config) (*Node, error) {
 		boxes: map[string]*box{}, bridges: map[string]netcfg.Bridge{}, changed: make(chan struct{}), lastAddr: map[string]netip.Addr{},
 		later: make(chan func(context.Context)), closed: make(chan struct{}), ready: make(chan struct{}),
 		awaited: map[string]*waiting{}, checking: make(chan struct{}, startsAtOnce),
-		slots: make(chan struct{}, startsAtOnce), untidy: make(chan struct{}, 1), servers: map[string]*dhcp.Server{}, reboot: rebootMachine,
+		slots: make(chan struct{}, startsAtOnce), untidy: make(chan struct{}, 1), servers: map[string]*dhcp.Server{}, reboot: cfg.Reboot,
+	}
+	if n.reboot == nil {
+		n.reboot = rebootMachine
 	}
 	if cfg.CDIDirs == nil {
 		cfg.CDIDirs = cdi.Dirs()
