@@ -64,6 +64,9 @@ const shimStart = 10 * time.Second
 func (r *Runtime) Start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, shimStart)
 	defer cancel()
+	if err := r.point(); err != nil {
+		return err
+	}
 	hello, err := r.shim.Hello(ctx)
 	switch {
 	case errors.Is(err, errs.Unavailable):
@@ -81,9 +84,32 @@ func (r *Runtime) Start(ctx context.Context) error {
 	return r.place(hello.PID)
 }
 
+// shimLink is where the reaper finds the shim. It outlives daemons whose
+// programs lie elsewhere than those of its own time.
+func (r *Runtime) shimLink() string { return filepath.Join(r.cfg.Run, "buoy-shim") }
+
+// point makes our shim the one that the reaper starts.
+func (r *Runtime) point() error {
+	if now, err := os.Readlink(r.shimLink()); err == nil && now == r.cfg.Shim {
+		return nil
+	}
+	tmp := r.shimLink() + ".new"
+	err := os.Remove(tmp)
+	if err == nil || errors.Is(err, os.ErrNotExist) {
+		err = os.Symlink(r.cfg.Shim, tmp)
+	}
+	if err == nil {
+		err = os.Rename(tmp, r.shimLink())
+	}
+	if err != nil {
+		return fmt.Errorf("say where buoy-shim is: %w", err)
+	}
+	return nil
+}
+
 // launch starts the reaper, detached, which starts the shim.
 func (r *Runtime) launch(ctx context.Context) (shimapi.Hello, error) {
-	_, ended, err := programs.Detach(filepath.Join(r.cfg.Run, "shim.log"), r.cfg.Reaper, r.cfg.Run, r.cfg.Shim)
+	_, ended, err := programs.Detach(filepath.Join(r.cfg.Run, "shim.log"), r.cfg.Reaper, r.cfg.Run, r.shimLink())
 	if err != nil {
 		return shimapi.Hello{}, err
 	}

@@ -66,6 +66,9 @@ func seal(path, name string) (*os.File, error) {
 // openInit finds buoy-init beside program, in /usr/libexec/buoy, or in PATH.
 func openInit(program string) (*os.File, error) {
 	const name = "buoy-init"
+	if real, err := filepath.EvalSymlinks(program); err == nil {
+		program = real // the reaper starts us by a link
+	}
 	places := []string{filepath.Join(filepath.Dir(program), name), filepath.Join("/usr/libexec/buoy", name)}
 	if p, err := exec.LookPath(name); err == nil {
 		places = append(places, p)
