@@ -16,6 +16,9 @@ RUN_DIR    ?= .cache/run/run
 BRIDGE     ?=
 CIDR       ?=
 
+# The private Ed25519 key, in PEM, that signs bundles.
+KEY  ?=
+
 # Whom packages are for: amd64 or arm64; empty: such machines as this one.
 ARCH ?=
 
@@ -40,7 +43,7 @@ INIT_FLAGS := $(C_FLAGS) -nostdlib -ffreestanding -fno-stack-protector -fno-asyn
 export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
 # go-nvml wraps what NVIDIA's header calls deprecated.
 export CGO_CFLAGS := -g -O2 -Wno-deprecated-declarations
-export GO PORT HELLO_PORT APPS_PORT DATA RUN_DIR BRIDGE CIDR SHIM_TAGS PKGS TESTFLAGS VERSION ARCH
+export GO PORT HELLO_PORT APPS_PORT DATA RUN_DIR BRIDGE CIDR SHIM_TAGS PKGS TESTFLAGS VERSION ARCH KEY
 
 build: ## build the programs into bin/
 	@scripts/setup build
@@ -116,6 +119,9 @@ tarball: ## build one for other systems
 deb rpm tarball:
 	@scripts/package $@
 
+bundle: ## build a signed bundle for upgrades over the air; KEY=FILE signs it
+	@scripts/package bundle
+
 packages: ## build all three
 	@scripts/package deb rpm tarball
 
@@ -130,4 +136,4 @@ help: ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
 
 .DEFAULT_GOAL := build
-.PHONY: build programs run test test-unit test-vm test-gpu check ipxe boot-image bench install deb rpm tarball packages clean setup help
+.PHONY: build programs run test test-unit test-vm test-gpu check ipxe boot-image bench install deb rpm tarball bundle packages clean setup help

@@ -34,6 +34,8 @@ var exceptions = map[string]Rule{
 	"GET /nodes/{nodeid}/chunks/{chunk}":                    {Role: Operator},
 
 	"POST /nodes/{nodeid}/reboot":            {Role: Admin},
+	"POST /nodes/{nodeid}/upgrade":           {Role: Admin},
+	"DELETE /nodes/{nodeid}/upgrade":         {Role: Admin},
 	"DELETE /nodes/{nodeid}/processes/{pid}": {Role: Admin},
 	"PUT /api/v1/config":                     {Role: Admin},
 	"POST /webhooks":                         {Role: Admin},

@@ -137,7 +137,9 @@ type Config struct {
 	Figures func(context.Context) ([]gpu.Figures, error)
 	// Doctor looks at the machine. // default: nothing is found
 	Doctor func(context.Context) []doctor.Finding
-	Log    *slog.Logger // gets what clients are not told; default: none
+	// Upgrades replace the node's programs. // default: none are taken
+	Upgrades Upgrades
+	Log      *slog.Logger // gets what clients are not told; default: none
 }
 
 // Dialect answers the Zero-OS API.
@@ -150,6 +152,7 @@ type Dialect struct {
 	told       http.Handler // of events
 	figures    func(context.Context) ([]gpu.Figures, error)
 	doctor     func(context.Context) []doctor.Finding
+	upgrades   Upgrades
 	log        *slog.Logger
 	stats      sampler
 
@@ -171,11 +174,14 @@ func New(cfg Config) (*Dialect, error) {
 	if cfg.Doctor == nil {
 		cfg.Doctor = func(context.Context) []doctor.Finding { return nil }
 	}
+	if cfg.Upgrades == nil {
+		cfg.Upgrades = noUpgrades{}
+	}
 	if !cfg.Publish.IsValid() {
 		cfg.Publish = netip.IPv4Unspecified()
 	}
 	return &Dialect{
-		node: cfg.Node, id: cfg.Node.Info().ID, publish: cfg.Publish, fleet: cfg.Fleet, controller: cfg.Controller, told: cfg.Events, figures: cfg.Figures, doctor: cfg.Doctor, log: cfg.Log,
+		node: cfg.Node, id: cfg.Node.Info().ID, publish: cfg.Publish, fleet: cfg.Fleet, controller: cfg.Controller, told: cfg.Events, figures: cfg.Figures, doctor: cfg.Doctor, upgrades: cfg.Upgrades, log: cfg.Log,
 		stats: sampler{keys: map[string]*metric{}}, sessions: make(chan struct{}, maxSessions), pace: normal(),
 	}, nil
 }

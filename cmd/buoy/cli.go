@@ -69,7 +69,7 @@ Exit codes: the container's own for run and exec; 125 when buoy itself fails,
 		c.updateCommand(), c.bridgesCommand(), c.volumesCommand(), c.gpusCommand(), c.eventsCommand(), c.webhooksCommand(),
 		c.imagesCommand(), c.pullCommand(), c.rmiCommand(), c.loginCommand(), c.logoutCommand(),
 		c.appCommand(), c.hostsCommand(),
-		c.nodesCommand(), c.infoCommand(), c.versionCommand(), c.resetCommand(), c.doctorCommand(), c.flistCommand(), c.manCommand(),
+		c.nodesCommand(), c.nodeCommand(), c.infoCommand(), c.versionCommand(), c.resetCommand(), c.doctorCommand(), c.flistCommand(), c.manCommand(),
 		c.statsCommand(), c.topCommand(), c.tokenCommand(), c.whoamiCommand(), c.auditCommand(), c.bootCommand(), c.contextCommand(),
 	)
 	c.complete(root)

@@ -122,6 +122,7 @@ func (f *fakeNode) handler() http.Handler {
 		answer(w, 200, map[string]string{"version": "v9.9.9", "go": "go1", "os": "linux", "arch": "arm64"})
 	})
 	mux.HandleFunc("GET /nodes", f.nodes)
+	new(fakeUpgrades).serve(mux)
 	mux.HandleFunc("GET /nodes/{node}/doctor", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, 200, []map[string]string{
 			{"check": "overlay", "status": "ok", "found": "there"},

@@ -47,6 +47,9 @@ type config struct {
 	events      eventsConfig
 	doors       doorConfig
 	fleet       fleetConfig
+	upgrade     upgradeConfig
+
+	started starter // of serve
 
 	file string // the configuration file that the command line names
 	yes  bool
@@ -71,6 +74,7 @@ func (c *config) sections() []section {
 		{"Images", c.images.register},
 		{"Flists", c.flist.register},
 		{"Events", c.events.register},
+		{"Upgrades over the air", c.upgrade.register},
 		{"Fleet", c.fleet.register},
 		{"Balancer and APIs of a controller", c.fleet.registerController},
 	}

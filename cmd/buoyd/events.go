@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	apievents "github.com/buoy-edge/buoy/api/events"
 	"github.com/buoy-edge/buoy/app"
@@ -90,10 +91,13 @@ type told struct {
 	log   *events.Log
 	hooks *webhooks.Hooks
 	api   *apievents.Dialect
+
+	reached *atomic.Bool // the controller answers
 }
 
 // newTold makes it. Nothing has been started when it returns.
 func newTold(cfg config, store webhooks.Store, log *slog.Logger) (t told, err error) {
+	t.reached = new(atomic.Bool)
 	if t.id = cfg.nodeID; t.id == "" {
 		if t.id, err = (inventory.FS{}).NodeID(); err != nil {
 			return t, err
@@ -134,13 +138,13 @@ func (t *told) keep(ctx context.Context, log *slog.Logger) (end func()) {
 // untilStopped is ctx, but that it ends a moment later: when it has been told
 // that the daemon stops.
 func (t *told) untilStopped(ctx context.Context) (context.Context, context.CancelFunc) {
-	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	running, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	undo := context.AfterFunc(ctx, func() {
 		t.log.Emit(ctx, events.Event{Type: events.NodeStopping})
 		t.log.Flush()
-		cancel()
+		cancel(context.Cause(ctx))
 	})
-	return running, func() { undo(); cancel() }
+	return running, func() { undo(); cancel(nil) }
 }
 
 // by says in events that what h is asked for is done by somebody else than a
@@ -153,6 +157,7 @@ func by(a events.Actor, h http.Handler) http.Handler {
 
 // controllerSeen tells that the controller answers, or why not.
 func (t *told) controllerSeen(ctx context.Context, url string, err error) {
+	t.reached.Store(err == nil)
 	e := events.Event{Type: events.ControllerFound, Data: events.Data{Attributes: map[string]string{"controller": url}}}
 	if err != nil {
 		e.Type, e.Data.Message = events.ControllerLost, err.Error()

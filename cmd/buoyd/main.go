@@ -27,7 +27,11 @@ var verbs = []string{"boot", "config", "doctor", "halt", "reset", "version"}
 
 // run is the program; its value is the exit code: 2 for a wrong command line.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	verb := serve
+	started, err := newStarter(args)
+	if err != nil {
+		return exitCode(err, stderr)
+	}
+	verb, name := serve, ""
 	if len(args) > 0 {
 		switch args[0] {
 		case "reset":
@@ -52,6 +56,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			return 0
 		}
 	}
+	if len(args) < len(started.args) {
+		name = started.args[0]
+	}
+	if code, done := started.hand(ctx, name, args, stderr); done {
+		return code
+	}
 	cfg, err := parse(args, stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return 0
@@ -60,8 +70,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "buoyd:", err)
 		return 2
 	}
+	cfg.started = started
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: cfg.level()}))
-	return exitCode(verb(ctx, cfg, log), stderr)
+	if err = verb(ctx, cfg, log); errors.Is(err, errUpgrade) {
+		err = started.relaunch()
+	}
+	return exitCode(err, stderr)
 }
 
 // exitCode tells of an error, and is what the program ends with.

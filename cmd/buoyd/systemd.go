@@ -20,15 +20,21 @@ type manager struct {
 // newManager takes what the service manager says out of the environment, which
 // the programs that we start inherit.
 func newManager() (m manager, err error) {
-	m.socket = os.Getenv("NOTIFY_SOCKET")
-	usec, pid := os.Getenv("WATCHDOG_USEC"), os.Getenv("WATCHDOG_PID")
+	m = readManager()
 	for _, name := range []string{"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"} {
 		err = errors.Join(err, os.Unsetenv(name))
 	}
+	return m, err
+}
+
+// readManager leaves the environment as it is.
+func readManager() (m manager) {
+	m.socket = os.Getenv("NOTIFY_SOCKET")
+	usec, pid := os.Getenv("WATCHDOG_USEC"), os.Getenv("WATCHDOG_PID")
 	if n, aerr := strconv.ParseInt(usec, 10, 64); aerr == nil && (pid == "" || pid == strconv.Itoa(os.Getpid())) {
 		m.watchdog = time.Duration(n) * time.Microsecond
 	}
-	return m, err
+	return m
 }
 
 func (m manager) tell(state string) error {
@@ -45,7 +51,7 @@ func (m manager) tell(state string) error {
 }
 
 // attend tells that all is ready, then, as often as it is wanted, that alive
-// returns, and last that we end.
+// returns, and last that we end, unless another one is to take our place.
 func (m manager) attend(ctx context.Context, alive func(), ready ...<-chan struct{}) error {
 	for _, c := range ready {
 		select {
@@ -66,6 +72,9 @@ func (m manager) attend(ctx context.Context, alive func(), ready ...<-chan struc
 	for {
 		select {
 		case <-ctx.Done():
+			if errors.Is(context.Cause(ctx), errUpgrade) {
+				return nil
+			}
 			return m.tell("STOPPING=1")
 		case <-due:
 			alive()

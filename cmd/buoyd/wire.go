@@ -28,6 +28,7 @@ import (
 	"github.com/buoy-edge/buoy/node/doctor"
 	"github.com/buoy-edge/buoy/node/lazy"
 	"github.com/buoy-edge/buoy/node/state"
+	"github.com/buoy-edge/buoy/node/upgrade"
 )
 
 // serve runs the daemon until ctx ends; containers run on.
@@ -40,6 +41,9 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) (err error) {
 	}
 	if cfg.dev {
 		log.Warn("--dev: everybody on this machine may use the API on loopback", "listen", cfg.listen)
+	}
+	if err := sabotage(cfg); err != nil {
+		return err
 	}
 	systemd, err := newManager() // before anything is started
 	if err != nil {
@@ -55,7 +59,17 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, parts.close()) }()
-	return parts.run(ctx, cfg, systemd, log)
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	upgrades, err := parts.newUpgrades(cfg, cfg.started.launched, func() { end(errUpgrade) }, log)
+	if err != nil {
+		return err
+	}
+	err = parts.run(ctx, cfg, systemd, upgrades, log)
+	if errors.Is(context.Cause(ctx), errUpgrade) {
+		return errors.Join(errUpgrade, err)
+	}
+	return err
 }
 
 // parts is everything that a daemon is made of.
@@ -141,10 +155,11 @@ func runtime(cfg config, log *slog.Logger) (*container.Runtime, error) {
 }
 
 // run runs the node and answers for it.
-func (p *parts) run(ctx context.Context, cfg config, systemd manager, log *slog.Logger) error {
+func (p *parts) run(ctx context.Context, cfg config, systemd manager, upgrades *upgrade.Manager, log *slog.Logger) error {
 	zcfg := nodes.Config{
 		Node: p.node, Figures: p.gpus.Figures, Publish: cfg.publish, Events: p.told.api.NodeStream(), Controller: cfg.fleet.controller, Log: log,
-		Doctor: func(ctx context.Context) []doctor.Finding { return look(ctx, cfg, p.images, p.gpus.Machine(), log) },
+		Doctor:   func(ctx context.Context) []doctor.Finding { return look(ctx, cfg, p.images, p.gpus.Machine(), log) },
+		Upgrades: upgrades,
 	}
 	dialects := []api.Dialect{}
 	if p.controller != nil {
@@ -205,6 +220,7 @@ func (p *parts) run(ctx context.Context, cfg config, systemd manager, log *slog.
 	g.Go(func() error { return p.gpus.Run(ctx) })
 	g.Go(func() error { return p.node.Run(ctx) })
 	g.Go(func() error { return zero.Run(ctx) })
+	g.Go(func() error { return upgrades.Run(ctx) })
 	g.Go(func() error { return server.Listen(ctx, cfg.listen) })
 	g.Go(func() error { return systemd.attend(ctx, func() { p.count() }, opened, p.node.Ready()) })
 	if p.controller != nil {

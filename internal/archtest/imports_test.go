@@ -36,6 +36,7 @@ var allowed = []struct {
 	{"node/inventory", []string{"internal/..."}},
 	{"node/probe", []string{"internal/..."}},
 	{"node/webhooks", []string{"node/events", "node/state", "internal/..."}},
+	{"node/upgrade", []string{"node/events", "node/inventory", "sdk/go", "internal/..."}}, // it asks the next buoyd by its API
 	{"node/lazy", []string{"container/shimapi", "flist/flistapi", "internal/..."}},
 	{"node/agent", []string{"api/hosts/hostapi", "sdk/go", "internal/..."}}, // it uses the node by its API, as anybody does
 	{"node", []string{"container", "container/shimapi", "gpu/...", "netcfg/...", "images/...", "flist/flistapi", "node/...", "internal/..."}},
@@ -55,7 +56,7 @@ var allowed = []struct {
 	{"api/audit", []string{"internal/..."}},
 	{"api", []string{"api/audit", "api/auth", "internal/..."}},
 	{"api/access", []string{"api", "api/audit", "api/auth", "api/certs", "internal/..."}},
-	{"api/nodes", []string{"api", "api/auth", "gpu", "gpu/cdi", "node", "node/doctor", "node/events", "node/inventory", "node/probe", "container", "netcfg", "images/...", "internal/..."}},
+	{"api/nodes", []string{"api", "api/auth", "gpu", "gpu/cdi", "node", "node/doctor", "node/events", "node/inventory", "node/probe", "node/upgrade", "container", "netcfg", "images/...", "internal/..."}},
 	{"api/events", []string{"api", "api/auth", "node/events", "node/webhooks", "images", "internal/..."}},
 	{"api/apps", []string{"api", "api/auth", "app", "app/manifest", "internal/..."}},
 	{"api/services", []string{"api", "api/auth", "app", "app/manifest", "sdk/go", "internal/..."}},

@@ -68,7 +68,8 @@ func Asked(ctx context.Context, request, peer string) context.Context {
 	return By(ctx, a)
 }
 
-func actorOf(ctx context.Context) Actor {
+// ActorOf is who ctx says does it, the node itself by default.
+func ActorOf(ctx context.Context) Actor {
 	if a, ok := ctx.Value(actorKey{}).(Actor); ok {
 		return a
 	}

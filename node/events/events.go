@@ -76,7 +76,7 @@ func (l *Log) Emit(ctx context.Context, e Event) {
 		e.Source = l.cfg.Source
 	}
 	if e.Data.Actor.Kind == "" {
-		e.Data.Actor = actorOf(ctx)
+		e.Data.Actor = ActorOf(ctx)
 	}
 	l.mu.Lock()
 	if e.Time.IsZero() {

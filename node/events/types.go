@@ -46,9 +46,14 @@ const (
 	GPURecovered Type = "gpu.recovered"
 	GPUError     Type = "gpu.error"
 
-	NodeStarted     Type = "node.started"
-	NodeStopping    Type = "node.stopping"
-	NodeRebooting   Type = "node.rebooting"
+	NodeStarted   Type = "node.started"
+	NodeStopping  Type = "node.stopping"
+	NodeRebooting Type = "node.rebooting"
+	NodeUpgrading Type = "node.upgrading"
+	NodeUpgraded  Type = "node.upgraded"
+
+	NodeUpgradeFailed Type = "node.upgrade-failed"
+
 	ShimLost        Type = "shim.lost"
 	ShimReplaced    Type = "shim.replaced"
 	DiskPressure    Type = "disk.pressure"
@@ -121,6 +126,9 @@ func Types() []Meaning { //nolint:funlen // a list
 		{NodeStarted, "buoyd runs, and has looked after its containers"},
 		{NodeStopping, "buoyd was told to end; containers run on"},
 		{NodeRebooting, "the machine is about to reboot, by the API"},
+		{NodeUpgrading, "the programs of a bundle go on trial: `version`, and `from` which"},
+		{NodeUpgraded, "they have proved healthy and stay"},
+		{NodeUpgradeFailed, "they have not, and the former ones run again, or the bundle was refused: `reason` and `message` say why"},
 		{ShimLost, "buoy-shim is gone; containers run on"},
 		{ShimReplaced, "another buoy-shim has taken over"},
 		{DiskPressure, "the disk of the node's data is fuller than it should be"},

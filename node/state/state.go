@@ -126,6 +126,23 @@ func Open(ctx context.Context, path string) (*DB, error) {
 	return d, nil
 }
 
+// Schema is the version of the form of a file, which migrations raise. It takes
+// in what is in its -wal.
+func Schema(ctx context.Context, path string) (version int, err error) {
+	if _, err := os.Stat(path); err != nil {
+		return 0, err
+	}
+	db, err := sql.Open("sqlite", "file:"+url.PathEscape(path)+"?_pragma=locking_mode(EXCLUSIVE)")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	if err := db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
+		return 0, fmt.Errorf("read %s: %w", path, err)
+	}
+	return version, nil
+}
+
 func (d *DB) migrate(ctx context.Context, path string) error {
 	tx, err := d.db.BeginTx(ctx, nil)
 	if err != nil {

@@ -54,8 +54,10 @@ type daemon struct {
 	ns     string // network namespace that it takes for the machine's, "" for the machine's
 	addr   string
 	args   []string
-	locked bool // without --dev
-	guest  bool // another instance was there before, and outlives it: what they share is that one's to clean up
+	bin    string   // where its programs are; "": those of this tree
+	env    []string // besides ours
+	locked bool     // without --dev
+	guest  bool     // another instance was there before, and outlives it: what they share is that one's to clean up
 	client *buoy.Client
 	http   *http.Client // of d.addr, without what client knows; both check the answers
 
@@ -98,6 +100,13 @@ func newInstance(t testing.TB, args ...string) *daemon {
 	return d
 }
 
+func (d *daemon) programs() string {
+	if d.bin != "" {
+		return d.bin
+	}
+	return bin(d.t)
+}
+
 func (d *daemon) data() string { return filepath.Join(d.dir, "data") }
 func (d *daemon) run() string  { return filepath.Join(d.dir, "run") }
 
@@ -110,21 +119,7 @@ func (d *daemon) instance() string {
 // start starts buoyd and waits until it answers.
 func (d *daemon) start() {
 	d.t.Helper()
-	args := []string{"--dev"}
-	if d.locked {
-		args = nil
-	}
-	args = append(args, append([]string{"--listen", d.addr, "--data", d.data(), "--run", d.run(), "--node-id", "525400123456"}, d.args...)...)
-	d.cmd = exec.Command(filepath.Join(bin(d.t), "buoyd"), args...)
-	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
-	if err := d.within(d.cmd.Start); err != nil {
-		d.t.Fatal(err)
-	}
-	d.exit = make(chan struct{})
-	go func(cmd *exec.Cmd, exit chan struct{}) {
-		_ = cmd.Wait()
-		close(exit)
-	}(d.cmd, d.exit)
+	d.begin()
 	d.await("buoyd answers", func() bool {
 		select {
 		case <-d.exit:
@@ -134,6 +129,27 @@ func (d *daemon) start() {
 		h, err := d.client.Health(d.t.Context())
 		return err == nil && h.Ready
 	})
+}
+
+// begin starts buoyd.
+func (d *daemon) begin() {
+	d.t.Helper()
+	args := []string{"--dev"}
+	if d.locked {
+		args = nil
+	}
+	args = append(args, append([]string{"--listen", d.addr, "--data", d.data(), "--run", d.run(), "--node-id", "525400123456"}, d.args...)...)
+	d.cmd = exec.Command(filepath.Join(d.programs(), "buoyd"), args...)
+	d.cmd.Env = append(os.Environ(), d.env...)
+	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
+	if err := d.within(d.cmd.Start); err != nil {
+		d.t.Fatal(err)
+	}
+	d.exit = make(chan struct{})
+	go func(cmd *exec.Cmd, exit chan struct{}) {
+		_ = cmd.Wait()
+		close(exit)
+	}(d.cmd, d.exit)
 }
 
 // within runs f where the instance's network is. f starts processes, but no goroutines.
@@ -184,7 +200,7 @@ func (d *daemon) finish(before []string) {
 	d.client.Close()
 	var out []byte
 	err := d.within(func() (err error) {
-		out, err = exec.Command(filepath.Join(bin(d.t), "buoyd"), append([]string{"reset", "--yes", "--data", d.data(), "--run", d.run()}, d.args...)...).CombinedOutput()
+		out, err = exec.Command(filepath.Join(d.programs(), "buoyd"), append([]string{"reset", "--yes", "--data", d.data(), "--run", d.run()}, d.args...)...).CombinedOutput()
 		return err
 	})
 	if err != nil {

@@ -44,7 +44,7 @@ func start(t *testing.T) *system {
 	t.Cleanup(client.Close)
 	s := &system{t, m, client}
 	s.put(image, vm.Rootfs(t, append(vm.Busybox(t, "/"), vm.File{Path: "/www/hello", Perm: 0o644, Data: []byte("hello\n")})...))
-	for _, name := range []string{deb(older), deb(newer), rpm(older), rpm(newer)} {
+	for _, name := range []string{deb(older), deb(newer), rpm(older), rpm(newer), bundle(air), "key.pem"} {
 		data, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
 			t.Fatal(err)
@@ -226,6 +226,8 @@ func TestDebian(t *testing.T) {
 	})
 	s.same(pid, "kill -9 of buoyd")
 
+	s.air(t, pid)
+
 	// What is wrong with the configuration is for a person to mend, once.
 	s.sh("echo 'cidr: none' >/etc/buoy/conf.d/mine.yaml; systemctl restart buoyd && exit 1; true")
 	s.want("systemctl is-failed buoyd; systemctl show -P NRestarts buoyd", "failed\n0")
@@ -244,6 +246,9 @@ func TestDebian(t *testing.T) {
 	})
 	s.serves()
 	s.want("cat /var/lib/buoy/volumes/said/log", "hello\nbye\nhello")
+	if got := s.runs(); got != air {
+		t.Errorf("after the reboot it says to be %s", got)
+	}
 
 	s.remove(t, running)
 	s.sh("dpkg -i /srv/" + deb(newer))
@@ -259,6 +264,22 @@ func TestDebian(t *testing.T) {
 		t.Errorf("the other package leaves on the machine (-before +after):\n%s", diff)
 	}
 	s.want("find / -xdev -path /srv -prune -o -name '*buoy*' -print", "") // above, rpm leaves directories that are no package's here
+}
+
+// air upgrades over the air: systemd sees the same service, by the same pid.
+func (s *system) air(t *testing.T, pid int) {
+	t.Helper()
+	state := "systemctl is-active buoyd; systemctl show -P MainPID -P NRestarts buoyd"
+	before := s.sh(state)
+	s.sh("mkdir /etc/buoy/upgrade-keys; cp /srv/key.pem /etc/buoy/upgrade-keys/; buoy node upgrade --window 2m /srv/" + bundle(air))
+	if got := s.runs(); got != air {
+		t.Errorf("after the upgrade over the air it says to be %s", got)
+	}
+	s.same(pid, "the upgrade over the air")
+	if after := s.sh(state); after != before {
+		t.Errorf("systemd says %q, and before it said %q", after, before)
+	}
+	s.want("/usr/bin/buoyd version", "buoyd v"+newer)
 }
 
 // shutdown: containers are asked to end, and nothing has to be waited for.
@@ -280,7 +301,7 @@ func (s *system) remove(t *testing.T, running string) {
 		t.Errorf("a removed package leaves on the machine (-before +after):\n%s", diff)
 	}
 	s.want("cat /var/lib/buoy/volumes/said/log", "hello\nbye\nhello\nbye")
-	s.want("cd /etc/buoy; echo *; cat conf.d/mine.yaml; tail -n 1 buoyd.yaml", "buoyd.yaml conf.d\nlabel: [a=b]\n# mine")
+	s.want("cd /etc/buoy; echo *; cat conf.d/mine.yaml; tail -n 1 buoyd.yaml", "buoyd.yaml conf.d upgrade-keys\nlabel: [a=b]\n# mine")
 	s.want("ls /var/lib/buoy/node.db", "/var/lib/buoy/node.db")
 	s.want("ls -d /usr/bin/buoy* /usr/libexec/buoy /usr/lib/systemd/system/buoy* 2>/dev/null", "")
 	s.want("systemctl is-active buoyd buoy-halt", "inactive\ninactive")

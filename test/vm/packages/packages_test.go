@@ -28,6 +28,7 @@ import (
 const (
 	older = "0.1.0"
 	newer = "0.2.0"
+	air   = "0.3.0" // of the bundle for an upgrade over the air
 )
 
 const top = "../../.." // of the tree
@@ -35,7 +36,7 @@ const top = "../../.." // of the tree
 // build makes packages of a version in a directory.
 func build(version, dir, tz string, formats ...string) error {
 	cmd := exec.Command(filepath.Join(top, "scripts/package"), formats...)
-	cmd.Env = append(os.Environ(), "VERSION=v"+version, "DIST="+dir, "ARCH="+runtime.GOARCH, "TZ="+tz)
+	cmd.Env = append(os.Environ(), "VERSION=v"+version, "DIST="+dir, "ARCH="+runtime.GOARCH, "TZ="+tz, "KEY="+filepath.Join(dir, "key"))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build packages of %s: %w\n%s", version, err, out)
 	}
@@ -49,8 +50,23 @@ var built = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return dir, errors.Join(os.RemoveAll(dir), build(older, dir, "UTC", "deb", "rpm"), build(newer, dir, "UTC", "deb", "rpm", "tarball"))
+	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o755), keys(dir)); err != nil {
+		return dir, err
+	}
+	return dir, errors.Join(build(air, dir, "UTC", "bundle"), build(older, dir, "UTC", "deb", "rpm"), build(newer, dir, "UTC", "deb", "rpm", "tarball"))
 })
+
+// keys makes what signs bundles, and what nodes trust, as docs/operate.md has it.
+func keys(dir string) error {
+	for _, args := range [][]string{{"genpkey", "-algorithm", "ed25519", "-out", "key"}, {"pkey", "-in", "key", "-pubout", "-out", "key.pem"}} {
+		cmd := exec.Command("openssl", args...)
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("make a key: %w\n%s", err, out)
+		}
+	}
+	return nil
+}
 
 func dist(t *testing.T) string {
 	t.Helper()
@@ -62,8 +78,9 @@ func dist(t *testing.T) string {
 	return dir
 }
 
-func deb(version string) string { return "buoy_" + version + "-1_amd64.deb" }
-func rpm(version string) string { return "buoy-" + version + "-1.x86_64.rpm" }
+func deb(version string) string    { return "buoy_" + version + "-1_amd64.deb" }
+func bundle(version string) string { return "buoy-" + version + "-linux-amd64.bundle" }
+func rpm(version string) string    { return "buoy-" + version + "-1.x86_64.rpm" }
 
 // files are those that all packages have.
 const files = `
