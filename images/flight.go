@@ -28,14 +28,11 @@ type flight[T any] struct {
 func (g *flights[T]) do(ctx context.Context, key string, listen func(Progress),
 	work func(ctx context.Context, emit func(Progress)) (T, error),
 ) (val T, led bool, err error) {
-	f, led, err := g.join(ctx, key, work)
+	f, led, err := g.join(ctx, key, &listen, work)
 	if err != nil {
 		return val, false, err
 	}
-	if listen != nil {
-		f.listen(&listen)
-		defer f.unlisten(&listen)
-	}
+	defer f.unlisten(&listen)
 	select {
 	case <-f.done:
 	case <-ctx.Done():
@@ -48,18 +45,19 @@ func (g *flights[T]) do(ctx context.Context, key string, listen func(Progress),
 	return f.val, led, f.err
 }
 
-// join finds or starts the flight for key and counts the caller in.
-func (g *flights[T]) join(ctx context.Context, key string, work func(context.Context, func(Progress)) (T, error)) (*flight[T], bool, error) {
+// join finds or starts the flight for key and counts the caller in. Who starts it hears all of it.
+func (g *flights[T]) join(ctx context.Context, key string, listen *func(Progress), work func(context.Context, func(Progress)) (T, error)) (*flight[T], bool, error) {
 	for {
 		g.mu.Lock()
 		f, ok := g.m[key]
 		if ok && f.waiters > 0 {
 			f.waiters++
 			g.mu.Unlock()
+			f.listen(listen)
 			return f, false, nil
 		}
 		if !ok {
-			f = g.start(ctx, key, work)
+			f = g.start(ctx, key, listen, work)
 			g.mu.Unlock()
 			return f, true, nil
 		}
@@ -73,9 +71,10 @@ func (g *flights[T]) join(ctx context.Context, key string, work func(context.Con
 }
 
 // start is called with g.mu locked.
-func (g *flights[T]) start(ctx context.Context, key string, work func(context.Context, func(Progress)) (T, error)) *flight[T] {
+func (g *flights[T]) start(ctx context.Context, key string, listen *func(Progress), work func(context.Context, func(Progress)) (T, error)) *flight[T] {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	f := &flight[T]{done: make(chan struct{}), cancel: cancel, waiters: 1, listeners: map[*func(Progress)]struct{}{}}
+	f.listen(listen)
 	if g.m == nil {
 		g.m = map[string]*flight[T]{}
 	}
@@ -111,6 +110,9 @@ func (f *flight[T]) emit(p Progress) {
 }
 
 func (f *flight[T]) listen(l *func(Progress)) {
+	if *l == nil {
+		return
+	}
 	f.emitting.Lock()
 	defer f.emitting.Unlock()
 	f.listeners[l] = struct{}{}
