@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -197,13 +198,34 @@ func TestReadKeys(t *testing.T) {
 	}
 }
 
+// FuzzUnpack has a genuine manifest, and then whatever comes.
 func FuzzUnpack(f *testing.F) {
 	raw := archive(f, members(f, nil)...)
-	f.Add(raw)
-	f.Add(raw[:len(raw)/2])
-	f.Fuzz(func(t *testing.T, raw []byte) {
-		dir := t.TempDir()
-		if unpackAll(t, raw, dir) != nil {
+	r := bytes.NewReader(raw)
+	keys, err := readKeys(keysDir(f))
+	if err != nil {
+		f.Fatal(err)
+	}
+	if _, err := open(r, keys); err != nil {
+		f.Fatal(err)
+	}
+	head := raw[:(len(raw)-r.Len()+511)/512*512]
+	rest := raw[len(head):]
+	f.Add(rest)
+	f.Add(rest[:len(rest)/2])
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, rest []byte) {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		b, err := open(io.MultiReader(bytes.NewReader(head), bytes.NewReader(rest)), keys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b.unpack(dir, func(string) {}) != nil {
 			return
 		}
 		for name, want := range programs() {
