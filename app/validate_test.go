@@ -27,6 +27,7 @@ func valid() Spec {
 			},
 			Filesystems: []string{"pool:fs"}, Devices: []buoy.Device{{Path: "/dev/fuse"}}, Ulimits: []buoy.Ulimit{{Name: "nofile", Soft: 10, Hard: 20}},
 			Limits: buoy.Limits{MilliCPU: 100, CPUShares: 2, CPUSet: "0-3,7", Memory: 128 << 20, Swap: -1, PIDs: -1}, ShmSize: 1 << 20,
+			Logs: buoy.LogLimits{MaxSize: 256 << 10, MaxFiles: 100}, TTY: true, Stdin: true,
 			InitProcesses: []buoy.InitProcess{{Name: "sh", Pwd: "/"}},
 			Restart:       "on-failure:3", StopGrace: 30, Labels: map[string]string{"a": "b"},
 			Health: &buoy.HealthCheck{
@@ -135,6 +136,8 @@ func TestValidateRefuses(t *testing.T) {
 		{service(func(s *Spec) { s.Container.Ulimits[0].Name = "" }), `spec.ulimits[0].name is ""; it must be one of as, core, cpu, data, fsize, locks, memlock, msgqueue, nice, nofile, nproc, rss, rtprio, rttime, sigpending, stack`},
 		{service(func(s *Spec) { s.Container.Ulimits[0].Soft = 21 }), "spec.ulimits[0].soft is 21; it must be at most hard, which is 20"},
 		{service(func(s *Spec) { s.Container.ShmSize = -1 }), "spec.shmSize is -1; it must be bytes"},
+		{service(func(s *Spec) { s.Container.Logs.MaxSize = 1000 }), "spec.logs.maxSize is 1000; it must be at least 262144 bytes"},
+		{service(func(s *Spec) { s.Container.Logs.MaxFiles = -1 }), "spec.logs.maxFiles is -1; it must be 1 to 100"},
 
 		{service(func(s *Spec) { s.Container.Mounts[0].Target = "www" }), `spec.volumes[0].mountPath is "www"; it must be an absolute path below /`},
 		{service(func(s *Spec) { s.Container.Mounts[0].Target = "/../" }), `spec.volumes[0].mountPath is "/../"; it must be an absolute path below /`},

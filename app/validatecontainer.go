@@ -14,6 +14,8 @@ import (
 // not each launch of it.
 const (
 	minMilliCPU = 10
+	minLogSize  = 256 << 10
+	maxLogFiles = 100
 	minMemory   = 6 << 20
 	maxGrace    = 24 * time.Hour
 	maxText     = 128 << 10 // the longest argument that Linux takes
@@ -121,6 +123,12 @@ func (c *checker) limits(r *buoy.CreateRequest) {
 	}
 	if !validCPUSet(l.CPUSet) {
 		c.add("spec.resources.cpuset", "is %q; it must be a list like 0-3,7", l.CPUSet)
+	}
+	if size := r.Logs.MaxSize; size != 0 && size < minLogSize {
+		c.add("spec.logs.maxSize", "is %d; it must be at least %d bytes", size, minLogSize)
+	}
+	if n := r.Logs.MaxFiles; n != 0 {
+		c.number("spec.logs.maxFiles", int64(n), 1, maxLogFiles)
 	}
 	if r.ShmSize < 0 {
 		c.add("spec.shmSize", "is %d; it must be bytes", r.ShmSize)

@@ -36,7 +36,6 @@ var refusals = map[string]string{
 	"external_links":   "there are none",
 	"volumes_from":     "name the volume in both services",
 	"profiles":         "apps have none; apply the services you want",
-	"logging":          "logs are kept by the host, bounded and rotated",
 	"pid":              "each replica has its own processes",
 	"ipc":              "each replica has its own",
 	"cgroup_parent":    "hosts keep cgroups of their own",

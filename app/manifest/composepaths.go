@@ -20,7 +20,7 @@ func (s *composeService) paths() map[string]string {
 		"": "", "metadata.name": "", "metadata.labels": "deploy.labels", "metadata.annotations": "annotations", "kind": "deploy.mode",
 		"spec.image": "image", "spec.command": "entrypoint", "spec.args": "command", "spec.workingDir": "working_dir", "spec.user": "user",
 		"spec.hostname": "hostname", "spec.labels": "labels", "spec.env": "environment", "spec.dns": "dns", "spec.devices": "devices",
-		"spec.sysctls": "sysctls", "spec.ulimits": "ulimits", "spec.shmSize": "shm_size", "spec.capAdd": "cap_add", "spec.capDrop": "cap_drop",
+		"spec.sysctls": "sysctls", "spec.ulimits": "ulimits", "spec.shmSize": "shm_size", "spec.logs.maxSize": "logging.options.max-size", "spec.logs.maxFiles": "logging.options.max-file", "spec.capAdd": "cap_add", "spec.capDrop": "cap_drop",
 		"spec.privileged": "privileged", "spec.nics": "network_mode", "spec.hostNetwork": "network_mode", "spec.ports": "ports",
 		"spec.resources.cpu":       one(limits.CPUs != 0, "resources.limits.cpus", "cpus"),
 		"spec.resources.memory":    one(limits.Memory != 0, "resources.limits.memory", "mem_limit"),

@@ -153,7 +153,7 @@ type composeMount struct {
 		CreateHostPath bool `json:"create_host_path"`
 	} `json:"bind"`
 	Volume struct {
-		NoCopy composeUnset `json:"nocopy"`
+		NoCopy bool `json:"nocopy"` // as it is anyway
 	} `json:"volume"`
 	Tmpfs struct {
 		Size byteSize `json:"size"`

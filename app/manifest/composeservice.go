@@ -27,8 +27,9 @@ type composeService struct {
 	DependsOn   composeAny    `json:"depends_on"`
 	Restart     string        `json:"restart"`
 	Init        bool          `json:"init"`
-	TTY         composeUnset  `json:"tty"`
-	StdinOpen   composeUnset  `json:"stdin_open"`
+	TTY         bool          `json:"tty"`
+	StdinOpen   bool          `json:"stdin_open"`
+	Logging     composeLog    `json:"logging"`
 	StopSignal  word          `json:"stop_signal"`
 	StopGrace   *composeTime  `json:"stop_grace_period"`
 	Health      *composeCheck `json:"healthcheck"`
@@ -130,7 +131,7 @@ func (s *composeService) replicas(d *decoder, out *app.Spec) {
 func (s *composeService) container(d *decoder, file *composeFile, path string) buoy.CreateRequest {
 	c := buoy.CreateRequest{
 		Flist: s.Image, Command: strs(words(s.Command)), Entrypoint: strs(words(s.Entrypoint)), Env: s.Environment.pairs, Pwd: s.WorkingDir, User: string(s.User),
-		Hostname: s.Hostname, Labels: s.Labels, Init: s.Init, StopSignal: string(s.StopSignal), StopGrace: 10,
+		Hostname: s.Hostname, Labels: s.Labels, Init: s.Init, TTY: s.TTY, Stdin: s.StdinOpen, Logs: s.Logging.limits(d, below(path, "logging.options")), StopSignal: string(s.StopSignal), StopGrace: 10,
 		DNS: strs(words(s.DNS)), ShmSize: int64(s.ShmSize), Sysctls: s.Sysctls, ReadOnly: s.ReadOnly, Privileged: s.Privileged,
 		CapAdd: strs(s.CapAdd), CapDrop: strs(s.CapDrop), Mounts: s.mounts(d, file, path),
 		Limits: buoy.Limits{MilliCPU: int64(s.CPUs), CPUShares: s.CPUShares, CPUSet: s.CPUSet, Memory: int64(s.MemLimit), PIDs: s.PIDsLimit},
@@ -167,6 +168,27 @@ func (s *composeService) container(d *decoder, file *composeFile, path string) b
 	}
 	c.Restart = s.restart(d, path)
 	return c
+}
+
+// composeLog is how output is kept. Drivers that keep it in files are all ours.
+type composeLog struct {
+	Driver  string `json:"driver" oneof:"json-file,local"`
+	Options struct {
+		MaxSize  byteSize `json:"max-size" min:"262144"`
+		MaxFiles word     `json:"max-file"`
+	} `json:"options"`
+}
+
+func (l *composeLog) limits(d *decoder, path string) buoy.LogLimits {
+	out := buoy.LogLimits{MaxSize: int64(l.Options.MaxSize)}
+	if text := string(l.Options.MaxFiles); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n == 0 {
+			d.problem(below(path, "max-file"), "is %q; it must be 1 to 100", brief(text))
+		}
+		out.MaxFiles = n
+	}
+	return out
 }
 
 // restart is the policy of a node.

@@ -162,15 +162,6 @@ type composeAny bool
 
 func (a *composeAny) decode(*decoder, *node, string) { *a = true }
 
-// composeUnset is what must be false.
-type composeUnset struct{}
-
-func (*composeUnset) decode(d *decoder, n *node, path string) {
-	if n.kind != boolean || n.text != "false" {
-		d.problem(path, "is %s; replicas have no terminal and no input", n.what())
-	}
-}
-
 // composeNetworks are those of a service: the default one.
 type composeNetworks struct{ given bool }
 

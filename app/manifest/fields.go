@@ -66,6 +66,9 @@ type spec struct {
 	Ulimits     []ulimit        `json:"ulimits,omitempty" doc:"Resource limits of processes."`
 	Sysctls     map[string]word `json:"sysctls,omitempty" doc:"Kernel parameters of the namespaces of a replica."`
 	ShmSize     byteSize        `json:"shmSize,omitempty" min:"1" default:"64Mi" doc:"Size of /dev/shm."`
+	Logs        logLimits       `json:"logs,omitzero" like:"logging" doc:"Bounds of the log of each replica."`
+	TTY         bool            `json:"tty,omitempty" doc:"Replicas have a terminal."`
+	Stdin       bool            `json:"stdin,omitempty" like:"stdin_open" doc:"Who attaches to a replica may write to its input."`
 	Labels      map[string]word `json:"labels,omitempty" doc:"Labels of the containers."`
 
 	ReadOnly      bool  `json:"readOnly,omitempty" doc:"The root file system cannot be written."`
@@ -119,6 +122,11 @@ type volume struct {
 	Size         byteSize `json:"size,omitempty" doc:"Bound of a tmpfs. A volume that the host keeps is not bounded."`
 	StorageClass string   `json:"storageClass,omitempty" doc:"Taken and not used: there is one kind of volume."`
 	ConfigMap    refused  `json:"configMap,omitzero" doc:"Refused: there are no config maps. Put files into the image, or use hostPath."`
+}
+
+type logLimits struct {
+	MaxSize  byteSize `json:"maxSize,omitempty" like:"max-size" min:"262144" default:"10Mi" doc:"Size at which a file of the log is full."`
+	MaxFiles int      `json:"maxFiles,omitempty" like:"max-file" min:"1" max:"100" default:"3" doc:"Files that are kept."`
 }
 
 type ulimit struct {

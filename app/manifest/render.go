@@ -62,6 +62,7 @@ func specOf(s app.Spec) spec {
 		Replicas: s.Replicas, Schedule: s.Job.Schedule, RestartPolicy: restartPolicy(c.Restart), Init: c.Init,
 		NICs: nicsOf(c), HostNetwork: c.HostNetworking, DNS: c.DNS, Filesystems: c.Filesystems,
 		Sysctls: asWords(c.Sysctls), ShmSize: byteSize(c.ShmSize), Labels: asWords(c.Labels),
+		Logs: logLimits{MaxSize: byteSize(c.Logs.MaxSize), MaxFiles: c.Logs.MaxFiles}, TTY: c.TTY, Stdin: c.Stdin,
 		ReadOnly: c.ReadOnly, Keep: c.Keep, Privileged: c.Privileged, CapAdd: c.CapAdd, CapDrop: c.CapDrop,
 		NewPrivileges: c.NewPrivileges, Unconfined: c.Unconfined, UserNS: c.UserNS,
 	}

@@ -178,6 +178,7 @@ func (m *document) container(d *decoder, in sections) buoy.CreateRequest {
 		},
 		ReadOnly: s.ReadOnly, Privileged: s.Privileged, CapAdd: strs(s.CapAdd), CapDrop: strs(s.CapDrop),
 		NewPrivileges: s.NewPrivileges, Unconfined: s.Unconfined, UserNS: s.UserNS,
+		TTY: s.TTY, Stdin: s.Stdin, Logs: buoy.LogLimits{MaxSize: int64(s.Logs.MaxSize), MaxFiles: s.Logs.MaxFiles},
 		Restart: string(s.RestartPolicy), StopGrace: 30, Keep: s.Keep, Labels: texts(s.Labels),
 	}
 	for _, p := range s.InitProcesses {
