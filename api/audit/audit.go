@@ -44,6 +44,7 @@ const (
 	maxFile  = 16 << 20
 	maxFiles = 8
 	maxLine  = 64 << 10
+	maxText  = 1 << 10 // bytes of what callers say: JSON may need six for each
 )
 
 // Log is the record.
@@ -155,6 +156,9 @@ func (l *Log) Add(e Entry) {
 
 func (l *Log) add(e Entry) {
 	e.N, e.Prev = l.n+1, l.prev
+	for _, text := range []*string{&e.Caller, &e.Peer, &e.Request, &e.Method, &e.Path} {
+		*text = (*text)[:min(len(*text), maxText)]
+	}
 	e.Time = l.now().UTC()
 	line, err := json.Marshal(e)
 	if err == nil && l.at > 0 && l.at+int64(len(line)) >= l.size {

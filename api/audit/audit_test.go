@@ -224,3 +224,20 @@ func TestNone(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Who may do nothing must not make the record unreadable, or push the rest out.
+func TestLongPath(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.log")
+	l := begin(t, path)
+	for _, c := range []string{"&", "\xff", "\n"} {
+		l.Add(Entry{Method: "DELETE", Path: "/tokens/" + strings.Repeat(c, 64<<10)})
+	}
+	end(t, l)
+	l = begin(t, path)
+	l.say(t, 1)
+	end(t, l)
+	verify(t, path, 4)
+	if at := l.at; at > 3*maxLine {
+		t.Errorf("four lines have %d bytes", at)
+	}
+}
