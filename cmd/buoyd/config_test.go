@@ -118,6 +118,7 @@ func TestParseRefuses(t *testing.T) {
 		`invalid value "x" for flag -tls: it is not CERT,KEY`:                    "--tls x",
 		`invalid value "x" for flag -trust-proxy: it is not a prefix`:            "--trust-proxy x",
 		`invalid value "/" for flag -osc-path: it is not a path like`:            "--osc-path /",
+		`invalid value "hosting" for flag -osc-path: paths of hosts an`:          "--osc-path hosting",
 		`invalid value "9ms" for flag -report-interval: it is not a ti`:          "--report-interval 9ms",
 		`--rate-limit -1 is negative`:                                            "--rate-limit -1",
 		`--https needs --tls`:                                                    "--https :1",

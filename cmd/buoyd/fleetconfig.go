@@ -125,6 +125,9 @@ func readPath(s string) (string, error) {
 	if path == "/" || strings.ContainsAny(path, "{}* ") {
 		return "", errors.New("it is not a path like /osc")
 	}
+	if strings.HasPrefix(path, "/host") || strings.HasPrefix(path, "/engine") { // see auth.RuleOf
+		return "", errors.New("paths of hosts and engines have their own tokens: take one like /osc")
+	}
 	return path, nil
 }
 
