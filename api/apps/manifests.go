@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"strings"
 
 	"github.com/buoy-edge/buoy/api"
 	"github.com/buoy-edge/buoy/api/auth"
@@ -93,8 +92,13 @@ func reach(s app.Spec) string {
 		return "a device of the host"
 	case len(c.Filesystems) > 0:
 		return "a file system of the host"
-	case strings.HasPrefix(c.Flist, "/"):
+	case auth.AtHost(c.Flist):
 		return "a path of the host as image"
+	}
+	for _, e := range s.Env {
+		if e.Secret != "" && !auth.Owns(s.Name, e.Secret) {
+			return fmt.Sprintf("the secret %q", e.Secret)
+		}
 	}
 	for _, n := range c.NICs {
 		if n.Type != "default" {

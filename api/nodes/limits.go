@@ -3,7 +3,6 @@ package nodes
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/buoy-edge/buoy/api/auth"
 	"github.com/buoy-edge/buoy/container"
@@ -43,7 +42,7 @@ func reach(s node.Spec) string {
 		return "a device of the host"
 	case len(s.Filesystems) > 0:
 		return "a file system of the host"
-	case strings.HasPrefix(s.Image, "/"):
+	case auth.AtHost(s.Image):
 		return "a path of the host as image"
 	}
 	for _, m := range s.Run.Mounts {
