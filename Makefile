@@ -93,6 +93,11 @@ check: ## look at formatting and lint
 	@scripts/setup build
 	@scripts/lint
 
+boot: ## make kernel and initramfs of machines without a system, into dist/boot; FIRMWARE: directory of firmware for them
+	@scripts/setup boot
+	@$(MAKE) --no-print-directory programs
+	@FIRMWARE='$(FIRMWARE)' scripts/boot dist/boot
+
 ipxe: ## put iPXE, which "buoy boot serve" gives to firmware, into dist/boot/ipxe
 	@scripts/ipxe dist/boot/ipxe
 
@@ -136,4 +141,4 @@ help: ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
 
 .DEFAULT_GOAL := build
-.PHONY: build programs run test test-unit test-vm test-gpu check ipxe boot-image bench install deb rpm tarball bundle packages clean setup help
+.PHONY: build programs run test test-unit test-vm test-gpu check boot ipxe boot-image bench install deb rpm tarball bundle packages clean setup help

@@ -29,8 +29,8 @@ type bootConfig struct {
 	token secret
 }
 
-// boot is the verb of that name.
-func boot(ctx context.Context, args []string, stderr io.Writer) error {
+// bootOthers is the verb "boot".
+func bootOthers(ctx context.Context, args []string, stderr io.Writer) error {
 	if len(args) == 0 || args[0] != "serve" {
 		return usageError{errors.New(`boot has one verb: "boot serve"; see "buoy boot serve --help"`)}
 	}

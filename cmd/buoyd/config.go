@@ -54,6 +54,8 @@ type config struct {
 	file string // the configuration file that the command line names
 	yes  bool
 
+	reboot func() error // of a machine that has booted from our initramfs; nil: the kernel's
+
 	flags *flag.FlagSet
 	from  map[string]string // where in a file the value of a flag comes from
 	files []string          // that were read

@@ -11,12 +11,21 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/buoy-edge/buoy/internal/version"
+	"github.com/buoy-edge/buoy/node/boot"
 )
 
 func main() {
+	switch filepath.Base(os.Args[0]) { // in the initramfs of "make boot" these are links to this program
+	case "init":
+		fmt.Fprintln(os.Stderr, "buoy:", initProcess())
+		os.Exit(1)
+	case "modprobe":
+		os.Exit(exitCode(boot.Modprobe(os.Args[1:]), os.Stderr))
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
@@ -46,8 +55,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 				return 2
 			}
 			return 0
+		case "machine":
+			verb, args = serveMachine, args[1:]
 		case "boot":
-			return exitCode(boot(ctx, args[1:], stderr), stderr)
+			return exitCode(bootOthers(ctx, args[1:], stderr), stderr)
 		case "man":
 			fmt.Fprint(stdout, man())
 			return 0

@@ -59,7 +59,7 @@ func (s starter) hand(ctx context.Context, verb string, args []string, stderr io
 		Dir: upgrades(data), Run: run, Version: version.Version, Args: s.args, Env: s.env,
 		Tell: m.tell, Alive: m.watchdog, Schema: state.Schema, Fail: failpoint(), Log: slog.New(slog.NewTextHandler(stderr, nil)),
 	}
-	if verb == "" {
+	if verb == "" || verb == "machine" {
 		return l.Serve(ctx)
 	}
 	l.Become()

@@ -122,7 +122,7 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger) (*parts, error)
 		ID: p.told.id, Data: cfg.data, Run: cfg.run, DB: p.db, Images: p.images, Net: p.net, Runtime: p.runtime,
 		Flists: p.flists, Lazy: cfg.flist.lazy, LogBudget: int64(cfg.logBudget),
 		CNI: networks(cfg), Events: p.told.log, GPUs: p.gpus, CDIDirs: cfg.cdiDirs, GPURoot: cfg.gpuRoot,
-		Dev: cfg.dev, AllowReboot: cfg.allowReboot, Log: log,
+		Dev: cfg.dev, AllowReboot: cfg.allowReboot, Reboot: cfg.reboot, Hide: secretFiles(), Log: log,
 	})
 	if err != nil {
 		return nil, errors.Join(err, p.db.Close())
@@ -201,7 +201,7 @@ func (p *parts) run(ctx context.Context, cfg config, systemd manager, upgrades *
 			memory.worked()
 		},
 		Opened: func(at []net.Addr) {
-			log.Info("listening", "at", at)
+			log.Info("listening", "at", at, "pin", p.doors.pin(cfg))
 			close(opened)
 		},
 	})

@@ -31,6 +31,7 @@ var allowed = []struct {
 
 	{"node/state", []string{"internal/..."}},
 	{"node/events", []string{"internal/..."}},
+	{"node/boot", []string{"netcfg", "netcfg/dhcp", "internal/..."}},
 	{"node/boot/pxe", []string{"netcfg/dhcp", "internal/..."}},
 	{"node/doctor", []string{"netcfg", "internal/..."}},
 	{"node/inventory", []string{"internal/..."}},
@@ -75,6 +76,7 @@ var allowed = []struct {
 
 	{"bench/...", []string{"sdk/go/...", "container/shimapi", "netcfg", "app", "proxy", "api/hosts/hostapi", "api/tunnel", "internal/..."}},
 	{"test/...", []string{"sdk/go/...", "container/shimapi", "internal/..."}},
+	{"scripts/mkinitrd", []string{"internal/..."}}, // what it packs, machines unpack
 	{"scripts/...", nil},
 	{"examples/...", nil},
 }

@@ -19,7 +19,7 @@ type Index struct {
 	dir     string
 	modules map[string]module
 	builtin map[string]bool
-	aliases map[string][]alias // by their bus, which is what comes before the first colon
+	aliases map[string][]alias // by their bus, which is what comes before the first colon; "": those for several, "acpi*:…"
 	params  map[string]string  // of modules, by module
 }
 
@@ -97,6 +97,9 @@ func (x *Index) addAlias(words []string) {
 		literal = literal[:i]
 	}
 	b := bus(words[1])
+	if strings.ContainsAny(b, "*?[") {
+		b = ""
+	}
 	x.aliases[b] = append(x.aliases[b], alias{literal, words[1], words[2]})
 }
 
@@ -119,7 +122,7 @@ func (x *Index) Find(name string) (modules []string) {
 	if _, ok := x.modules[plain(name)]; ok {
 		return []string{plain(name)}
 	}
-	for _, a := range x.aliases[bus(name)] {
+	for _, a := range slices.Concat(x.aliases[bus(name)], x.aliases[""]) {
 		if !strings.HasPrefix(name, a.prefix) {
 			continue
 		}

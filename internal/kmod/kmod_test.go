@@ -78,7 +78,7 @@ func TestIndex(t *testing.T) {
 	}
 	put("boot/vmlinuz-1.0", nil)
 	put("lib/modules/1.0/modules.builtin", []byte("kernel/lib/crc.ko\n"))
-	put("lib/modules/1.0/kernel/net/card.ko", object("depends=bus-core,crc", "softdep=pre: phy gone", "alias=pci:v00001AF4d*sv*", "alias=usb:v1p[0-9]*"))
+	put("lib/modules/1.0/kernel/net/card.ko", object("depends=bus-core,crc", "softdep=pre: phy gone", "alias=pci:v00001AF4d*sv*", "alias=usb:v1p[0-9]*", "alias=acpi*:PNP0C0C:*"))
 	put("lib/modules/1.0/kernel/net/phy.ko", object("depends="))
 	put("lib/modules/1.0/kernel/bus/bus-core.ko", object("alias=pci:v0000*"))
 	put("lib/modules/1.0/kernel/sound/noise.ko", object("alias=pci:v00001AF4d*"))
@@ -116,7 +116,7 @@ func TestIndex(t *testing.T) {
 	}
 	for name, want := range map[string][]string{
 		"card": {"card"}, "bus-core": {"bus_core"}, "pci:v00001AF4d00001000sv0": {"bus_core", "card"}, "pci:v00008086d1": {"bus_core"},
-		"usb:v1p7x": {"card"}, "usb:v1px": nil, "crc": nil, "noise": nil, "": nil,
+		"usb:v1p7x": {"card"}, "usb:v1px": nil, "acpi:PNP0C0C:": {"card"}, "acpi:LNXCPU:": nil, "crc": nil, "noise": nil, "": nil,
 	} {
 		got := x.Find(name)
 		slices.Sort(got)

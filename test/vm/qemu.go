@@ -142,10 +142,12 @@ func (m *Machine) writeInitrd() error {
 
 // run is a machine from power on to power off.
 type run struct {
-	cmd    *exec.Cmd
-	ended  chan struct{} // closed when QEMU has ended
-	booted chan struct{} // closed when the agent has answered
-	wg     sync.WaitGroup
+	cmd     *exec.Cmd
+	ended   chan struct{} // closed when QEMU has ended
+	booted  chan struct{} // closed when the agent has answered
+	log     console
+	monitor *os.File // our end, of a bare machine
+	wg      sync.WaitGroup
 }
 
 func (r *run) over() bool {
@@ -166,7 +168,8 @@ func (r *run) kill() {
 func (m *Machine) launch() (*run, error) {
 	r := &run{ended: make(chan struct{}), booted: make(chan struct{})}
 	r.cmd = exec.CommandContext(context.WithoutCancel(m.t.Context()), qemu, m.args()...) // Cleanup may still ask the guest
-	r.cmd.Stdout, r.cmd.Stderr = &m.log, &m.log
+	says := io.MultiWriter(&m.log, &r.log)
+	r.cmd.Stdout, r.cmd.Stderr = says, says
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setsid: true} // no Ctrl-C: Cleanup ends it
 	r.cmd.ExtraFiles = []*os.File{m.initrd}
 	for _, d := range m.cfg.Disks {
@@ -179,6 +182,14 @@ func (m *Machine) launch() (*run, error) {
 		}
 		defer end.Close()
 		r.cmd.ExtraFiles = append(r.cmd.ExtraFiles, end)
+	}
+	if m.cfg.Bare {
+		end, err := r.openMonitor()
+		if err != nil {
+			return nil, err
+		}
+		defer end.Close()
+		r.cmd.ExtraFiles = append(r.cmd.ExtraFiles, m.bare, end)
 	}
 	started := make(chan error)
 	r.wg.Go(func() {
@@ -198,7 +209,9 @@ func (m *Machine) launch() (*run, error) {
 	if err := <-started; err != nil {
 		return nil, err
 	}
-	r.wg.Go(func() { m.watchBoot(r) })
+	if !m.cfg.Bare {
+		r.wg.Go(func() { m.watchBoot(r) })
+	}
 	return r, nil
 }
 
@@ -219,7 +232,11 @@ func (m *Machine) args() []string {
 	}
 	switch m.cfg.Firmware {
 	case "":
-		args = append(args, "-kernel", m.kernel.Image, "-append", strings.Join(kernelArgs, " "), "-initrd", fmt.Sprintf("/proc/self/fd/%d", firstFD))
+		image := m.kernel.Image
+		if m.cfg.Bare {
+			image = fmt.Sprintf("/proc/self/fd/%d", firstFD+1+len(m.cfg.Disks)+len(m.cfg.Wires))
+		}
+		args = append(args, "-kernel", image, "-append", strings.Join(kernelArgs, " "), "-initrd", fmt.Sprintf("/proc/self/fd/%d", firstFD))
 	case FirmwareBIOS:
 		args = append(args, "-machine", "graphics=off") // what firmware says is on the console
 	case FirmwarePXE:
@@ -255,6 +272,12 @@ func (m *Machine) args() []string {
 	for i := range m.cfg.Wires {
 		nic(i+1, fmt.Sprintf("dgram,id=n%d,local.type=fd,local.str=%d", i+1, fd))
 		fd++
+	}
+	if m.cfg.Bare {
+		args = append(args, "-chardev", fmt.Sprintf("socket,id=monitor,fd=%d", fd+1), "-mon", "chardev=monitor,mode=readline", "-device", "i6300esb")
+	}
+	if m.cfg.RTC != "" {
+		args = append(args, "-rtc", "base="+m.cfg.RTC)
 	}
 	return args
 }

@@ -55,6 +55,9 @@ type Config struct {
 	Modules []string // beside the usual ones
 	Kernel  []string // further arguments of the kernel
 
+	Bare bool   // it boots what "make boot" makes, so it has neither agent nor Files; see API and Console
+	RTC  string // what the clock of its hardware shows at power on, as date(1) has it; the host's time
+
 	Firmware string // one of Firmware…: it boots Image, or what there is on its first wire, BootFiles for example
 	Image    string // a disk, as a file of the host that is not written to
 }
@@ -81,6 +84,7 @@ type Machine struct {
 	cfg      Config
 	kernel   *kmod.Tree
 	initrd   *os.File
+	bare     *os.File    // the kernel, if it is a bare machine
 	firmware string      // if it is not SeaBIOS's and the NIC's own
 	ports    map[int]int // of the guest: of the host
 	log      console
@@ -104,12 +108,16 @@ func Start(t testing.TB, cfg Config) *Machine {
 	if m.initrd, err = scratch(t); err != nil {
 		t.Fatal(err)
 	}
-	switch cfg.Firmware {
-	case "":
+	switch {
+	case cfg.Bare:
+		var f bootFiles
+		f, err = makeBoot()
+		m.bare, m.initrd = f.kernel, f.initrd
+	case cfg.Firmware == "":
 		err = m.writeInitrd()
-	case FirmwarePXE:
+	case cfg.Firmware == FirmwarePXE:
 		m.firmware = filepath.Join(unpacked(t, "ipxe"), "boot/ipxe.lkrn")
-	case FirmwareUEFI:
+	case cfg.Firmware == FirmwareUEFI:
 		m.firmware = filepath.Join(unpacked(t, "ovmf"), "usr/share/ovmf/OVMF.fd")
 	}
 	if err != nil {
@@ -279,6 +287,15 @@ func (m *Machine) Addr(port int) string {
 
 // Console is the end of what the guest has written there, over all its boots.
 func (m *Machine) Console() string { return m.log.String() }
+
+// ConsoleOfBoot is the same since the machine was last powered on.
+func (m *Machine) ConsoleOfBoot() string { return m.run.log.String() }
+
+// Says waits until the console of this boot has that.
+func (m *Machine) Says(text string) {
+	m.t.Helper()
+	m.Await("the console says "+text, func() bool { return strings.Contains(m.ConsoleOfBoot(), text) })
+}
 
 // MAC is the address of the nth NIC, eth0 being 0, of the machine of that name.
 func MAC(name string, n int) net.HardwareAddr {
