@@ -34,6 +34,11 @@ func placed(t *testing.T) (path string) {
 			}
 			fmt.Fprintf(&b, "%s %s %s %d\n", stamp, stream, tag, r.IntN(10))
 		}
+		if name == path { // a line without an end, before the other stream's last ones
+			for _, last := range []string{"stdout F 1", "stderr F 1", "stdout P 2", "stderr F 2", "stderr P 3", "stderr P 4"} {
+				fmt.Fprintf(&b, "%s %s\n", stamp, last)
+			}
+		}
 		if err := os.WriteFile(name, []byte(b.String()), 0o600); err != nil {
 			t.Fatal(err)
 		}

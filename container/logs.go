@@ -89,6 +89,7 @@ type logReader struct {
 	pending [2]LogLine
 	text    [2][]byte // of pending, stdout and stderr
 	began   [2]int64  // where pending began
+	last    LogPos    // of the last line that was read
 }
 
 // drain takes all whole lines between the file's offset and end (its end at that
@@ -156,6 +157,7 @@ func (r *logReader) line(file *logFile, b []byte, start int64) error {
 		r.began[i] = file.base + start
 	}
 	r.pending[i] = LogLine{Time: e.time, Stream: e.stream, Partial: e.partial || start == file.offset, Pos: pos}
+	r.last = pos
 	if e.partial && len(r.text[i]) < maxLogLine {
 		return nil
 	}
@@ -172,7 +174,7 @@ func (r *logReader) finish(i int, end bool) error {
 	if r.pending[1-i].Stream != "" && line.Pos.Offset > r.began[1-i] {
 		line.Pos.Back = line.Pos.Offset - r.began[1-i]
 	}
-	if !r.query.covers(line.Time) || line.Pos.Origin == r.query.After.Origin && line.Pos.Offset <= r.query.After.Offset {
+	if !r.query.covers(line.Time) || r.had(line.Pos, r.began[i]) {
 		return nil
 	}
 	if r.skip > 0 {
@@ -184,7 +186,15 @@ func (r *logReader) finish(i int, end bool) error {
 	return r.emit(line)
 }
 
-// flush hands out lines without end, older first.
+// had says whether the reader has had a line that began there and is handed out
+// at pos. Of the two streams, the one that Back is about was still to come.
+func (r *logReader) had(pos LogPos, began int64) bool {
+	after := r.query.After
+	return pos.Origin == after.Origin && pos.Offset <= after.Offset && !(after.Back > 0 && began == after.Offset-after.Back)
+}
+
+// flush hands out lines without end, older first. Their place is behind all that
+// was handed out before, which may have been written after them.
 func (r *logReader) flush() error {
 	first := 0
 	if r.pending[1].Stream != "" && r.pending[1].Time.Before(r.pending[0].Time) {
@@ -194,6 +204,7 @@ func (r *logReader) flush() error {
 		if r.pending[i].Stream == "" {
 			continue
 		}
+		r.pending[i].Pos = r.last
 		if err := r.finish(i, true); err != nil {
 			return err
 		}
