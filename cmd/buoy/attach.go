@@ -91,9 +91,9 @@ func (c *cli) attachAgain(b *buoy.Client, name string, stdin bool) func(context.
 	return func(ctx context.Context) (comeback, error) {
 		fmt.Fprintf(c.stderr, "\r\nbuoy: buoyd is gone, the container runs on; waiting %v for buoyd\r\n", lostPatience)
 		for lost := time.Now(); ; {
-			one, err := b.Container(ctx, name)
+			one, ended, err := atRest(ctx, b, name)
 			switch {
-			case err == nil && one.Ended():
+			case ended:
 				if one.ExitCode == nil {
 					return comeback{}, fmt.Errorf("container %q has ended: %s", name, oneOf(one.Message, one.Reason, "no reason is known"))
 				}

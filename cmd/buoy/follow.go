@@ -79,9 +79,9 @@ func (f *follower) toTheEnd(ctx context.Context) (buoy.Container, error) {
 		if time.Since(began) > time.Second {
 			pause = 20 * time.Millisecond
 		}
-		one, err := f.b.Container(ctx, f.name)
+		one, ended, err := atRest(ctx, f.b, f.name)
 		switch {
-		case err == nil && one.Ended():
+		case ended:
 			if whole || again {
 				return one, nil
 			}
@@ -101,6 +101,20 @@ func (f *follower) toTheEnd(ctx context.Context) (buoy.Container, error) {
 		}
 		pause = min(2*pause, time.Second)
 	}
+}
+
+// atRest is a container, and whether it has ended. A buoyd that has just come
+// back does not know yet what runs: it says so of itself.
+func atRest(ctx context.Context, b *buoy.Client, name string) (one buoy.Container, ended bool, err error) {
+	if one, err = b.Container(ctx, name); err != nil || !one.Ended() {
+		return one, false, err
+	}
+	h, err := b.Health(ctx)
+	if err != nil || !h.Ready {
+		return one, false, err
+	}
+	one, err = b.Container(ctx, name)
+	return one, err == nil && one.Ended(), err
 }
 
 // comesBack says whether to go on waiting after err.
@@ -182,11 +196,11 @@ func (f *follower) watch(ctx context.Context, over *atomic.Bool, cancel func()) 
 			return
 		case <-time.After(pause):
 		}
-		one, err := f.b.Container(ctx, f.name)
+		_, ended, err := atRest(ctx, f.b, f.name)
 		if err != nil && ctx.Err() == nil {
 			f.comesBack(err)
 		}
-		if err != nil || !one.Ended() {
+		if !ended {
 			continue
 		}
 		select {

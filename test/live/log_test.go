@@ -165,7 +165,8 @@ func TestLogBudget(t *testing.T) {
 	if left, _ := os.ReadDir(dir("ended")); len(left) != 1 {
 		t.Errorf("of the one that has ended there is left: %v", left)
 	}
-	if n := size(dir("great")); n < 1<<20 {
+	// A file goes as a whole: what is left of the budget may be less by one.
+	if n := size(dir("great")); n < 3<<20-600<<10-2<<20-64<<10 {
 		t.Errorf("the log of the one that runs has %d bytes", n)
 	}
 }

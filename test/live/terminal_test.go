@@ -215,7 +215,7 @@ func TestExecPiped(t *testing.T) {
 		{[]syscall.Signal{syscall.SIGINT}, "trap 'exit 11' INT; echo here; while :; do sleep 0.02; done", 11},
 		{[]syscall.Signal{syscall.SIGUSR1, syscall.SIGTERM}, "trap 'echo usr' USR1; trap 'exit 12' TERM; echo here; while :; do sleep 0.02; done", 12},
 		{[]syscall.Signal{syscall.SIGINT, syscall.SIGINT, syscall.SIGINT}, "trap '' INT; echo here; while :; do sleep 0.02; done", 130},
-		{[]syscall.Signal{syscall.SIGINT, syscall.SIGINT, syscall.SIGINT}, "trap 'exit 13' INT; echo here; sleep 0.5; exec sleep 1000 # and does not read", 130},
+		{[]syscall.Signal{syscall.SIGINT, syscall.SIGINT, syscall.SIGINT}, "trap '' INT; echo here; exec sleep 1000 # and does not read", 130},
 	} {
 		cmd := d.buoy("exec", "-i", "c", "sh", "-c", tt.script)
 		if strings.Contains(tt.script, "does not read") {
@@ -413,14 +413,27 @@ func TestRunSurvives(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("buoy said at last %q", errs.String()[max(0, len(errs.String())-500):])
+		}
+	})
 	for _, at := range []string{"\n100\n", "\n600\n", "\n1200\n"} {
 		d.await("it counts", func() bool { return strings.Contains(out.String(), at) })
 		d.kill()
 		d.start()
 	}
 	_ = cmd.Wait()
+	var ours, theirs strings.Builder
+	for line := range strings.Lines(errs.String()) {
+		if strings.HasPrefix(line, "buoy: ") {
+			ours.WriteString(line)
+		} else {
+			theirs.WriteString(line)
+		}
+	}
 	if code := cmd.ProcessState.ExitCode(); code != 4 {
-		t.Errorf("exit code %d", code)
+		t.Errorf("exit code %d, and %q", code, &ours)
 	}
 	var want, wantErrs strings.Builder
 	for i := range lines {
@@ -430,12 +443,6 @@ func TestRunSurvives(t *testing.T) {
 	want.WriteString("\xffno end")
 	if out.String() != want.String() {
 		t.Errorf("stdout has %d bytes, want %d", len(out.String()), want.Len())
-	}
-	var theirs strings.Builder
-	for line := range strings.Lines(errs.String()) {
-		if !strings.HasPrefix(line, "buoy: ") {
-			theirs.WriteString(line)
-		}
 	}
 	if theirs.String() != wantErrs.String() {
 		t.Errorf("stderr has %d bytes, want %d", theirs.Len(), wantErrs.Len())
