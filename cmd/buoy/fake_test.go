@@ -118,7 +118,9 @@ func (c *fakeContainer) end(code int) { c.state, c.exit = "halted", &code }
 
 func (f *fakeNode) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) { answer(w, 200, map[string]any{"status": "ok", "ready": true}) })
+	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, 200, map[string]any{"status": "ok", "ready": true})
+	})
 	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, 200, map[string]string{"version": "v9.9.9", "go": "go1", "os": "linux", "arch": "arm64"})
 	})
