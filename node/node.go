@@ -211,7 +211,7 @@ func (n *Node) Load(ctx context.Context) (err error) {
 	if n.rebooted, err = newBoot(filepath.Join(n.cfg.Run, "boot")); err != nil {
 		return err
 	}
-	if err := n.checkFresh(); err != nil {
+	if err := n.checkFresh(ctx); err != nil {
 		return err
 	}
 	records, err := n.cfg.DB.Containers(ctx)
@@ -250,16 +250,19 @@ func (n *Node) Load(ctx context.Context) (err error) {
 
 // checkFresh refuses a database that knows nothing beside containers that were
 // there: what it does not know would be removed.
-func (n *Node) checkFresh() error {
+func (n *Node) checkFresh(ctx context.Context) error {
+	if !n.cfg.DB.Fresh() {
+		return nil
+	}
 	dir := filepath.Join(n.cfg.Data, "containers")
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("look for containers: %w", err)
 	}
-	if n.cfg.DB.Fresh() && len(entries) > 0 {
+	if len(entries) > 0 {
 		return errs.E(errs.Conflict, "node.db is new or empty, but there are containers in %s: bring the database back, or give them up with \"buoyd reset\"", dir)
 	}
-	return nil
+	return n.cfg.DB.Settle(ctx)
 }
 
 // prune removes image layers that a crash left without an image. Those of

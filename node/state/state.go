@@ -156,7 +156,11 @@ func (d *DB) migrate(ctx context.Context, path string) error {
 	if version > len(migrations) {
 		return errs.E(errs.Conflict, "%s is from a newer buoyd (version %d, this one knows %d); install that one or run \"buoy reset\"", path, version, len(migrations))
 	}
-	d.fresh = version == 0
+	var mark int
+	if err := tx.QueryRowContext(ctx, "PRAGMA application_id").Scan(&mark); err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	d.fresh = version == 0 || mark == unsettled
 	for _, step := range migrations[version:] {
 		if _, err := tx.ExecContext(ctx, step); err != nil {
 			return fmt.Errorf("upgrade %s: %w", path, err)
@@ -165,14 +169,32 @@ func (d *DB) migrate(ctx context.Context, path string) error {
 	if version == len(migrations) {
 		return nil
 	}
-	if _, err := tx.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", len(migrations))); err != nil {
+	pragmas := fmt.Sprintf("PRAGMA user_version = %d", len(migrations))
+	if version == 0 {
+		pragmas += fmt.Sprintf("; PRAGMA application_id = %d", unsettled)
+	}
+	if _, err := tx.ExecContext(ctx, pragmas); err != nil {
 		return fmt.Errorf("upgrade %s: %w", path, err)
 	}
 	return tx.Commit()
 }
 
-// Fresh says that the file was made by Open, or was empty.
+// unsettled is the mark of a file that was made, and with which nobody has said
+// yet that it is the node's. Files from before there was a mark have none.
+const unsettled = 1
+
+// Fresh says that the file was made by Open, or was empty, now or before, and
+// that Settle has not been called since.
 func (d *DB) Fresh() bool { return d.fresh }
+
+// Settle says that a fresh file is the node's.
+func (d *DB) Settle(ctx context.Context) error {
+	if _, err := d.db.ExecContext(ctx, "PRAGMA application_id = 0"); err != nil {
+		return fmt.Errorf("settle state: %w", err)
+	}
+	d.fresh = false
+	return nil
+}
 
 // Close closes the file.
 func (d *DB) Close() error { return d.db.Close() }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -309,4 +310,34 @@ func TestTwoHundredSurviveTheDaemon(t *testing.T) {
 		}
 	}
 	d.empty(t)
+}
+
+// TestDatabaseLost: a daemon whose database is gone does not take what runs for
+// nobody's, however often it is started.
+func TestDatabaseLost(t *testing.T) {
+	d := newDaemon(t)
+	d.create(sh(t, "c", "sleep 1000"))
+	pid := d.awaitState("c", "running").PID
+	d.stop()
+	aside := filepath.Join(t.TempDir(), "node.db")
+	if err := os.Rename(filepath.Join(d.data(), "node.db"), aside); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		cmd := exec.Command(filepath.Join(bin(t), "buoyd"), "--dev", "--data", d.data(), "--run", d.run(), "--node-id", "525400123456")
+		out, err := cmd.CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "node.db is new or empty, but there are containers") {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	if err := os.Rename(aside, filepath.Join(d.data(), "node.db")); err != nil {
+		t.Fatal(err)
+	}
+	for _, rest := range []string{"node.db-wal", "node.db-journal"} { // of the one that was made
+		_ = os.Remove(filepath.Join(d.data(), rest))
+	}
+	d.start()
+	if c := d.awaitState("c", "running"); c.PID != pid {
+		t.Errorf("its pid is %d, was %d", c.PID, pid)
+	}
 }
