@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -203,7 +204,17 @@ func TestExecTerminal(t *testing.T) {
 	s.typed("stty size\n")
 	s.until("50 120\r\n> ")
 	s.typed("sleep 1000\n")
-	n.until("sleep runs", func() bool { return len(n.cgroupPids("c")) == 3 })
+	n.until("sleep has the terminal", func() bool {
+		front, behind := 0, 0 // of those that have the terminal
+		for _, pid := range n.cgroupPids("c") {
+			if group, foreground := groups(pid); foreground > 0 && group == foreground {
+				front++
+			} else if foreground > 0 {
+				behind++
+			}
+		}
+		return front == 1 && behind == 1
+	})
 	s.typed("\x03")
 	s.until("^C")
 	s.until("> ")
@@ -227,6 +238,19 @@ func TestExecTerminal(t *testing.T) {
 	if after := n.ends(n.awaitShim().PID); after != before {
 		t.Errorf("the shim has %d pipes and terminals, and had %d", after, before)
 	}
+}
+
+// groups are the process group of a process and the one in the foreground of its
+// terminal.
+func groups(pid string) (group, foreground int) {
+	stat, err := os.ReadFile("/proc/" + pid + "/stat")
+	if err != nil {
+		return 0, 0
+	}
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	group, _ = strconv.Atoi(fields[2])
+	foreground, _ = strconv.Atoi(fields[5])
+	return group, foreground
 }
 
 // attached is a client of a container.
