@@ -3,7 +3,7 @@
 // It takes go test's arguments. While the tests run it prints a line for each
 // package and the output of each test that fails; at the end it lists every
 // skipped test with its reason, since a skipped test is easily taken for a
-// passed one, and closes with the counts.
+// passed one, names the slowest and the failed tests, and closes with the counts.
 package main
 
 import (

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -30,6 +31,18 @@ type test struct {
 
 type skip struct{ name, reason string }
 
+// took is how long a top-level test ran, in seconds.
+type took struct {
+	name    string
+	seconds float64
+}
+
+// Of those that took a while, so many are listed.
+const (
+	slow    = 10 // seconds
+	slowest = 15
+)
+
 // tally counts results. Of a test with subtests only the subtests count,
 // unless it failed or skipped by itself.
 type tally struct {
@@ -37,6 +50,8 @@ type tally struct {
 	passed  int
 	failed  int
 	skips   []skip
+	fails   []string
+	times   []took
 	running map[string]map[string]*test // package, test
 	builds  map[string][]string         // import path → the compiler's output
 	prefix  string                      // common start of package names, left out
@@ -95,13 +110,17 @@ func (t *tally) test(e event) *test {
 func (t *tally) end(e event) {
 	x := t.test(e)
 	delete(t.running[e.Package], e.Test)
+	name := t.short(e.Package) + " " + e.Test
+	if e.Elapsed >= slow && !strings.Contains(e.Test, "/") {
+		t.times = append(t.times, took{name, e.Elapsed})
+	}
 	switch e.Action {
 	case "pass":
 		if !x.subtests {
 			t.passed++
 		}
 	case "skip":
-		t.skips = append(t.skips, skip{t.short(e.Package) + " " + e.Test, reason(x.output)})
+		t.skips = append(t.skips, skip{name, reason(x.output)})
 	case "fail":
 		if i := strings.LastIndex(e.Test, "/"); i > 0 {
 			t.test(event{Package: e.Package, Test: e.Test[:i]}).childFailed = true
@@ -109,6 +128,7 @@ func (t *tally) end(e event) {
 		t.test(event{Package: e.Package}).childFailed = true
 		if !x.childFailed {
 			t.failed++
+			t.fails = append(t.fails, name)
 		}
 		t.show(e.Package, x.output)
 	}
@@ -132,6 +152,7 @@ func (t *tally) endPackage(e event) {
 		}
 		if !pkg.childFailed {
 			t.failed++
+			t.fails = append(t.fails, t.short(e.Package))
 		}
 		fmt.Fprintf(t.w, "FAIL  %s  %.1fs\n", t.short(e.Package), e.Elapsed)
 	}
@@ -153,6 +174,19 @@ func (t *tally) summary() {
 		slices.SortFunc(t.skips, func(a, b skip) int { return strings.Compare(a.name, b.name) })
 		for _, s := range t.skips {
 			fmt.Fprintf(t.w, "  %s: %s\n", s.name, s.reason)
+		}
+	}
+	if n := len(t.times); n > 0 {
+		slices.SortFunc(t.times, func(a, b took) int { return cmp.Compare(b.seconds, a.seconds) })
+		fmt.Fprintf(t.w, "\nSLOWEST, of %s that took %ds or more:\n", plural(n, "test"), slow)
+		for _, x := range t.times[:min(n, slowest)] {
+			fmt.Fprintf(t.w, "  %5.1fs  %s\n", x.seconds, x.name)
+		}
+	}
+	if len(t.fails) > 0 {
+		fmt.Fprintf(t.w, "\nFAILED:\n")
+		for _, name := range t.fails {
+			fmt.Fprintf(t.w, "  %s\n", name)
 		}
 	}
 	fmt.Fprintf(t.w, "\n%d passed, %d failed, %d skipped\n", t.passed, t.failed, len(t.skips))

@@ -12,14 +12,14 @@ const stream = `
 {"Action":"run","Package":"p","Test":"TestGood"}
 {"Action":"output","Package":"p","Test":"TestGood","Output":"=== RUN   TestGood\n"}
 {"Action":"output","Package":"p","Test":"TestGood","Output":"    p_test.go:3: not shown\n"}
-{"Action":"pass","Package":"p","Test":"TestGood"}
+{"Action":"pass","Package":"p","Test":"TestGood","Elapsed":10.04}
 {"Action":"run","Package":"p","Test":"TestTable"}
 {"Action":"run","Package":"p","Test":"TestTable/good"}
 {"Action":"run","Package":"p","Test":"TestTable/bad"}
 {"Action":"output","Package":"p","Test":"TestTable/bad","Output":"    p_test.go:9: got 1, want 2\n"}
 {"Action":"fail","Package":"p","Test":"TestTable/bad"}
-{"Action":"pass","Package":"p","Test":"TestTable/good"}
-{"Action":"fail","Package":"p","Test":"TestTable"}
+{"Action":"pass","Package":"p","Test":"TestTable/good","Elapsed":30}
+{"Action":"fail","Package":"p","Test":"TestTable","Elapsed":31.5}
 {"Action":"run","Package":"p","Test":"TestRoot"}
 {"Action":"output","Package":"p","Test":"TestRoot","Output":"    root.go:17: SKIPPED: needs root\n"}
 {"Action":"output","Package":"p","Test":"TestRoot","Output":"--- SKIP: TestRoot (0.00s)\n"}
@@ -45,6 +45,15 @@ go: a line of another kind
 
 SKIPPED 1 test:
   p TestRoot: needs root
+
+SLOWEST, of 2 tests that took 10s or more:
+   31.5s  p TestTable
+   10.0s  p TestGood
+
+FAILED:
+  p TestTable/bad
+  panics
+  broken
 
 2 passed, 3 failed, 1 skipped
 `
