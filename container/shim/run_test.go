@@ -229,10 +229,9 @@ func TestInit(t *testing.T) {
 	if got := procFile(p.PID, "cmdline"); got != "buoy-init\x00" {
 		t.Errorf("command line of the init: %q", got)
 	}
-	time.Sleep(200 * time.Millisecond)
-	if z := zombies(n.cgroupPids("reap")); z > 0 {
-		t.Errorf("%d zombies", z)
-	}
+	n.until("no orphan is left, alive or dead", func() bool {
+		return len(strings.Fields(procFile(p.PID, fmt.Sprintf("task/%d/children", p.PID)))) == 1
+	})
 	if err := n.Signal(t.Context(), shimapi.SignalRequest{ID: "reap", Signal: int(syscall.SIGUSR1)}); err != nil {
 		t.Fatal(err)
 	}
@@ -259,15 +258,6 @@ func (n *node) cgroupPids(id string) []string {
 		raw, _ = os.ReadFile(filepath.Join(c.Cgroups[""], "cgroup.procs"))
 	}
 	return strings.Fields(string(raw))
-}
-
-func zombies(pids []string) (z int) {
-	for _, p := range pids {
-		if raw, _ := os.ReadFile("/proc/" + p + "/stat"); strings.Contains(string(raw), ") Z ") {
-			z++
-		}
-	}
-	return z
 }
 
 func TestRoots(t *testing.T) {
