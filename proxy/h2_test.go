@@ -13,6 +13,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -290,6 +292,40 @@ func TestTLSFiles(t *testing.T) {
 	}
 	if err := old.Run(t.Context()); !errors.Is(err, errs.Invalid) || !strings.Contains(err.Error(), "/nowhere.crt") {
 		t.Errorf("Run without files: %v", err)
+	}
+}
+
+// TestCertificatesShown is for a listener of somebody else's.
+func TestCertificatesShown(t *testing.T) {
+	dir := t.TempDir()
+	a, b := newCert(t, dir, "a", "a.example"), newCert(t, dir, "b", "b.example")
+	shown, err := NewCertificates([]CertFile{a.files, b.files}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{GetCertificate: shown.Shown})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.NotFoundHandler(), ErrorLog: log.New(io.Discard, "", 0)}
+	go func() { _ = server.Serve(l) }()
+	t.Cleanup(func() { _ = server.Close() })
+	for name, want := range map[string]string{"a.example": "a.example", "b.example": "b.example", "other.example": "a.example"} {
+		c, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{ServerName: name, InsecureSkipVerify: true})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if cn := c.ConnectionState().PeerCertificates[0].Subject.CommonName; cn != want {
+			t.Errorf("%s is shown %s, want %s", name, cn, want)
+		}
+		c.Close()
+	}
+	if err := os.WriteFile(b.files.Cert, []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := NewCertificates([]CertFile{b.files}, nil); !errors.Is(err, errs.Invalid) || !strings.Contains(err.Error(), b.files.Cert) {
+		t.Errorf("with half a file: %v", err)
 	}
 }
 

@@ -60,7 +60,7 @@ type Proxy struct {
 	guests    guests
 	sessions  atomic.Int64 // of all UDP streams
 	lobby     *lobby
-	certs     certificates
+	certs     Certificates
 	h1, h2c   *http.Transport
 	own       []door // of HTTP and HTTPS
 	stir      chan struct{}
@@ -92,7 +92,7 @@ func New(cfg Config) (*Proxy, error) {
 	p := &Proxy{
 		cfg: cfg, limits: standard(), epoch: time.Now(),
 		stir: make(chan struct{}, 1), asks: make(chan ask),
-		certs: certificates{files: cfg.CertFiles, log: cfg.Log},
+		certs: Certificates{files: cfg.CertFiles, log: cfg.Log},
 	}
 	p.guests.all = map[*guest]struct{}{}
 	for _, at := range slices.Concat(cfg.HTTP, cfg.HTTPS) {

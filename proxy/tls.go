@@ -13,9 +13,9 @@ import (
 // CertFile is a certificate, with those above it, and its key, both PEM.
 type CertFile struct{ Cert, Key string }
 
-// certificates are read again when their files have changed: at most once a
+// Certificates are read again when their files have changed: at most once a
 // second, when a client comes.
-type certificates struct {
+type Certificates struct {
 	files []CertFile
 	log   *slog.Logger
 
@@ -31,8 +31,26 @@ type stamp struct {
 	time time.Time
 }
 
+// NewCertificates reads all files.
+func NewCertificates(files []CertFile, log *slog.Logger) (*Certificates, error) {
+	c := &Certificates{files: files, log: log}
+	return c, c.load()
+}
+
+// Shown is what a client is shown: the first that it can use, or the first of all.
+// It is for tls.Config.GetCertificate.
+func (c *Certificates) Shown(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	all := c.current().Certificates
+	for i := range all {
+		if hello.SupportsCertificate(&all[i]) == nil {
+			return &all[i], nil
+		}
+	}
+	return &all[0], nil
+}
+
 // load reads all files.
-func (c *certificates) load() error {
+func (c *Certificates) load() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.read(c.stamp())
@@ -40,7 +58,7 @@ func (c *certificates) load() error {
 
 // current is what the next client is shown. If the files have become
 // unreadable that is what was there before.
-func (c *certificates) current() *tls.Config {
+func (c *Certificates) current() *tls.Config {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if now := time.Now(); now.Sub(c.looked) >= time.Second {
@@ -55,7 +73,7 @@ func (c *certificates) current() *tls.Config {
 	return c.config
 }
 
-func (c *certificates) stamp() []stamp {
+func (c *Certificates) stamp() []stamp {
 	var all []stamp
 	for _, f := range c.files {
 		for _, path := range []string{f.Cert, f.Key} {
@@ -70,7 +88,7 @@ func (c *certificates) stamp() []stamp {
 }
 
 // read makes a new configuration, whose session tickets are its own.
-func (c *certificates) read(stamps []stamp) error {
+func (c *Certificates) read(stamps []stamp) error {
 	config := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
 	for _, f := range c.files {
 		pair, err := tls.LoadX509KeyPair(f.Cert, f.Key)

@@ -198,10 +198,7 @@ func (c *config) complete() (err error) {
 			return misfit("listen", "%s: with --dev, everybody who reaches it may do all, so it must be one of loopback; without, TLS and a token are asked for", addr)
 		}
 	}
-	switch {
-	case len(c.doors.pairs) > 1:
-		return misfit("listen-tls", "is given twice")
-	case c.dev && len(c.doors.pairs) > 0:
+	if c.dev && len(c.doors.certs) > 0 {
 		return misfit("listen-tls", "does not go with --dev, which speaks plain HTTP on loopback")
 	}
 	if socket := filepath.Join(c.run, "buoy.sock"); len(socket) > maxSocket {

@@ -102,7 +102,6 @@ func TestParseRefuses(t *testing.T) {
 		`invalid value "x" for flag -listen: listen at "x": it must be`:          "--listen x",
 		`--listen 0.0.0.0:1: with --dev, everybody who reaches it may`:           "--dev --listen 0.0.0.0:1",
 		`--listen-tls does not go with --dev`:                                    "--dev --listen-tls a,b",
-		`--listen-tls is given twice`:                                            "--listen-tls a,b --listen-tls c,d",
 		`--data and --run belong together`:                                       "--data /tmp/x",
 		`--run /tmp/` + strings.Repeat("x", 100):                                 "--data /tmp/d --run /tmp/" + strings.Repeat("x", 100),
 		`invalid value "a/b" for flag -node-id: it is not of 1 to 63`:            "--node-id a/b",

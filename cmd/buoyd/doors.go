@@ -16,17 +16,18 @@ import (
 	"github.com/buoy-edge/buoy/api/audit"
 	"github.com/buoy-edge/buoy/api/auth"
 	"github.com/buoy-edge/buoy/api/certs"
+	"github.com/buoy-edge/buoy/proxy"
 )
 
 // doorConfig is what the configuration says of who gets in.
 type doorConfig struct {
-	pairs [][2]string
+	certs []proxy.CertFile
 	names []string
 	admin string
 }
 
 func (c *doorConfig) register(f *flag.FlagSet) {
-	f.Var(several(&c.pairs, readPair), "listen-tls", "`CERT,KEY` files that are shown at --listen in place of buoyd's own; they are read again when they change")
+	f.Var(several(&c.certs, readPair), "listen-tls", "`CERT,KEY` files that are shown at --listen in place of buoyd's own; they are read again when they change; may be repeated")
 	f.Var(one(&c.admin, readHash), "admin-token-hash", "`SHA256`, in hex, of a token of yours that is an admin's, for machines that nobody can make one on (default: none)")
 	f.Var(several(&c.names, text), "listen-name", "`name` or address of this machine in buoyd's own certificate, for clients that do not pin it; may be repeated")
 }
@@ -75,16 +76,20 @@ func newDoors(cfg config, log *slog.Logger) (d doors, err error) {
 		return d, err
 	}
 	d.tls = d.authority.Server(func() []string { return ownNames(cfg.doors.names) })
-	if len(cfg.doors.pairs) > 0 {
-		d.tls.GetCertificate, err = certs.FromFiles(cfg.doors.pairs[0][0], cfg.doors.pairs[0][1])
+	if len(cfg.doors.certs) > 0 {
+		shown, err := proxy.NewCertificates(cfg.doors.certs, log)
+		if err != nil {
+			return d, err
+		}
+		d.tls.GetCertificate = shown.Shown
 	}
-	return d, err
+	return d, nil
 }
 
 // pin is what clients know this daemon by; "" where it has shown them a
 // certificate of somebody else's authority, or none.
 func (d doors) pin(cfg config) string {
-	if d.authority == nil || len(cfg.doors.pairs) > 0 {
+	if d.authority == nil || len(cfg.doors.certs) > 0 {
 		return ""
 	}
 	return d.authority.Pin()

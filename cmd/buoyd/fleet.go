@@ -79,10 +79,7 @@ func newController(ctx context.Context, cfg config, told *told, pin string, log 
 			err = errors.Join(err, c.store.Close())
 		}
 	}()
-	pcfg := proxy.Config{HTTP: cfg.fleet.http, HTTPS: cfg.fleet.https, ProxyProtocolFrom: cfg.fleet.trusted, Log: log}
-	for _, pair := range cfg.fleet.certs {
-		pcfg.CertFiles = append(pcfg.CertFiles, proxy.CertFile{Cert: pair[0], Key: pair[1]})
-	}
+	pcfg := proxy.Config{HTTP: cfg.fleet.http, HTTPS: cfg.fleet.https, CertFiles: cfg.fleet.certs, ProxyProtocolFrom: cfg.fleet.trusted, Log: log}
 	if c.proxy, err = proxy.New(pcfg); err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/buoy-edge/buoy/api/apps"
+	"github.com/buoy-edge/buoy/proxy"
 )
 
 // fleetConfig is what the configuration says of the fleet: whose controller this
@@ -27,7 +28,7 @@ type fleetConfig struct {
 	interval   time.Duration
 
 	http, https []string
-	certs       [][2]string
+	certs       []proxy.CertFile
 	trusted     []netip.Prefix
 
 	oscPath  string
@@ -102,14 +103,14 @@ func readPorts(s string) (r portRange, err error) {
 }
 
 // readPair reads the names of a certificate's and its key's file.
-func readPair(s string) (pair [2]string, err error) {
+func readPair(s string) (pair proxy.CertFile, err error) {
 	cert, key, ok := strings.Cut(s, ",")
 	if !ok {
 		return pair, errors.New("it is not CERT,KEY")
 	}
 	cert, err1 := filepath.Abs(cert)
 	key, err2 := filepath.Abs(key)
-	return [2]string{cert, key}, errors.Join(err1, err2)
+	return proxy.CertFile{Cert: cert, Key: key}, errors.Join(err1, err2)
 }
 
 func readPrefix(s string) (netip.Prefix, error) {
