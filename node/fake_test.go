@@ -158,6 +158,9 @@ func newNode(t *testing.T) (*Node, *fakeShim) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
+	if err := db.Settle(t.Context()); err != nil { // as Load does
+		t.Fatal(err)
+	}
 	store, err := images.Open(images.Config{Dir: filepath.Join(data, "images"), Log: log})
 	if err != nil {
 		t.Fatal(err)
