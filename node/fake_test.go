@@ -199,6 +199,7 @@ func newNode(t *testing.T) (*Node, *fakeShim) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	n.exitWait = 10 * time.Millisecond // without Run it never hears of an end
 	return n, shim
 }
 

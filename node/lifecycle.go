@@ -389,7 +389,7 @@ func (n *Node) cut(ctx context.Context, b *box) error {
 	if err != nil || ended == nil {
 		return err
 	}
-	timer := time.NewTimer(exitWait)
+	timer := time.NewTimer(n.exitWait)
 	defer timer.Stop()
 	select {
 	case <-ended:

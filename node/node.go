@@ -68,9 +68,10 @@ type Node struct {
 	fs   inventory.FS
 	info Info
 
-	reboot  func() error // a test has another one
-	dns     *dns.Server
-	servers map[string]*dhcp.Server // by bridge; guarded by netOnce
+	reboot   func() error  // a test has another one
+	exitWait time.Duration // exitWait; a test has another one
+	dns      *dns.Server
+	servers  map[string]*dhcp.Server // by bridge; guarded by netOnce
 
 	mu        sync.Mutex // guards boxes, changed, lastAddr, awaited
 	boxes     map[string]*box
@@ -116,7 +117,7 @@ func New(cfg Config) (*Node, error) {
 		boxes: map[string]*box{}, bridges: map[string]netcfg.Bridge{}, changed: make(chan struct{}), lastAddr: map[string]netip.Addr{},
 		later: make(chan func(context.Context)), closed: make(chan struct{}), ready: make(chan struct{}),
 		awaited: map[string]*waiting{}, checking: make(chan struct{}, startsAtOnce),
-		slots: make(chan struct{}, startsAtOnce), untidy: make(chan struct{}, 1), servers: map[string]*dhcp.Server{}, reboot: cfg.Reboot,
+		slots: make(chan struct{}, startsAtOnce), untidy: make(chan struct{}, 1), servers: map[string]*dhcp.Server{}, reboot: cfg.Reboot, exitWait: exitWait,
 	}
 	if n.reboot == nil {
 		n.reboot = rebootMachine
