@@ -226,7 +226,7 @@ func TestReserve(t *testing.T) {
 	reg := newRegistry(t)
 	small := reg.push(t, "small:1", imageOf(t, layerOf(t, map[string]string{"s": noise(8 << 20)})))
 	more := reg.push(t, "more:1", imageOf(t, layerOf(t, map[string]string{"s": noise(9 << 20)})))
-	bomb := reg.push(t, "bomb:1", imageOf(t, layerOf(t, map[string]string{"z": strings.Repeat("0", 600<<20)})))
+	bomb := reg.push(t, "bomb:1", imageOf(t, layerOf(t, map[string]string{"z": strings.Repeat("0", 100<<20)})))
 	s := openStore(t, filepath.Join(dir, "images"), func(c *Config) { c.Reserve = reserve })
 	s.tune.minAge = 0
 	must(s.Pull(t.Context(), small, nil))(t)
