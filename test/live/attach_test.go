@@ -182,6 +182,7 @@ func TestAttachStdin(t *testing.T) {
 // TestAttachMany has fifty clients, one of which does not read, and one that the
 // container waits for.
 func TestAttachMany(t *testing.T) {
+	t.Parallel()
 	d := newDaemon(t)
 	before := d.open()
 	d.create(buoy.CreateRequest{Name: "c", Flist: image(t), Stdin: true, Standby: true, Command: []string{"sh", "-c", "read x; i=0; while [ $i -lt 400 ]; do seq 1 2000; sleep 0.005; i=$((i+1)); done; exit 2"}})

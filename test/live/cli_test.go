@@ -20,12 +20,14 @@ import (
 // daemon at $BUOY_ADDR (its socket) and $TCP, and a free port as $PORT.
 func TestCLI(t *testing.T) {
 	testroot.Require(t)
+	t.Parallel()
 	scripts, err := filepath.Glob("testdata/cli/*.txtar")
 	if err != nil || len(scripts) == 0 {
 		t.Fatal("there are no scripts: ", err)
 	}
 	for _, script := range scripts {
 		t.Run(strings.TrimSuffix(filepath.Base(script), ".txtar"), func(t *testing.T) {
+			t.Parallel()
 			d := newDaemon(t, "--controller", "self")
 			testscript.Run(t, testscript.Params{
 				Files: []string{script}, RequireExplicitExec: true, RequireUniqueNames: true, Deadline: time.Now().Add(2 * time.Minute),

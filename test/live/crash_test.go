@@ -24,17 +24,17 @@ const killsPerStep = 12
 // was answered is so, what was not is either done or undone, and after deleting
 // everything nothing is left.
 func TestKillMatrix(t *testing.T) {
-	d := newDaemon(t)
-	victims := map[string]func(){
-		"buoyd":     d.killAndStart,
-		"buoy-shim": d.killShim,
+	t.Parallel()
+	victims := map[string]func(*daemon){
+		"buoyd":     (*daemon).killAndStart,
+		"buoy-shim": (*daemon).killShim,
 	}
 	for victim, kill := range victims {
 		for _, op := range []string{"create", "start", "stop", "delete"} {
 			t.Run(victim+"/"+op, func(t *testing.T) {
-				defer func(outer testing.TB) { d.t = outer }(d.t)
-				d.t = t
-				d.killDuring(t, op, kill)
+				t.Parallel()
+				d := newDaemon(t)
+				d.killDuring(t, op, func() { kill(d) })
 			})
 		}
 	}
@@ -67,8 +67,7 @@ func (d *daemon) timed(op, name string, meanwhile func()) time.Duration {
 	ctx := context.WithoutCancel(d.t.Context())
 	r := sh(d.t, name, "trap 'exit 0' TERM; while :; do sleep 0.05; done")
 	r.NICs, r.Restart = []buoy.NIC{{Type: "default"}}, "unless-stopped"
-	d.ports++ // a published port is not in use as bind(2) sees it, so freePort might give it twice
-	r.Ports = []string{fmt.Sprintf("%d:80", 20000+d.ports)}
+	r.Ports = []string{fmt.Sprintf("%d:80", takePorts(d.t, 1))}
 	if op != "create" {
 		d.create(r)
 	}

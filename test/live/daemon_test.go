@@ -19,6 +19,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -57,12 +58,11 @@ type daemon struct {
 	bin    string   // where its programs are; "": those of this tree
 	env    []string // besides ours
 	locked bool     // without --dev
-	guest  bool     // another instance was there before, and outlives it: what they share is that one's to clean up
+	alone  bool     // when it was made, there was no other instance: what they share is its to clean up
 	client *buoy.Client
 	http   *http.Client // of d.addr, without what client knows; both check the answers
 
-	ports int   // given out by killDuring
-	told  error // what the client heard of the last disturbed operation
+	told error // what the client heard of the last disturbed operation
 
 	cmd  *exec.Cmd
 	log  *lockedBuffer
@@ -82,22 +82,63 @@ func newDaemon(t testing.TB, args ...string) *daemon {
 func newInstance(t testing.TB, args ...string) *daemon {
 	t.Helper()
 	testroot.Require(t)
-	dir, err := os.MkdirTemp("", "buoy-live-") //nolint:usetesting // a test's own name may be too long for a socket path, and what is left must be seen
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(dir, 0o711); err != nil { // root of a user namespace must get through
+	d := &daemon{t: t, addr: freeAddr(t), args: args, log: &lockedBuffer{}}
+	d.settle()
+	if err := os.Chmod(d.dir, 0o711); err != nil { // root of a user namespace must get through
 		t.Fatal(err)
 	}
 	before := traces(t)
-	d := &daemon{t: t, dir: dir, addr: freeAddr(t), args: args, log: &lockedBuffer{}}
 	t.Cleanup(func() { d.finish(before) })
+	var err error
 	d.http = &http.Client{Transport: checked(t, http.DefaultTransport)}
 	d.client, err = buoy.New("http://"+d.addr, buoy.WithHTTPClient(d.http))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return d
+}
+
+// instances are those that there are, by what buoyd makes their addresses of.
+var instances = struct {
+	sync.Mutex
+	dirs map[[2]byte]string
+}{dirs: map[[2]byte]string{}}
+
+// network is where buoyd's default prefix for the instance comes from.
+func (d *daemon) network() [2]byte {
+	sum := sha256.Sum256([]byte(d.run()))
+	return [2]byte{sum[0] & 63, sum[1] & 0xf0}
+}
+
+// settle gives the instance a directory with which it meets no other in the
+// addresses that follow from it: there are but a thousand.
+func (d *daemon) settle() {
+	d.t.Helper()
+	instances.Lock()
+	defer instances.Unlock()
+	d.alone = len(instances.dirs) == 0
+	for {
+		// A test's own directory may have too long a name for a socket's path, and what is left must be seen.
+		dir, err := os.MkdirTemp("", "buoy-live-")
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		d.dir = dir
+		if instances.dirs[d.network()] == "" {
+			instances.dirs[d.network()] = dir
+			return
+		}
+		if err := os.Remove(dir); err != nil {
+			d.t.Fatal(err)
+		}
+	}
+}
+
+// others says whether there is another instance.
+func others() bool {
+	instances.Lock()
+	defer instances.Unlock()
+	return len(instances.dirs) > 1
 }
 
 func (d *daemon) programs() string {
@@ -219,6 +260,9 @@ func (d *daemon) finish(before []string) {
 	if left := d.mine(added(before, after)); len(left) > 0 {
 		d.t.Errorf("left on the machine:\n%s", strings.Join(left, "\n"))
 	}
+	instances.Lock()
+	defer instances.Unlock()
+	delete(instances.dirs, d.network())
 }
 
 // traces lists what an instance could leave on the machine.
@@ -293,7 +337,7 @@ func added(before, after []string) []string {
 func (d *daemon) mine(lines []string) []string {
 	return slices.DeleteFunc(lines, func(line string) bool {
 		nameless := strings.HasPrefix(line, "link bv") && !strings.Contains(line, "buoy:")
-		shared := strings.HasPrefix(line, "ip_forward") && !d.guest
+		shared := strings.HasPrefix(line, "ip_forward") && d.alone && !others()
 		return !nameless && !shared && !strings.Contains(line, d.instance()) && !strings.Contains(line, d.dir)
 	})
 }
@@ -342,6 +386,29 @@ func freePort(t testing.TB) int {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// taken is how many ports takePorts has given out.
+var taken atomic.Int32
+
+// takePorts gives n ports, the first of which it says, that no other test has:
+// one that is published is not in use as bind(2) sees it, so that freePort may
+// give it twice. The kernel gives none below 32768 to who asks for any.
+func takePorts(t testing.TB, n int) int {
+	t.Helper()
+	first := 20000 + int(taken.Add(int32(n))) - n
+	if first+n > 32768 {
+		t.Fatal("all ports are taken")
+	}
+	return first
+}
+
+// portRange is of a node's own, for what it publishes.
+func portRange(t testing.TB) string {
+	t.Helper()
+	const many = 100
+	first := takePorts(t, many)
+	return fmt.Sprintf("%d-%d", first, first+many-1)
 }
 
 // lockedBuffer is a buffer that a process may write while a test reads.

@@ -169,7 +169,6 @@ func second[T any](_ T, err error) error { return err }
 func TestDoorsOfAFleet(t *testing.T) {
 	d := locked(t, "--controller", "self", "--report-interval", "1s")
 	n := newDaemon(t, "--node-id", "n2", "--report-interval", "1s", "--controller", "https://"+d.addr, "--join-token", "@"+filepath.Join(d.data(), "join-token"))
-	n.guest = true
 	joined := func() bool {
 		hosts, err := d.client.Hosts(t.Context())
 		alive := 0
@@ -235,7 +234,6 @@ func TestDoorsOfAFleet(t *testing.T) {
 	}
 	// Whom the controller is not the pinned one is not told the host's token.
 	stranger := locked(t, "--controller", "self")
-	stranger.guest = true
 	n.kill()
 	for i, a := range n.args {
 		if a == "https://"+d.addr {

@@ -464,6 +464,7 @@ func (d *daemon) held() (files int, bytes int64) {
 // TestEventsFollowers: a thousand follow, of whom one reads nothing. All others
 // get all; that one costs nothing but its connection, and is cut off.
 func TestEventsFollowers(t *testing.T) {
+	t.Parallel()
 	const many, rounds = 1000, 20
 	d, _ := newTeller(t)
 	_, _ = d.held()

@@ -26,8 +26,8 @@ func (f *fleet) joined(id string, args ...string) *daemon {
 	f.t.Helper()
 	n := newDaemon(f.t, append([]string{
 		"--node-id", id, "--report-interval", "1s", "--controller", "http://" + f.addr, "--join-token", "@" + filepath.Join(f.data(), "join-token"),
+		"--port-range", portRange(f.t),
 	}, args...)...)
-	n.guest = true
 	f.nodes = append(f.nodes, n)
 	f.await(id+" is there", func() bool { h := f.host(id); return h.Liveness == "alive" && h.Linked })
 	return n
@@ -354,7 +354,7 @@ func (r *replayer) count() int {
 func TestFleetReplays(t *testing.T) {
 	f := newFleet(t, 1)
 	proxy := newReplayer(t, f.addr)
-	n2 := f.joined("n2", "--controller", proxy.URL, "--port-range", "21000-21999")
+	n2 := f.joined("n2", "--controller", proxy.URL)
 	f.apply(manifest(t, "web", map[string]any{"replicas": 3, "placement": on("n2")}))
 	f.up("web", 3)
 	before := pidsOf(n2)
@@ -516,7 +516,7 @@ func (h bearer) try(f *fleet, path string, body any) (status int, text string) {
 // nothing new is done; what runs is served. When there is room all goes on.
 func TestFleetFullDisk(t *testing.T) {
 	f := &fleet{web: freeAddr(t)}
-	f.daemon = newInstance(t, "--node-id", "n1", "--report-interval", "1s", "--http", f.web, "--port-range", "20000-20999")
+	f.daemon = newInstance(t, "--node-id", "n1", "--report-interval", "1s", "--http", f.web, "--port-range", portRange(t))
 	if err := os.MkdirAll(f.data(), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -530,7 +530,7 @@ func TestFleetFullDisk(t *testing.T) {
 	})
 	f.nodes = []*daemon{f.daemon}
 	f.start()
-	f.joined("n2", "--port-range", "21000-21999")
+	f.joined("n2")
 	f.apply(manifest(t, "web", map[string]any{"replicas": 3}))
 	f.up("web", 3)
 
@@ -593,6 +593,7 @@ func (f *fleet) fill(path string) {
 // TestFleetControllerDies: kill -9 of the controller at any moment of scaling
 // leaves exactly as many as are wanted, each launched once.
 func TestFleetControllerDies(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, 2)
 	f.apply(manifest(t, "web", nil))
 	f.up("web", 1)

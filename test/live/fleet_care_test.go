@@ -228,7 +228,7 @@ func TestFleetDaemon(t *testing.T) {
 	m := kind(t, "Daemon", "watch", "exec sleep 1000", map[string]any{"termination": map[string]any{"terminationGracePeriodSeconds": 1}})
 	f.apply(m)
 	f.spread("watch", map[string]int{"n1": 1, "n2": 1})
-	f.joined("n3", "--port-range", "22000-22999")
+	f.joined("n3")
 	f.spread("watch", map[string]int{"n1": 1, "n2": 1, "n3": 1})
 	before := f.launched()
 	m["spec"].(map[string]any)["env"] = map[string]any{"VERSION": "2"}
@@ -499,7 +499,7 @@ func TestFleetRebalance(t *testing.T) {
 	f := newFleet(t, 1)
 	f.apply(manifest(t, "web", map[string]any{"replicas": 4}))
 	f.up("web", 4)
-	f.joined("n2", "--port-range", "21000-21999")
+	f.joined("n2")
 	var plan struct {
 		Preview bool
 		Moves   []struct{ From, To string }

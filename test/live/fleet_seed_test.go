@@ -86,6 +86,7 @@ func (d *daemon) play(s transcript.Step, words *strings.Replacer) (int, http.Hea
 
 // TestSeedApps plays every request of the Orchestry document, its WebSockets too.
 func TestSeedApps(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, 1)
 	steps, err := transcript.Read("../../api/apps/testdata/seed002.txtar", "nginx:alpine", f.webImage("1"))
 	if err != nil {
@@ -170,6 +171,7 @@ func (d *daemon) socket(path string) <-chan map[string]any {
 
 // TestSeedHosts plays every request of the aiWARE document.
 func TestSeedHosts(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, 1)
 	token, err := os.ReadFile(f.data() + "/join-token")
 	if err != nil {
@@ -295,6 +297,7 @@ func (d *daemon) playSlowly(s transcript.Step, words *strings.Replacer) (answer 
 // TestSeedServices plays every request of the Genisys document. Its ports are
 // those of containers; two of its services on a host must not want the same.
 func TestSeedServices(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, 1)
 	a := f.webImage("a")
 	steps, err := transcript.Read("../../api/services/testdata/seed003.txtar", "IMAGE-A", a, "IMAGE-B", a)
@@ -314,6 +317,7 @@ func TestSeedServices(t *testing.T) {
 // TestSeedOSC plays every request of the OSC document. Descriptors are fetched
 // from a server on loopback, which has to be allowed.
 func TestSeedOSC(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, 1, "--osc-fetch", "127.0.0.0/8")
 	words := []string{"IMAGE-A", f.webImage("a"), "IMAGE-B", f.webImage("b")}
 	web := http.NewServeMux()

@@ -32,13 +32,12 @@ type fleet struct {
 func newFleet(t *testing.T, nodes int, args ...string) *fleet {
 	t.Helper()
 	f := &fleet{web: freeAddr(t)}
-	f.daemon = newDaemon(t, append([]string{"--node-id", "n1", "--report-interval", "1s", "--http", f.web, "--port-range", "20000-20999"}, args...)...)
+	f.daemon = newDaemon(t, append([]string{"--node-id", "n1", "--report-interval", "1s", "--http", f.web, "--port-range", portRange(t)}, args...)...)
 	f.nodes = []*daemon{f.daemon}
 	for i := 2; i <= nodes; i++ {
 		f.nodes = append(f.nodes, newDaemon(t, "--node-id", fmt.Sprint("n", i), "--report-interval", "1s",
 			"--controller", "http://"+f.addr, "--join-token", "@"+filepath.Join(f.data(), "join-token"),
-			"--label", fmt.Sprint("zone=z", i), "--port-range", fmt.Sprintf("%d000-%d999", 19+i+1, 19+i+1)))
-		f.nodes[i-1].guest = true
+			"--label", fmt.Sprint("zone=z", i), "--port-range", portRange(t)))
 	}
 	t.Cleanup(func() {
 		var events json.RawMessage
@@ -339,6 +338,7 @@ func (f *fleet) load(name string, clients int) (stop func() (n int64, failures [
 // TestFleetRollout: a new revision comes without a request failing, and one
 // that does not get well goes again.
 func TestFleetRollout(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, 2)
 	m := manifest(t, "web", map[string]any{"replicas": 4})
 	f.apply(m)
@@ -381,6 +381,7 @@ func TestFleetRollout(t *testing.T) {
 // TestFleetScales: load brings more replicas, those that stand by first; quiet
 // brings them down to the least.
 func TestFleetScales(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, 2)
 	often := map[string]any{"scaling": map[string]any{"default_check_interval": 5}}
 	if err := f.client.Do(t.Context(), http.MethodPut, "/api/v1/config", often, nil); err != nil {

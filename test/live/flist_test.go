@@ -81,6 +81,7 @@ func (d *daemon) mounts() []shimapi.Mount {
 }
 
 func TestFlistLazy(t *testing.T) {
+	t.Parallel()
 	r := testredis.New(t)
 	dir, sum := bulky(t)
 	for _, name := range []string{"c.flist", "d.fl"} {
@@ -226,6 +227,7 @@ func TestFlistUnderFire(t *testing.T) {
 // TestFlistDeadStore: what cannot be read is an error in time, with the reason
 // in the container's status, and reads work when the store is back.
 func TestFlistDeadStore(t *testing.T) {
+	t.Parallel()
 	r := testredis.New(t)
 	dir, sum := bulky(t)
 	file := pack(t, dir, "c.flist", r.URL())
@@ -255,6 +257,7 @@ func TestFlistDeadStore(t *testing.T) {
 // TestFlistStartWithoutStore: whoever wants a container learns why it cannot be
 // started, and nothing of it is left.
 func TestFlistStartWithoutStore(t *testing.T) {
+	t.Parallel()
 	r := testredis.New(t)
 	dir, _ := bulky(t)
 	file := pack(t, dir, "d.fl", r.URL())

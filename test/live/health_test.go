@@ -71,6 +71,7 @@ func TestHealthHTTP(t *testing.T) {
 // TestHealthReaches: a container is asked at its address, and at loopback when it
 // has none, whatever its network is.
 func TestHealthReaches(t *testing.T) {
+	t.Parallel()
 	d := newDaemon(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -126,6 +127,7 @@ func (d *daemon) checks(t *testing.T, name string) []string {
 }
 
 func TestHealthExec(t *testing.T) {
+	t.Parallel()
 	d := newDaemon(t)
 	r := sh(t, "job", "touch /tmp/ok; exec sleep 100000")
 	r.Health = &buoy.HealthCheck{

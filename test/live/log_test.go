@@ -23,6 +23,7 @@ import (
 // rotation and over kills of buoyd and of buoy-shim: each line comes once, in
 // order.
 func TestLogFollowSurvives(t *testing.T) {
+	t.Parallel()
 	d := newDaemon(t)
 	// About 3 MB/s of log: a file lasts some seconds, longer than a restart.
 	d.create(sh(t, "count", "i=0; while :; do i=$((i+1)); echo $i; [ $((i%500)) -eq 0 ] && usleep 5000; done"))
@@ -137,6 +138,7 @@ func held(t testing.TB, pid int) (n int) {
 
 // TestLogBudget: a node's logs have bounds together, and a container's its own.
 func TestLogBudget(t *testing.T) {
+	t.Parallel()
 	d := newDaemon(t, "--log-budget", "3MiB")
 	for _, name := range []string{"small", "ended", "great"} {
 		r := sh(t, name, "seq 1 200000; [ $(hostname) = ended ] || sleep 1000")

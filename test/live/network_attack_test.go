@@ -56,6 +56,7 @@ func named(x buoy.NIC, name string) buoy.NIC {
 
 // TestNICsReplaced has one NIC take another's place, and its name.
 func TestNICsReplaced(t *testing.T) {
+	t.Parallel()
 	n := newLAN(t)
 	leased := n.lab()
 	dflt, given, mac := buoy.NIC{Type: "default"}, buoy.NIC{Type: "bridge", ID: "lab"}, nic("macvlan", "up0", "192.0.2.80/24")
@@ -88,6 +89,7 @@ func TestNICsReplaced(t *testing.T) {
 // TestUpdateKilled kills buoyd somewhere in changes of NICs. The next one makes
 // them what they are to be, in the container that runs.
 func TestUpdateKilled(t *testing.T) {
+	t.Parallel()
 	n := newLAN(t)
 	leased := n.lab()
 	dflt, mac := buoy.NIC{Type: "default"}, nic("macvlan", "up0", "192.0.2.80/24")

@@ -99,6 +99,7 @@ func nic(kind, id, cidr string) buoy.NIC {
 // TestNICTypes has one container on each kind of network, all at once, and none
 // of it is left when they are deleted.
 func TestNICTypes(t *testing.T) {
+	t.Parallel()
 	n := newLAN(t)
 	must(t, n.client.CreateBridge(t.Context(), buoy.Bridge{Name: "lab", NetworkMode: "static", NAT: true, Setting: buoy.BridgeSetting{CIDR: "10.20.0.1/24", Start: "10.20.0.50", End: "10.20.0.60"}}))
 	testns.Sh(t, n.ns, "ip link add own0 type bridge; ip link set own0 up; ip addr add 10.40.0.1/24 dev own0")
@@ -393,6 +394,7 @@ func TestBadNICs(t *testing.T) {
 
 // TestDHCPOnABridge has containers leased by the server of a bridge.
 func TestDHCPOnABridge(t *testing.T) {
+	t.Parallel()
 	n := newLAN(t, "--log-level", "debug")
 	must(t, n.client.CreateBridge(t.Context(), buoy.Bridge{
 		Name: "shop", NetworkMode: "dnsmasq", NAT: true, Setting: buoy.BridgeSetting{CIDR: "10.30.0.1/24", Start: "10.30.0.100", End: "10.30.0.101"},
@@ -432,6 +434,7 @@ func TestDHCPOnABridge(t *testing.T) {
 
 // TestDHCPOnTheLAN leases from another machine, which says more than an address.
 func TestDHCPOnTheLAN(t *testing.T) {
+	t.Parallel()
 	n := newLAN(t)
 	server := exec.Command("dnsmasq", "--keep-in-foreground", "--port=0", "--conf-file=/dev/null", "--user=root", "--pid-file=", "--interface=wire0", "--bind-interfaces",
 		"--dhcp-range=192.0.2.100,192.0.2.110,10m", "--dhcp-option=option:mtu,1400", "--dhcp-option=121,10.99.0.0/16,192.0.2.7,0.0.0.0/0,192.0.2.1",
@@ -487,6 +490,7 @@ func TestPassthrough(t *testing.T) {
 
 // TestCNI has a container on a network of CNI plugins.
 func TestCNI(t *testing.T) {
+	t.Parallel()
 	if _, err := os.Stat("/usr/lib/cni/bridge"); err != nil {
 		t.Fatalf("%v: install containernetworking-plugins, as \"make test\" does", err)
 	}

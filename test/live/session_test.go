@@ -286,6 +286,7 @@ func TestExecTerminals(t *testing.T) {
 
 // TestSessionClientGoes has clients vanish: what they started ends.
 func TestSessionClientGoes(t *testing.T) {
+	t.Parallel()
 	d := newDaemon(t)
 	d.create(buoy.CreateRequest{Name: "c", Flist: image(t)})
 	before := d.open()

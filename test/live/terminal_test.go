@@ -180,6 +180,7 @@ func TestExecInTerminal(t *testing.T) {
 }
 
 func TestExecPiped(t *testing.T) {
+	t.Parallel()
 	d := newDaemon(t)
 	d.create(buoy.CreateRequest{Name: "c", Flist: image(t)})
 	before := d.open()
@@ -288,6 +289,7 @@ func TestRunInTerminal(t *testing.T) {
 }
 
 func TestRunPiped(t *testing.T) {
+	t.Parallel()
 	d := newDaemon(t)
 	if out, errs, code := d.piped("hi\n", "run", "-i", "--rm", "--name", "c", image(t), "cat"); out != "hi\n" || errs != "" || code != 0 {
 		t.Errorf("echo hi | buoy run -i cat: %q, %q, %d", out, errs, code)

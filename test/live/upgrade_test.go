@@ -52,6 +52,11 @@ func newUpgrades(t *testing.T) *upgrades {
 	for _, v := range []string{"v1.0.0", "v2.0.0"} {
 		u.build(v)
 	}
+	for _, how := range []string{"crash", "hang", "deaf", "migrate", "wipe", "forget"} {
+		u.run(nil, "cp", "-r", filepath.Join(u.dir, "v2.0.0"), filepath.Join(u.dir, brokenVersion(how)))
+		u.buoyd(brokenVersion(how), how)
+		u.bundle(brokenVersion(how), runtime.GOARCH, "ours")
+	}
 	return u
 }
 
@@ -123,24 +128,15 @@ func (u *upgrades) bundle(version, arch, key string) string {
 	return file
 }
 
-// broken is a bundle of v2.0.0 whose buoyd is not fit to serve.
-func (u *upgrades) broken(how string) string {
-	u.t.Helper()
-	version := "v2.0.1-" + how
-	if _, err := os.Stat(filepath.Join(u.dir, version)); err == nil {
-		return u.bundle(version, runtime.GOARCH, "ours")
-	}
-	u.run(nil, "cp", "-r", filepath.Join(u.dir, "v2.0.0"), filepath.Join(u.dir, version))
-	u.buoyd(version, how)
-	return u.bundle(version, runtime.GOARCH, "ours")
-}
+// brokenVersion is one whose buoyd is not fit to serve.
+func brokenVersion(how string) string { return "v2.0.1-" + how }
 
 // node is a node of v1.0.0 with containers.
 func (u *upgrades) node(t *testing.T, args ...string) (d *daemon, pids map[string]int) {
 	t.Helper()
 	d = newInstance(t, append([]string{"--upgrade-keys", u.keys}, args...)...)
 	d.bin = filepath.Join(u.dir, "v1.0.0")
-	d.env = []string{"BUOY_FAIL_FILE=" + u.failFile()}
+	d.env = []string{"BUOY_FAIL_FILE=" + u.failFile(d)}
 	d.start()
 	pids = map[string]int{}
 	for _, name := range []string{"one", "two"} {
@@ -150,7 +146,7 @@ func (u *upgrades) node(t *testing.T, args ...string) (d *daemon, pids map[strin
 	return d, pids
 }
 
-func (u *upgrades) failFile() string { return filepath.Join(u.dir, "fail") }
+func (u *upgrades) failFile(d *daemon) string { return filepath.Join(u.dir, "fail-"+d.instance()) }
 
 // send has a node take a bundle.
 func (d *daemon) send(file string) error {
@@ -211,15 +207,18 @@ func (d *daemon) unmixed(version string) {
 }
 
 func TestUpgrade(t *testing.T) {
+	t.Parallel()
 	u := newUpgrades(t)
 	good := u.bundle("v2.0.0", runtime.GOARCH, "ours")
-	t.Run("stays", func(t *testing.T) { u.stays(t, good) })
-	t.Run("goes back", u.goesBack)
-	t.Run("refused", func(t *testing.T) { u.refused(t, good) })
-	t.Run("full disk", func(t *testing.T) { u.fullDisk(t, good) })
-	t.Run("fetched", func(t *testing.T) { u.fetched(t, good) })
-	t.Run("fleet", func(t *testing.T) { u.fleet(t, good) })
-	t.Run("power cut", func(t *testing.T) { u.powerCut(t, good) })
+	for name, test := range map[string]func(*testing.T, string){
+		"stays": u.stays, "goes back": u.goesBack, "refused": u.refused, "full disk": u.fullDisk,
+		"fetched": u.fetched, "fleet": u.fleet, "power cut": u.powerCut,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // they wait more than they work
+			test(t, good)
+		})
+	}
 }
 
 func (u *upgrades) stays(t *testing.T, good string) {
@@ -274,16 +273,15 @@ func (u *upgrades) buoydAt(dir, version string) {
 	u.run([]string{"CGO_ENABLED=0"}, "go", "build", "-buildvcs=false", "-tags", "buoyfail", "-ldflags", stamp(version), "-o", filepath.Join(dir, "buoyd"), "./cmd/buoyd")
 }
 
-func (u *upgrades) goesBack(t *testing.T) {
+func (u *upgrades) goesBack(t *testing.T, _ string) {
 	d, pids := u.node(t)
 	for _, tt := range []struct{ how, reason string }{
 		{"crash", "Exited"}, {"hang", "Unhealthy"}, {"deaf", "Unhealthy"}, {"migrate", "Exited"}, {"wipe", "Exited"}, {"forget", "ContainersLost"},
 	} {
-		bundle := u.broken(tt.how)
-		if err := d.send(bundle); err != nil {
+		version := brokenVersion(tt.how)
+		if err := d.send(u.bundle(version, runtime.GOARCH, "ours")); err != nil {
 			t.Fatalf("%s: %v", tt.how, err)
 		}
-		version := "v2.0.1-" + tt.how
 		if tt.how == "hang" {
 			d.second()
 		}
@@ -324,7 +322,10 @@ func (d *daemon) second() {
 }
 
 func (u *upgrades) refused(t *testing.T, good string) {
-	d, pids := u.node(t, "--no-downgrade")
+	own := *u
+	own.keys = filepath.Join(u.dir, "own-keys") // they come and go
+	u.run(nil, "cp", "-r", u.keys, own.keys)
+	d, pids := own.node(t, "--no-downgrade")
 	raw, err := os.ReadFile(good)
 	if err != nil {
 		t.Fatal(err)
@@ -361,13 +362,13 @@ func (u *upgrades) refused(t *testing.T, good string) {
 			t.Errorf("window %v: %v, want it to be refused", w, err)
 		}
 	}
-	if err := os.Rename(u.keys, u.keys+".away"); err != nil {
+	if err := os.Rename(own.keys, own.keys+".away"); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.send(good); !errors.Is(err, buoy.ErrConflict) {
 		t.Errorf("no key: %v, want a conflict", err)
 	}
-	if err := os.Rename(u.keys+".away", u.keys); err != nil {
+	if err := os.Rename(own.keys+".away", own.keys); err != nil {
 		t.Fatal(err)
 	}
 	d.same(pids)
@@ -388,6 +389,7 @@ func (u *upgrades) read(file string) []byte {
 // powerCut kills buoyd at each step of an upgrade. Afterwards one version runs
 // whole, the containers run on, and the next upgrade works.
 func (u *upgrades) powerCut(t *testing.T, good string) {
+	bad := u.bundle(brokenVersion("migrate"), runtime.GOARCH, "ours")
 	for _, tt := range []struct {
 		at, bundle, version string
 		times               int
@@ -401,18 +403,15 @@ func (u *upgrades) powerCut(t *testing.T, good string) {
 		{"saved", good, "v1.0.0", 3},
 		{"ended", good, "v2.0.0", 1},
 		{"concluded", good, "v2.0.0", 1},
-		{"ended", "migrate", "v1.0.0", 1},
-		{"restored", "migrate", "v1.0.0", 1},
-		{"concluded", "migrate", "v1.0.0", 1},
+		{"ended", bad, "v1.0.0", 1},
+		{"restored", bad, "v1.0.0", 1},
+		{"concluded", bad, "v1.0.0", 1},
 	} {
 		t.Run(fmt.Sprintf("%s %s %d", tt.at, tt.version, tt.times), func(t *testing.T) {
+			t.Parallel()
 			d, pids := u.node(t)
-			bundle := tt.bundle
-			if bundle != good {
-				bundle = u.broken(bundle)
-			}
-			putFile(t, u.failFile(), []byte(tt.at))
-			_ = d.send(bundle) // buoyd may have died before it could answer
+			putFile(t, u.failFile(d), []byte(tt.at))
+			_ = d.send(tt.bundle) // buoyd may have died before it could answer
 			for n := 1; ; n++ {
 				select {
 				case <-d.exit:
@@ -422,7 +421,7 @@ func (u *upgrades) powerCut(t *testing.T, good string) {
 				if n == tt.times {
 					break
 				}
-				putFile(t, u.failFile(), []byte(tt.at))
+				putFile(t, u.failFile(d), []byte(tt.at))
 				d.begin()
 			}
 			d.start()
@@ -533,7 +532,6 @@ func (u *upgrades) fleet(t *testing.T, good string) {
 		"--node-id", "n2", "--report-interval", "1s", "--controller", "http://" + f.addr, "--join-token", "@" + filepath.Join(f.data(), "join-token"),
 	}
 	d, pids := u.node(t, member...)
-	d.guest = true
 	linked := func() bool {
 		return slices.ContainsFunc(f.hosts(), func(h host) bool { return h.HostID == "n2" && h.Linked })
 	}
