@@ -56,28 +56,13 @@ func (d *Dialect) Routes(r chi.Router) {
 	on("GET", "/audit/verify", d.verify)
 }
 
-var statuses = map[errs.Kind]int{
-	errs.NotFound: http.StatusNotFound,
-	errs.Exists:   http.StatusConflict,
-	errs.Invalid:  http.StatusBadRequest,
-}
-
 func (d *Dialect) do(h func(http.ResponseWriter, *http.Request) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		err := h(w, r)
-		if err == nil {
-			return
+		if api.Failed(r, err) {
+			status, sentence := api.Explain(r, err, d.cfg.Log)
+			api.Error(w, status, sentence)
 		}
-		if _, ok := errors.AsType[*api.TooLargeError](err); ok {
-			api.Error(w, http.StatusRequestEntityTooLarge, err.Error())
-			return
-		}
-		if status, ok := statuses[errs.KindOf(err)]; ok {
-			api.Error(w, status, api.Sentence(err))
-			return
-		}
-		d.cfg.Log.ErrorContext(r.Context(), "request failed", "request_id", api.RequestID(r.Context()), "path", r.URL.Path, "error", err)
-		api.Error(w, http.StatusInternalServerError, api.Internal(r, err))
 	})
 }
 

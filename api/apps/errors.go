@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -130,8 +129,7 @@ func invalidf(format string, args ...any) error {
 func (d *Dialect) do(h handler, alias bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		err := h(w, r)
-		// A client that is only slow looks gone to net/http once its time is up.
-		if err == nil || api.Gone(r) && !errors.Is(err, os.ErrDeadlineExceeded) {
+		if !api.Failed(r, err) {
 			return
 		}
 		c, details := d.explain(r, err)

@@ -2,14 +2,13 @@ package events
 
 import (
 	"os"
-	"reflect"
-	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/buoy-edge/buoy/internal/testapi"
 	"github.com/buoy-edge/buoy/node/events"
 )
 
@@ -29,24 +28,10 @@ func TestSchemas(t *testing.T) {
 	if err := yaml.Unmarshal(raw, &doc); err != nil {
 		t.Fatal(err)
 	}
-	for name, v := range map[string]any{
+	testapi.Fields(t, "../system/openapi.yaml", map[string]any{
 		"Event": events.Event{}, "EventData": events.Data{}, "EventActor": events.Actor{},
 		"WebhookBody": webhookBody{}, "Webhook": webhookObject{}, "WebhookStatus": webhookStatus{},
-	} {
-		var fields, described []string
-		for _, f := range reflect.VisibleFields(reflect.TypeOf(v)) {
-			key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-			fields = append(fields, key)
-		}
-		for key := range doc.Components.Schemas[name].Properties {
-			described = append(described, key)
-		}
-		slices.Sort(fields)
-		slices.Sort(described)
-		if diff := cmp.Diff(fields, described); diff != "" {
-			t.Errorf("%s: -struct +described\n%s", name, diff)
-		}
-	}
+	})
 	var types []string
 	for _, m := range events.Types() {
 		types = append(types, string(m.Type))

@@ -95,14 +95,14 @@ func crowded(raw []byte) bool {
 // isJSON refuses what says of itself that it is something else, or says nothing.
 func isJSON(h http.Header) error {
 	if enc := h.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
-		return refuse(http.StatusUnsupportedMediaType, "the body has Content-Encoding %q; it must come as it is", enc)
+		return api.Refuse(http.StatusUnsupportedMediaType, "the body has Content-Encoding %q; it must come as it is", enc)
 	}
 	typ := h.Get("Content-Type")
 	if typ == "application/json" { // nearly always
 		return nil
 	}
 	if media, _, err := mime.ParseMediaType(typ); err != nil || media != "application/json" {
-		return refuse(http.StatusUnsupportedMediaType, "the body has Content-Type %q; it must be application/json", typ)
+		return api.Refuse(http.StatusUnsupportedMediaType, "the body has Content-Type %q; it must be application/json", typ)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"github.com/buoy-edge/buoy/api"
 	"github.com/buoy-edge/buoy/app"
 )
 
@@ -110,13 +111,13 @@ func permit(c caller, ok bool, takes string) error {
 	case ok:
 		return nil
 	case c.role == aPerson && !c.token: // whom a token is asked for
-		return refuse(http.StatusUnauthorized, "there is no Authorization header with a Bearer token; this takes %s", takes)
+		return api.Refuse(http.StatusUnauthorized, "there is no Authorization header with a Bearer token; this takes %s", takes)
 	case c.role != nobody:
-		return refuse(http.StatusForbidden, "this takes %s; the request is from %s", takes, c)
+		return api.Refuse(http.StatusForbidden, "this takes %s; the request is from %s", takes, c)
 	case c.token:
-		return refuse(http.StatusUnauthorized, "the token is not known; this takes %s", takes)
+		return api.Refuse(http.StatusUnauthorized, "the token is not known; this takes %s", takes)
 	default:
-		return refuse(http.StatusUnauthorized, "there is no Authorization header with a Bearer token; this takes %s", takes)
+		return api.Refuse(http.StatusUnauthorized, "there is no Authorization header with a Bearer token; this takes %s", takes)
 	}
 }
 

@@ -109,7 +109,7 @@ type registrationAnswer struct {
 func (i *instanceRegistration) check(c caller, host string, r *app.Replica) error {
 	switch {
 	case c.role == aHost && c.host.ID != r.Host:
-		return refuse(http.StatusForbidden, "the token is of host %s; launch %s is on another", c.host.ID, r.ID)
+		return api.Refuse(http.StatusForbidden, "the token is of host %s; launch %s is on another", c.host.ID, r.ID)
 	case host != "" && host != r.Host:
 		return errs.E(errs.Invalid, "launch %s is not on host %.60q", r.ID, host)
 	case i.EngineID != "" && i.EngineID != r.App:

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/buoy-edge/buoy/api"
 )
 
 // rateWindow is the time over which requests are counted.
@@ -82,7 +84,7 @@ func (d *Dialect) admit(w http.ResponseWriter, r *http.Request, c caller) error 
 
 func later(w http.ResponseWriter, wait time.Duration, format string, args ...any) error {
 	w.Header().Set("Retry-After", strconv.Itoa(int((wait+time.Second-1)/time.Second)))
-	return refuse(http.StatusTooManyRequests, format, args...)
+	return api.Refuse(http.StatusTooManyRequests, format, args...)
 }
 
 // network is where a request comes from: an address, of IPv6 the /64 around it;

@@ -90,7 +90,7 @@ func (d *Dialect) alert(w http.ResponseWriter, r *http.Request, c caller) error 
 	case a.AlertType == "" || !plain(a.AlertType):
 		return errs.E(errs.Invalid, "field \"alertType\" is %.60q; it must be a word of at most %d bytes", a.AlertType, maxWord)
 	case c.role == aHost && a.HostID != "" && a.HostID != c.host.ID:
-		return refuse(http.StatusForbidden, "the token is of host %s, not of host %.60q", c.host.ID, a.HostID)
+		return api.Refuse(http.StatusForbidden, "the token is of host %s, not of host %.60q", c.host.ID, a.HostID)
 	case c.role == aHost:
 		a.HostID = c.host.ID
 	case a.HostID != "":

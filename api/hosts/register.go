@@ -27,14 +27,14 @@ func (d *Dialect) register(w http.ResponseWriter, r *http.Request, c caller) err
 	}
 	if c.role == aHost {
 		if req.Info.HostID != "" && req.Info.HostID != c.host.ID {
-			return refuse(http.StatusForbidden, "the token is of host %s, which cannot register host %.60q", c.host.ID, req.Info.HostID)
+			return api.Refuse(http.StatusForbidden, "the token is of host %s, which cannot register host %.60q", c.host.ID, req.Info.HostID)
 		}
 		if c.host.Mode == app.Terminate { // else it would undo what a person has decided
-			return refuse(http.StatusForbidden, "host %s is terminated; it takes the join token to come back", c.host.ID)
+			return api.Refuse(http.StatusForbidden, "host %s is terminated; it takes the join token to come back", c.host.ID)
 		}
 		h.ID = c.host.ID
 	} else if d.answers(r.Context(), h.ID) {
-		return refuse(http.StatusConflict, "host %s is in touch, and the join token does not take its place: stop its buoyd first, or give this one another id (--node-id)", h.ID)
+		return api.Refuse(http.StatusConflict, "host %s is in touch, and the join token does not take its place: stop its buoyd first, or give this one another id (--node-id)", h.ID)
 	}
 	var report app.Report
 	if req.Status != nil {

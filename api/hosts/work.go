@@ -153,7 +153,7 @@ func (d *Dialect) instance(r *http.Request, c caller) (instance, error) {
 		return i, err
 	}
 	if c.role == aHost && c.host.ID != i.replica.Host {
-		return i, refuse(http.StatusForbidden, "the token is of host %s; engine instance %s is on another", c.host.ID, i.id)
+		return i, api.Refuse(http.StatusForbidden, "the token is of host %s; engine instance %s is on another", c.host.ID, i.id)
 	}
 	return i, nil
 }

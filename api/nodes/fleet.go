@@ -59,7 +59,7 @@ func (d *Dialect) thisNode(next http.Handler) http.Handler {
 				return
 			}
 		}
-		status, sentence := d.explain(r, err)
+		status, sentence := api.Explain(r, err, d.log)
 		api.Error(w, status, sentence)
 	})
 }

@@ -93,7 +93,7 @@ func (d *Dialect) pullImage(w http.ResponseWriter, r *http.Request) error {
 	case !stream.Started() || api.Gone(r):
 		return err
 	default:
-		_, end.Error = d.explain(r, err)
+		_, end.Error = api.Explain(r, err, d.log)
 	}
 	// Failures mean that the client has gone; there is nobody to tell.
 	if stream.WriteJSON(end) == nil {

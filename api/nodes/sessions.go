@@ -155,7 +155,7 @@ func (d *Dialect) talk(w http.ResponseWriter, r *http.Request, begin func(ctx co
 	defer func() { _ = k.conn.CloseNow() }() // after Close it has nothing to do
 	// What stops the server must not cut the connection before it is told why.
 	k.run(context.WithoutCancel(r.Context()), stop, func(err error) string {
-		_, sentence := d.explain(r, err)
+		_, sentence := api.Explain(r, err, d.log)
 		return sentence
 	})
 	return nil

@@ -37,10 +37,10 @@ func newFetcher(allow []netip.Prefix) *http.Client {
 		},
 		CheckRedirect: func(r *http.Request, via []*http.Request) error {
 			if len(via) > maxRedirects {
-				return refuse(http.StatusBadGateway, "it redirects more than %d times", maxRedirects)
+				return api.Refuse(http.StatusBadGateway, "it redirects more than %d times", maxRedirects)
 			}
 			if via[len(via)-1].URL.Scheme == "https" && r.URL.Scheme != "https" {
-				return refuse(http.StatusBadGateway, "it redirects from https to %s", r.URL.Scheme)
+				return api.Refuse(http.StatusBadGateway, "it redirects from https to %s", r.URL.Scheme)
 			}
 			return egress.CheckURL(r.URL)
 		},
@@ -67,19 +67,19 @@ func (d *Dialect) fetch(r *http.Request) ([]byte, error) {
 	if err == nil {
 		return body, nil
 	}
-	if own, ok := errors.AsType[*refusal](err); ok {
-		return nil, refuse(own.status, "fetch %s: %s", u.Redacted(), own.text)
+	if own, ok := errors.AsType[*api.Refusal](err); ok {
+		return nil, api.Refuse(own.Status, "fetch %s: %s", u.Redacted(), own.Text)
 	}
 	if own, ok := errors.AsType[*egress.Refusal](err); ok {
-		return nil, refuse(http.StatusBadRequest, "fetch %s: %s", u.Redacted(), own)
+		return nil, api.Refuse(http.StatusBadRequest, "fetch %s: %s", u.Redacted(), own)
 	}
 	if wrapped, ok := errors.AsType[*url.Error](err); ok {
 		err = wrapped.Err // it names the address again
 	}
 	if late, ok := errors.AsType[net.Error](err); ok && late.Timeout() || errors.Is(err, context.DeadlineExceeded) {
-		return nil, refuse(http.StatusGatewayTimeout, "fetch %s: nothing has come within %s", u.Redacted(), fetchTime)
+		return nil, api.Refuse(http.StatusGatewayTimeout, "fetch %s: nothing has come within %s", u.Redacted(), fetchTime)
 	}
-	return nil, refuse(http.StatusBadGateway, "fetch %s: %s", u.Redacted(), api.Sentence(err))
+	return nil, api.Refuse(http.StatusBadGateway, "fetch %s: %s", u.Redacted(), api.Sentence(err))
 }
 
 func (d *Dialect) download(ctx context.Context, u *url.URL) ([]byte, error) {
@@ -102,7 +102,7 @@ func (d *Dialect) download(ctx context.Context, u *url.URL) ([]byte, error) {
 		return nil, err
 	}
 	if len(body) > api.MaxBody {
-		return nil, refuse(http.StatusRequestEntityTooLarge, "the descriptor is larger than %d bytes, the most that is read", api.MaxBody)
+		return nil, api.Refuse(http.StatusRequestEntityTooLarge, "the descriptor is larger than %d bytes, the most that is read", api.MaxBody)
 	}
 	return body, nil
 }

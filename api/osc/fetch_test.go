@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/buoy-edge/buoy/api"
 	"github.com/buoy-edge/buoy/app"
 	"github.com/buoy-edge/buoy/internal/testleak"
 )
@@ -110,13 +111,13 @@ func TestFetch(t *testing.T) {
 		{"/zero", 400, "0.0.0.0 is not the address of a server"},
 	} {
 		body, err := fetch(web.URL+tt.path, one)
-		own, _ := errors.AsType[*refusal](err)
+		own, _ := errors.AsType[*api.Refusal](err)
 		switch {
 		case tt.status == 0 && (err != nil || !strings.Contains(string(body), tt.want)):
 			t.Errorf("%s: %.80q %v, want %s", tt.path, body, err, tt.want)
-		case tt.status != 0 && (own == nil || own.status != tt.status || !strings.Contains(own.text, tt.want)):
+		case tt.status != 0 && (own == nil || own.Status != tt.status || !strings.Contains(own.Text, tt.want)):
 			t.Errorf("%s: %v, want %d %s", tt.path, err, tt.status, tt.want)
-		case own != nil && strings.Contains(own.text, "secret"):
+		case own != nil && strings.Contains(own.Text, "secret"):
 			t.Errorf("%s: %v tells what was answered", tt.path, err)
 		}
 	}

@@ -66,7 +66,7 @@ func named(r *http.Request) (string, error) {
 func body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if typ := r.Header.Get("Content-Type"); typ != "" {
 		if media, _, err := mime.ParseMediaType(typ); err != nil || media != "application/json" {
-			return nil, refuse(http.StatusUnsupportedMediaType, "the body has Content-Type %q; it must be application/json", typ)
+			return nil, api.Refuse(http.StatusUnsupportedMediaType, "the body has Content-Type %q; it must be application/json", typ)
 		}
 	}
 	return api.ReadBody(w, r, api.MaxBody)
