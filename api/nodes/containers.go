@@ -6,14 +6,35 @@ import (
 	"net/url"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/buoy-edge/buoy/api"
 	"github.com/buoy-edge/buoy/api/auth"
 	"github.com/buoy-edge/buoy/node"
 )
 
+// settleTime is how long is waited for a node that has just begun.
+const settleTime = 2 * time.Second
+
+// settle waits until a node that has just begun has seen which of its containers
+// run: until then it has no other word for them than "halted".
+func (d *Dialect) settle(ctx context.Context) {
+	select {
+	case <-d.node.Ready():
+		return
+	default:
+	}
+	ctx, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	select {
+	case <-d.node.Ready():
+	case <-ctx.Done():
+	}
+}
+
 // listContainers leaves out what the caller is not to see.
 func (d *Dialect) listContainers(w http.ResponseWriter, r *http.Request) error {
+	d.settle(r.Context())
 	limits := auth.Of(r.Context()).Limits
 	seen := slices.DeleteFunc(d.node.Containers(), func(c node.Container) bool { return !limits.Container(d.id, c.Spec.Name) })
 	api.JSON(w, http.StatusOK, each(seen, func(c node.Container) containerItem { return containerItemOut(c, d.publish) }))
@@ -52,6 +73,7 @@ func (d *Dialect) container(r *http.Request) (node.Container, error) {
 	if err != nil {
 		return node.Container{}, err
 	}
+	d.settle(r.Context())
 	return d.node.Container(name)
 }
 

@@ -48,6 +48,7 @@ type fakeNode struct {
 	fail    error // of the next call that may fail
 	endLogs chan struct{}
 	pull    func(ctx context.Context, tell func(images.Progress)) (images.Image, error)
+	ready   chan struct{} // nil: closed
 }
 
 // newFake has the seed's container vfw_21 with its job.
@@ -93,6 +94,16 @@ func (f *fakeNode) ContainersOf(pids []int) map[int]string {
 	return map[int]string{77: "web"}
 }
 func (f *fakeNode) Warm(context.Context) {}
+
+func (f *fakeNode) Ready() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.ready == nil {
+		f.ready = make(chan struct{})
+		close(f.ready)
+	}
+	return f.ready
+}
 func (f *fakeNode) must(name string) error {
 	_, err := f.Container(name)
 	return err

@@ -63,6 +63,7 @@ type Volumes interface {
 
 // Containers are the containers of the node.
 type Containers interface {
+	Ready() <-chan struct{}   // closed once it has seen what runs
 	Warm(ctx context.Context) // must return at once
 	Create(ctx context.Context, s node.Spec) error
 	Containers() []node.Container
