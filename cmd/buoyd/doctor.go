@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"slices"
 
 	"github.com/buoy-edge/buoy/gpu"
 	"github.com/buoy-edge/buoy/images"
@@ -33,5 +34,5 @@ func look(ctx context.Context, cfg config, store *images.Store, gpus gpu.Machine
 	if cfg.fleet.controller != "" && cfg.fleet.controller != self {
 		c.Reach = append(c.Reach, cfg.fleet.controller)
 	}
-	return append(doctor.Check(ctx, c), gpuFindings(gpus)...)
+	return slices.Concat(doctor.Check(ctx, c), gpuFindings(gpus), cdiFindings(cfg.cdiDirs))
 }

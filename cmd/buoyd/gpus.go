@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/buoy-edge/buoy/gpu"
+	"github.com/buoy-edge/buoy/gpu/cdi"
 	"github.com/buoy-edge/buoy/internal/programs"
 	"github.com/buoy-edge/buoy/node/doctor"
 )
@@ -52,4 +53,18 @@ func gpuFindings(m gpu.Machine) (all []doctor.Finding) {
 		found += "; NVIDIA driver " + m.Driver
 	}
 	return []doctor.Finding{{Check: check, Status: doctor.OK, Found: found}}
+}
+
+// cdiFindings say which specs of devices cannot be used.
+func cdiFindings(dirs []string) (all []doctor.Finding) {
+	if dirs == nil {
+		dirs = cdi.Dirs()
+	}
+	for _, err := range cdi.Read(dirs).Trouble() {
+		all = append(all, doctor.Finding{
+			Check: "devices", Status: doctor.Warning, Found: err.Error(), Cost: "no container is given what it describes",
+			Mend: "have the program that made it make it anew, or correct or remove it",
+		})
+	}
+	return all
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -34,5 +36,22 @@ func TestGPUFindings(t *testing.T) {
 		if text := strings.Join(got, "\n"); text != c.want {
 			t.Errorf("%+v: %q, want %q", c.m, text, c.want)
 		}
+	}
+}
+
+func TestCDIFindings(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"good.json": `{"cdiVersion":"0.5.0","kind":"vendor.com/nic","devices":[{"name":"0","containerEdits":{"deviceNodes":[{"path":"/dev/null"}]}}]}`,
+		"cut.json":  `{"cdiVersion":"0.5.0","kind":"ven`,
+		"notes.txt": "not a spec",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all := cdiFindings([]string{dir, filepath.Join(dir, "none")})
+	if len(all) != 1 || all[0].Status != doctor.Warning || !strings.Contains(all[0].Found, "cut.json") || all[0].Cost == "" || all[0].Mend == "" {
+		t.Errorf("%+v", all)
 	}
 }
