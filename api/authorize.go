@@ -3,7 +3,6 @@ package api
 import (
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -123,11 +122,7 @@ func (s *Server) target(r *http.Request) (pattern string, named func(key string)
 		pattern = s.router.Find(c, http.MethodGet, path)
 	}
 	return pattern, func(key string) string {
-		value := c.URLParam(key)
-		if plain, err := url.PathUnescape(value); err == nil && r.URL.RawPath != "" {
-			return plain
-		}
-		return value
+		return unescaped(r, c.URLParam(key))
 	}
 }
 

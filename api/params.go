@@ -2,12 +2,29 @@ package api
 
 import (
 	"math"
+	"net/http"
 	"net/url"
 	"strconv"
 	"time"
 
+	"github.com/go-chi/chi/v5"
+
 	"github.com/buoy-edge/buoy/internal/errs"
 )
+
+// Param is a part of the path, unescaped; "" where the route has no such part.
+func Param(r *http.Request, key string) string {
+	return unescaped(r, chi.URLParam(r, key)) //nolint:forbidigo // here it is unescaped
+}
+
+// unescaped is what a part of the path stands for. chi gives it as it was sent
+// where it has routed by that.
+func unescaped(r *http.Request, part string) string {
+	if plain, err := url.PathUnescape(part); err == nil && r.URL.RawPath != "" {
+		return plain
+	}
+	return part
+}
 
 // Time reads a query parameter that is a time: RFC 3339, seconds since 1970, or
 // a duration before now ("10m"). Without it the time is zero.

@@ -1,10 +1,30 @@
 package api
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"testing"
 	"time"
+
+	"github.com/go-chi/chi/v5"
 )
+
+// A part of a path is unescaped once, whether chi has routed by what was sent or not.
+func TestParam(t *testing.T) {
+	var got string
+	r := chi.NewRouter()
+	r.Get("/x/{name}/y", func(_ http.ResponseWriter, r *http.Request) { got = Param(r, "name") + Param(r, "other") })
+	for path, want := range map[string]string{
+		"/x/web/y": "web", "/x/a%20b/y": "a b", "/x/a%2Fb/y": "a/b", "/x/a%2520b/y": "a%20b", "/x/a%2Fb%2520/y": "a/b%20", "/x/%2e%2e%2f/y": "../",
+	} {
+		got = "no route"
+		r.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", path, nil))
+		if got != want {
+			t.Errorf("the name in %s is %q, want %q", path, got, want)
+		}
+	}
+}
 
 func TestTime(t *testing.T) {
 	now := time.Unix(1000, 0)

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
-	"net/url"
 	"strconv"
 	"time"
 
@@ -152,11 +151,7 @@ func (d *Dialect) create(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (d *Dialect) remove(w http.ResponseWriter, r *http.Request) error {
-	key := chi.URLParam(r, "token")
-	if plain, err := url.PathUnescape(key); err == nil && r.URL.RawPath != "" {
-		key = plain
-	}
-	if _, err := d.cfg.Tokens.Remove(key); err != nil {
+	if _, err := d.cfg.Tokens.Remove(api.Param(r, "token")); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)

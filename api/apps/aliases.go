@@ -49,7 +49,7 @@ func (d *Dialect) aliasList(w http.ResponseWriter, _ *http.Request) error {
 }
 
 func (d *Dialect) aliasRemove(w http.ResponseWriter, r *http.Request) error {
-	name := appName(r)
+	name := api.Param(r, "app")
 	if _, err := d.remove(r.Context(), name, false, false); err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func (d *Dialect) aliasRemove(w http.ResponseWriter, r *http.Request) error {
 
 // aliasUp starts an app and does not wait.
 func (d *Dialect) aliasUp(w http.ResponseWriter, r *http.Request) error {
-	name := appName(r)
+	name := api.Param(r, "app")
 	before, err := d.engine.App(name)
 	if err != nil {
 		return err
@@ -90,7 +90,7 @@ func (d *Dialect) aliasUp(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (d *Dialect) aliasDown(w http.ResponseWriter, r *http.Request) error {
-	name := appName(r)
+	name := api.Param(r, "app")
 	v, err := d.engine.App(name)
 	if err != nil {
 		return err
@@ -116,7 +116,7 @@ func (d *Dialect) aliasScale(w http.ResponseWriter, r *http.Request) error {
 	if b.Replicas == nil || *b.Replicas < 0 || *b.Replicas > 100 {
 		return invalidf("field \"replicas\" must be a number from 0 to 100")
 	}
-	name := appName(r)
+	name := api.Param(r, "app")
 	from, err := d.engine.Scale(r.Context(), name, *b.Replicas, "requested through the API", true)
 	if err != nil {
 		return d.whyNot(name, err)
@@ -162,7 +162,7 @@ func aliasInstanceOf(r *app.Replica, s *app.Spec) aliasInstance {
 }
 
 func (d *Dialect) aliasStatus(w http.ResponseWriter, r *http.Request) error {
-	v, err := d.engine.App(appName(r))
+	v, err := d.engine.App(api.Param(r, "app"))
 	if err != nil {
 		return err
 	}
@@ -189,7 +189,7 @@ func (d *Dialect) aliasStatus(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (d *Dialect) aliasRaw(w http.ResponseWriter, r *http.Request) error {
-	v, err := d.engine.App(appName(r))
+	v, err := d.engine.App(api.Param(r, "app"))
 	if err != nil {
 		return err
 	}
@@ -217,7 +217,7 @@ type aliasScaleEvent struct {
 }
 
 func (d *Dialect) aliasMetrics(w http.ResponseWriter, r *http.Request) error {
-	name := appName(r)
+	name := api.Param(r, "app")
 	v, err := d.engine.App(name)
 	if err != nil {
 		return err
@@ -297,7 +297,7 @@ func (d *Dialect) aliasLogs(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	v, err := d.engine.App(appName(r))
+	v, err := d.engine.App(api.Param(r, "app"))
 	if err != nil {
 		return err
 	}
@@ -346,7 +346,7 @@ func (d *Dialect) aliasPolicy(w http.ResponseWriter, r *http.Request) error {
 		return invalidf("field \"policy\" is missing")
 	}
 	p := *b.Policy
-	name := appName(r)
+	name := api.Param(r, "app")
 	_, s, err := d.changePolicy(r, name, policyChange{
 		Mode: p.Mode, Min: p.Min, Max: p.Max, RPS: p.RPS, P95: p.P95, CPU: p.CPU, Memory: p.Memory, Connections: p.Connections,
 		OutPct: p.OutPct, InPct: p.InPct, Window: p.Window, Cooldown: p.Cooldown, Stabilization: p.Stabilization,
@@ -383,7 +383,7 @@ func (d *Dialect) aliasSimulate(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	name := appName(r)
+	name := api.Param(r, "app")
 	x, err := d.engine.Simulate(name, sample)
 	if err != nil {
 		return err

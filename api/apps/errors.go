@@ -155,7 +155,7 @@ func (d *Dialect) explain(r *http.Request, err error) (code, string) {
 	kind := errs.KindOf(err)
 	switch {
 	case c == appNotFound:
-		return c, fmt.Sprintf("Application '%s' does not exist", appName(r))
+		return c, fmt.Sprintf("Application '%s' does not exist", api.Param(r, "app"))
 	case c != internal && (kind != errs.Internal || c == tooLarge):
 		return c, api.Sentence(err)
 	case r.Context().Err() != nil: // cut by the server's end
@@ -209,7 +209,7 @@ func (d *Dialect) codeOf(r *http.Request, err error) code {
 
 // whatIsMissing tells the app from what belongs to it.
 func (d *Dialect) whatIsMissing(r *http.Request) code {
-	name := appName(r)
+	name := api.Param(r, "app")
 	if name == "" {
 		return notFound
 	}

@@ -61,7 +61,7 @@ func typeIn(q url.Values) (app.EventType, error) {
 // listEvents answers with the newest events of an app, newest first.
 func (d *Dialect) listEvents(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
-	query := app.EventQuery{App: appName(r)}
+	query := app.EventQuery{App: api.Param(r, "app")}
 	var err error
 	if query.Type, err = typeIn(q); err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/buoy-edge/buoy/api"
 	"github.com/buoy-edge/buoy/app"
 	"github.com/buoy-edge/buoy/internal/errs"
 )
@@ -18,7 +19,7 @@ const followEvery = time.Second
 // followLogs sends lines that are there and then those that come, of all
 // replicas, also of those that are not there yet.
 func (d *Dialect) followLogs(w http.ResponseWriter, r *http.Request, p logParams) error {
-	name := appName(r)
+	name := api.Param(r, "app")
 	v, err := d.engine.App(name)
 	if err != nil {
 		return err

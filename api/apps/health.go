@@ -97,7 +97,7 @@ type healthObject struct {
 }
 
 func (d *Dialect) getHealth(w http.ResponseWriter, r *http.Request) error {
-	v, err := d.engine.App(appName(r))
+	v, err := d.engine.App(api.Param(r, "app"))
 	if err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ type healthChecked struct {
 
 // checkHealth has the hosts run the checks now.
 func (d *Dialect) checkHealth(w http.ResponseWriter, r *http.Request) error {
-	name := appName(r)
+	name := api.Param(r, "app")
 	ctx, cancel := context.WithTimeout(r.Context(), checkTime)
 	defer cancel()
 	if _, err := d.engine.App(name); err != nil {

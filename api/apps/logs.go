@@ -112,7 +112,7 @@ func (d *Dialect) getLogs(w http.ResponseWriter, r *http.Request) error {
 	if follow {
 		return d.followLogs(w, r, p)
 	}
-	name := appName(r)
+	name := api.Param(r, "app")
 	v, err := d.engine.App(name)
 	if err != nil {
 		return err

@@ -228,7 +228,7 @@ func (d *Dialect) plan(w http.ResponseWriter, r *http.Request) error {
 
 // getSpec answers with the manifest as it was given, and the policy in force.
 func (d *Dialect) getSpec(w http.ResponseWriter, r *http.Request) error {
-	v, err := d.engine.App(appName(r))
+	v, err := d.engine.App(api.Param(r, "app"))
 	if err != nil {
 		return err
 	}
@@ -295,7 +295,7 @@ type revisionList struct {
 
 // listRevisions answers with what one can roll back to, newest first.
 func (d *Dialect) listRevisions(w http.ResponseWriter, r *http.Request) error {
-	v, err := d.engine.App(appName(r))
+	v, err := d.engine.App(api.Param(r, "app"))
 	if err != nil {
 		return err
 	}

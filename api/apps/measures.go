@@ -69,7 +69,7 @@ func (d *Dialect) getMetrics(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	name := appName(r)
+	name := api.Param(r, "app")
 	v, err := d.engine.App(name)
 	if err != nil {
 		return err
@@ -184,7 +184,7 @@ func (d *Dialect) streamMetrics(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	name := appName(r)
+	name := api.Param(r, "app")
 	if _, err := d.engine.App(name); err != nil {
 		return err
 	}

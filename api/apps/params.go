@@ -2,26 +2,11 @@ package apps
 
 import (
 	"math"
-	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/go-chi/chi/v5"
 )
-
-// appName is the app in the path, unescaped: chi gives it as it was sent.
-func appName(r *http.Request) string {
-	raw := chi.URLParam(r, "app")
-	if r.URL.RawPath == "" {
-		return raw // chi has routed by the unescaped path
-	}
-	if plain, err := url.PathUnescape(raw); err == nil {
-		return plain
-	}
-	return raw
-}
 
 // flag reads a query parameter that is true or false; one without value is true.
 func flag(q url.Values, key string) (bool, error) {

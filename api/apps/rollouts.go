@@ -45,7 +45,7 @@ func steeredOf(message string, v app.View) steered {
 // steer is a handler without a body.
 func (d *Dialect) steer(message string, do func(ctx context.Context, name string) (app.View, error)) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		v, err := do(r.Context(), appName(r))
+		v, err := do(r.Context(), api.Param(r, "app"))
 		if err != nil {
 			return err
 		}
@@ -67,7 +67,7 @@ func (d *Dialect) rollback(w http.ResponseWriter, r *http.Request) error {
 	if b.Revision < 0 {
 		return invalidf("field \"revision\" is %d; it must be the number of a revision, or 0 for the last good one", b.Revision)
 	}
-	v, err := d.engine.Rollback(r.Context(), appName(r), b.Revision)
+	v, err := d.engine.Rollback(r.Context(), api.Param(r, "app"), b.Revision)
 	if err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ type hostVerdict struct {
 }
 
 func (d *Dialect) explainApp(w http.ResponseWriter, r *http.Request) error {
-	name := appName(r)
+	name := api.Param(r, "app")
 	v, err := d.engine.App(name)
 	if err != nil {
 		return err
@@ -135,7 +135,7 @@ func (d *Dialect) rebalance(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	moves, err := d.engine.Rebalance(r.Context(), appName(r), b.Preview)
+	moves, err := d.engine.Rebalance(r.Context(), api.Param(r, "app"), b.Preview)
 	if err != nil {
 		return err
 	}

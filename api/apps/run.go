@@ -50,7 +50,7 @@ func (d *Dialect) startApp(w http.ResponseWriter, r *http.Request) error {
 			return invalidf("field \"replicas\" is %d; an application is started with at least 1", replicas)
 		}
 	}
-	name := appName(r)
+	name := api.Param(r, "app")
 	if _, err := d.engine.Start(r.Context(), name, replicas); err != nil {
 		return d.whyNot(name, err)
 	}
@@ -191,7 +191,7 @@ func (d *Dialect) stopApp(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	name := appName(r)
+	name := api.Param(r, "app")
 	v, err := d.engine.App(name)
 	if err != nil {
 		return err
@@ -304,7 +304,7 @@ func (d *Dialect) scaleApp(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	name, want := appName(r), *b.Replicas
+	name, want := api.Param(r, "app"), *b.Replicas
 	from, err := d.engine.Scale(r.Context(), name, want, "requested through the API", true)
 	if err != nil {
 		return d.whyNot(name, err)
@@ -349,7 +349,7 @@ func (d *Dialect) removeApp(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	gone, err := d.remove(r.Context(), appName(r), force, keep)
+	gone, err := d.remove(r.Context(), api.Param(r, "app"), force, keep)
 	if err != nil {
 		return err
 	}

@@ -70,7 +70,7 @@ type scalingObject struct {
 }
 
 func (d *Dialect) getScaling(w http.ResponseWriter, r *http.Request) error {
-	v, err := d.engine.App(appName(r))
+	v, err := d.engine.App(api.Param(r, "app"))
 	if err != nil {
 		return err
 	}
@@ -157,7 +157,7 @@ func (d *Dialect) putScaling(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	name := appName(r)
+	name := api.Param(r, "app")
 	old, s, err := d.changePolicy(r, name, c)
 	if err != nil {
 		return err
@@ -266,7 +266,7 @@ func (d *Dialect) simulate(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	name := appName(r)
+	name := api.Param(r, "app")
 	x, err := d.engine.Simulate(name, sample)
 	if err != nil {
 		return err

@@ -194,7 +194,7 @@ type appContainer struct {
 }
 
 func (d *Dialect) getApp(w http.ResponseWriter, r *http.Request) error {
-	v, err := d.engine.App(appName(r))
+	v, err := d.engine.App(api.Param(r, "app"))
 	if err != nil {
 		return err
 	}

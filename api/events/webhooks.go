@@ -115,7 +115,7 @@ func (d *Dialect) listWebhooks(w http.ResponseWriter, _ *http.Request) error {
 }
 
 func (d *Dialect) getWebhook(w http.ResponseWriter, r *http.Request) error {
-	s, err := d.cfg.Webhooks.Get(webhookName(r))
+	s, err := d.cfg.Webhooks.Get(api.Param(r, "webhook"))
 	if err != nil {
 		return err
 	}
@@ -153,7 +153,7 @@ func (d *Dialect) putWebhook(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	name := webhookName(r)
+	name := api.Param(r, "webhook")
 	if b.Name != "" && b.Name != name {
 		return errs.E(errs.Invalid, "field \"name\" is %q, and the path says %q; a webhook keeps its name", b.Name, name)
 	}
@@ -165,7 +165,7 @@ func (d *Dialect) putWebhook(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (d *Dialect) deleteWebhook(w http.ResponseWriter, r *http.Request) error {
-	err := d.cfg.Webhooks.Delete(who(r), webhookName(r))
+	err := d.cfg.Webhooks.Delete(who(r), api.Param(r, "webhook"))
 	if err != nil && errs.KindOf(err) != errs.NotFound {
 		return err
 	}
@@ -178,14 +178,6 @@ func hookOf(b webhookBody) webhooks.Hook {
 	return webhooks.Hook{
 		Name: b.Name, URL: b.URL, Types: drop(b.EventTypes), Containers: drop(b.Containers), Images: Images(b.Images), Secret: b.Secret,
 	}
-}
-
-func webhookName(r *http.Request) string {
-	name := chi.URLParam(r, "webhook")
-	if plain, err := url.PathUnescape(name); err == nil && r.URL.RawPath != "" {
-		return plain
-	}
-	return name
 }
 
 // who is the context of a request with whom events name as its author.

@@ -4,10 +4,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"strings"
-
-	"github.com/go-chi/chi/v5"
 
 	"github.com/buoy-edge/buoy/api"
 	"github.com/buoy-edge/buoy/app"
@@ -85,11 +82,11 @@ func anyHost(c caller, _ *http.Request) error {
 }
 
 func thatHost(c caller, r *http.Request) error {
-	return permit(c, c.role == aHost && c.host.ID == param(r, "hostid"), "the token of this very host")
+	return permit(c, c.role == aHost && c.host.ID == api.Param(r, "hostid"), "the token of this very host")
 }
 
 func operator(c caller, r *http.Request) error {
-	return permit(c, c.role == aPerson || c.role == aHost && c.host.ID == param(r, "hostid"), "a person, or the token of this very host")
+	return permit(c, c.role == aPerson || c.role == aHost && c.host.ID == api.Param(r, "hostid"), "a person, or the token of this very host")
 }
 
 func person(c caller, _ *http.Request) error {
@@ -97,12 +94,12 @@ func person(c caller, _ *http.Request) error {
 }
 
 func thatInstance(c caller, r *http.Request) error {
-	return permit(c, c.role == anInstance && c.instance.id == param(r, "instanceid"), "the token of this very engine instance")
+	return permit(c, c.role == anInstance && c.instance.id == api.Param(r, "instanceid"), "the token of this very engine instance")
 }
 
 // instanceOperator: which host an instance is on, its handler looks up.
 func instanceOperator(c caller, r *http.Request) error {
-	return permit(c, c.role == aPerson || c.role == aHost || c.role == anInstance && c.instance.id == param(r, "instanceid"),
+	return permit(c, c.role == aPerson || c.role == aHost || c.role == anInstance && c.instance.id == api.Param(r, "instanceid"),
 		"a person, or the token of this very engine instance or of its host")
 }
 
@@ -130,18 +127,6 @@ func (c caller) String() string {
 	default:
 		return string(c.role)
 	}
-}
-
-// param is a part of the path, unescaped: chi gives it as it was sent.
-func param(r *http.Request, key string) string {
-	raw := chi.URLParam(r, key)
-	if r.URL.RawPath == "" {
-		return raw // chi has routed by the unescaped path
-	}
-	if plain, err := url.PathUnescape(raw); err == nil {
-		return plain
-	}
-	return raw
 }
 
 // remote is the address a request came from, invalid for the unix socket.

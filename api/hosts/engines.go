@@ -65,7 +65,7 @@ func (d *Dialect) registerInstance(w http.ResponseWriter, r *http.Request, c cal
 	if err != nil {
 		return err
 	}
-	if err := info.check(c, cmp.Or(param(r, "hostid"), info.HostID), &rep); err != nil {
+	if err := info.check(c, cmp.Or(api.Param(r, "hostid"), info.HostID), &rep); err != nil {
 		return err
 	}
 	host, err := d.cfg.Engine.Host(rep.Host)
@@ -196,7 +196,7 @@ func named(parameter []string, value string) bool {
 }
 
 func (d *Dialect) engineInstances(w http.ResponseWriter, r *http.Request, _ caller) error {
-	v, err := d.cfg.Engine.App(param(r, "engineid"))
+	v, err := d.cfg.Engine.App(api.Param(r, "engineid"))
 	if err != nil {
 		return err
 	}
@@ -221,7 +221,7 @@ type engineLaunch struct {
 }
 
 func (d *Dialect) engineLaunches(w http.ResponseWriter, r *http.Request, _ caller) error {
-	v, err := d.cfg.Engine.App(param(r, "engineid"))
+	v, err := d.cfg.Engine.App(api.Param(r, "engineid"))
 	if err != nil {
 		return err
 	}

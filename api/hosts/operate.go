@@ -43,7 +43,7 @@ func (d *Dialect) setMode(w http.ResponseWriter, r *http.Request, c caller, m ap
 	if err != nil {
 		return err
 	}
-	id := param(r, "hostid")
+	id := api.Param(r, "hostid")
 	err = d.cfg.Engine.SetHostMode(r.Context(), id, m, why.Reason, why.Detail)
 	if h, again := d.cfg.Engine.Host(id); m == app.Terminate && errors.Is(err, errs.Conflict) && again == nil && h.Mode == m {
 		err = nil // for another reason; the first one stays

@@ -54,7 +54,7 @@ func nothing(o app.Orders) bool {
 
 // status is the last report of a host.
 func (d *Dialect) status(w http.ResponseWriter, r *http.Request, _ caller) error {
-	h, err := d.cfg.Engine.Host(param(r, "hostid"))
+	h, err := d.cfg.Engine.Host(api.Param(r, "hostid"))
 	if err != nil {
 		return err
 	}
@@ -67,7 +67,7 @@ func (d *Dialect) status(w http.ResponseWriter, r *http.Request, _ caller) error
 
 // detail are the facts of a host.
 func (d *Dialect) detail(w http.ResponseWriter, r *http.Request, _ caller) error {
-	h, err := d.cfg.Engine.Host(param(r, "hostid"))
+	h, err := d.cfg.Engine.Host(api.Param(r, "hostid"))
 	if err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ type hostLaunch struct {
 
 // outstanding are the orders that a host has not carried out yet.
 func (d *Dialect) outstanding(w http.ResponseWriter, r *http.Request, _ caller) error {
-	h, err := d.cfg.Engine.Host(param(r, "hostid"))
+	h, err := d.cfg.Engine.Host(api.Param(r, "hostid"))
 	if err != nil {
 		return err
 	}

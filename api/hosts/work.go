@@ -148,7 +148,7 @@ func (d *Dialect) endInstance(w http.ResponseWriter, r *http.Request, c caller) 
 
 // instance is the one that the path names. A host may ask for its own.
 func (d *Dialect) instance(r *http.Request, c caller) (instance, error) {
-	i, err := d.instances.get(param(r, "instanceid"))
+	i, err := d.instances.get(api.Param(r, "instanceid"))
 	if err != nil {
 		return i, err
 	}

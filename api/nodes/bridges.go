@@ -4,8 +4,6 @@ import (
 	"net/http"
 	"net/netip"
 
-	"github.com/go-chi/chi/v5"
-
 	"github.com/buoy-edge/buoy/api"
 	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/buoy-edge/buoy/netcfg"
@@ -88,7 +86,7 @@ func (d *Dialect) createBridge(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (d *Dialect) getBridge(w http.ResponseWriter, r *http.Request) error {
-	b, err := d.node.Bridge(chi.URLParam(r, "bridgeid"))
+	b, err := d.node.Bridge(api.Param(r, "bridgeid"))
 	if err != nil {
 		return err
 	}
@@ -97,7 +95,7 @@ func (d *Dialect) getBridge(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (d *Dialect) deleteBridge(w http.ResponseWriter, r *http.Request) error {
-	if err := absentIsFine(d.node.DeleteBridge(r.Context(), chi.URLParam(r, "bridgeid"))); err != nil {
+	if err := absentIsFine(d.node.DeleteBridge(r.Context(), api.Param(r, "bridgeid"))); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)

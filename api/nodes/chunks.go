@@ -5,8 +5,7 @@ import (
 	"net/http"
 	"strconv"
 
-	"github.com/go-chi/chi/v5"
-
+	"github.com/buoy-edge/buoy/api"
 	"github.com/buoy-edge/buoy/internal/errs"
 )
 
@@ -14,9 +13,9 @@ import (
 // would: compressed and encrypted under its own content. Who has no flist that
 // names it learns nothing.
 func (d *Dialect) getChunk(w http.ResponseWriter, r *http.Request) error {
-	id, err := hex.DecodeString(chi.URLParam(r, "chunk"))
+	id, err := hex.DecodeString(api.Param(r, "chunk"))
 	if err != nil || len(id) != 16 && len(id) != 32 {
-		return errs.E(errs.Invalid, "%q is not the name of a chunk, 32 or 64 hexadecimal digits", chi.URLParam(r, "chunk"))
+		return errs.E(errs.Invalid, "%q is not the name of a chunk, 32 or 64 hexadecimal digits", api.Param(r, "chunk"))
 	}
 	stored, err := d.node.Chunk(r.Context(), hex.EncodeToString(id))
 	if err != nil {

@@ -46,7 +46,7 @@ func remoteOut(n RemoteNode) nodeObject {
 // thisNode hands requests for other nodes on to them.
 func (d *Dialect) thisNode(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		id := param(r, "nodeid")
+		id := api.Param(r, "nodeid")
 		if id == d.id {
 			next.ServeHTTP(w, r)
 			return

@@ -77,7 +77,7 @@ func (d *Dialect) showJob(w http.ResponseWriter, r *http.Request, name string) e
 	if err != nil {
 		return err
 	}
-	id := param(r, "jobid")
+	id := api.Param(r, "jobid")
 	if wait > 0 {
 		stream, cancel := api.StreamContext(r)
 		defer cancel()
@@ -117,7 +117,7 @@ func (d *Dialect) signalJob(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := d.node.SignalJob(r.Context(), name, param(r, "jobid"), sig); err != nil {
+	if err := d.node.SignalJob(r.Context(), name, api.Param(r, "jobid"), sig); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
@@ -137,7 +137,7 @@ func (d *Dialect) killJob(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (d *Dialect) endJob(w http.ResponseWriter, r *http.Request, name string) error {
-	err := d.node.SignalJob(r.Context(), name, param(r, "jobid"), syscall.SIGKILL)
+	err := d.node.SignalJob(r.Context(), name, api.Param(r, "jobid"), syscall.SIGKILL)
 	if err := absentIsFine(err); err != nil {
 		return err
 	}

@@ -2,33 +2,19 @@ package nodes
 
 import (
 	"net/http"
-	"net/url"
 	"path"
 	"strconv"
 	"strings"
 
-	"github.com/go-chi/chi/v5"
-
+	"github.com/buoy-edge/buoy/api"
 	"github.com/buoy-edge/buoy/container"
 	"github.com/buoy-edge/buoy/internal/errs"
 )
 
-// param is a part of the path, unescaped: chi gives it as it was sent.
-func param(r *http.Request, key string) string {
-	raw := chi.URLParam(r, key)
-	if r.URL.RawPath == "" {
-		return raw // chi has routed by the unescaped path
-	}
-	if plain, err := url.PathUnescape(raw); err == nil {
-		return plain
-	}
-	return raw
-}
-
 // containerName is the container that the path names. What cannot be a name is
 // the name of no container.
 func containerName(r *http.Request) (string, error) {
-	name := param(r, "container")
+	name := api.Param(r, "container")
 	if !container.ValidName(name) {
 		return "", errs.E(errs.NotFound, "container %q does not exist", name)
 	}
@@ -36,7 +22,7 @@ func containerName(r *http.Request) (string, error) {
 }
 
 func pid(r *http.Request) (int, error) {
-	text := param(r, "pid")
+	text := api.Param(r, "pid")
 	n, err := strconv.ParseInt(text, 10, 32)
 	if err != nil || n < 1 {
 		return 0, errs.E(errs.Invalid, "process id %q is not a number above 0", text)

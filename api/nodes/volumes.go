@@ -23,7 +23,7 @@ func (d *Dialect) listVolumes(w http.ResponseWriter, _ *http.Request) error {
 }
 
 func (d *Dialect) deleteVolume(w http.ResponseWriter, r *http.Request) error {
-	if err := absentIsFine(d.node.DeleteVolume(r.Context(), param(r, "volume"))); err != nil {
+	if err := absentIsFine(d.node.DeleteVolume(r.Context(), api.Param(r, "volume"))); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)

@@ -4,7 +4,6 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/go-chi/chi/v5"
@@ -46,13 +45,7 @@ func (d *Dialect) Routes(r chi.Router) {
 // named is the service that a request is about: that of the path, unescaped, or
 // of the header.
 func named(r *http.Request) (string, error) {
-	if name := chi.URLParam(r, "name"); name != "" {
-		if r.URL.RawPath == "" {
-			return name, nil // chi has routed by the unescaped path
-		}
-		if plain, err := url.PathUnescape(name); err == nil {
-			return plain, nil
-		}
+	if name := api.Param(r, "name"); name != "" {
 		return name, nil
 	}
 	name := strings.TrimSpace(r.Header.Get(headerName))

@@ -3,7 +3,6 @@ package services
 import (
 	"mime"
 	"net/http"
-	"net/url"
 
 	"github.com/go-chi/chi/v5"
 
@@ -25,18 +24,6 @@ func (d *Dialect) Routes(r chi.Router) {
 	on("GET", "/service/{name}/status", d.status)
 }
 
-// named is the service in the path, unescaped: chi gives it as it was sent.
-func named(r *http.Request) string {
-	raw := chi.URLParam(r, "name")
-	if r.URL.RawPath == "" {
-		return raw // chi has routed by the unescaped path
-	}
-	if plain, err := url.PathUnescape(raw); err == nil {
-		return plain
-	}
-	return raw
-}
-
 // isJSON refuses a body that is not said to be JSON, as the original did.
 func isJSON(r *http.Request) error {
 	typ := r.Header.Get("Content-Type")
@@ -56,7 +43,7 @@ func (d *Dialect) list(w http.ResponseWriter, _ *http.Request) error {
 }
 
 func (d *Dialect) get(w http.ResponseWriter, r *http.Request) error {
-	v, err := d.engine.App(named(r))
+	v, err := d.engine.App(api.Param(r, "name"))
 	if err != nil {
 		return err
 	}
@@ -86,5 +73,5 @@ func (d *Dialect) put(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return d.define(r.Context(), named(r), def)
+	return d.define(r.Context(), api.Param(r, "name"), def)
 }

@@ -29,7 +29,7 @@ type statusObject struct {
 // status counts the containers that are the service's own, whatever else runs
 // its image.
 func (d *Dialect) status(w http.ResponseWriter, r *http.Request) error {
-	v, err := d.engine.App(named(r))
+	v, err := d.engine.App(api.Param(r, "name"))
 	if err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func (d *Dialect) scale(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), d.patience)
 	defer cancel()
-	return d.scaleTo(ctx, named(r), max(n, 0))
+	return d.scaleTo(ctx, api.Param(r, "name"), max(n, 0))
 }
 
 // whole makes a number of containers of what Python's int() takes: a number,
