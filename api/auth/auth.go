@@ -2,9 +2,8 @@
 //
 // A caller is known by where he comes from (the user at the other end of the
 // unix socket, loopback of a daemon with --dev) or by what he brings: a bearer
-// token of this daemon, a client certificate, or a JSON Web Token of an issuer
-// that it trusts. He has one role, and may be limited to some names. Each route
-// has a rule; see Rules.
+// token of this daemon or a client certificate. He has one role, and may be
+// limited to some names. Each route has a rule; see RuleOf.
 package auth
 
 import (
@@ -25,13 +24,12 @@ type Role int
 // the nodes; one who is limited to names of containers cannot.
 const (
 	Nobody   Role = iota // nothing is known of him
-	Agent                // a host, or what runs on one: what is its own, which the dialect knows that knows its token
 	Viewer               // sees all but secrets
 	Operator             // runs containers and apps
 	Admin                // gives out tokens, reads the audit log, reboots and upgrades machines
 )
 
-var roleNames = []string{"nobody", "agent", "viewer", "operator", "admin"}
+var roleNames = []string{"nobody", "viewer", "operator", "admin"}
 
 func (r Role) String() string { return roleNames[r] }
 

@@ -117,7 +117,6 @@ func TestTokensRefused(t *testing.T) {
 		"no name":       {Token{Role: Viewer}, errs.Invalid},
 		"odd name":      {Token{Name: "a\nb", Role: Viewer}, errs.Invalid},
 		"no role":       {Token{Name: "a"}, errs.Invalid},
-		"agent":         {Token{Name: "a", Role: Agent}, errs.Invalid},
 		"limited admin": {Token{Name: "a", Role: Admin, Limits: Limits{Apps: []string{"x"}}}, errs.Invalid},
 		"over":          {Token{Name: "a", Role: Viewer, Expires: time.Now().Add(-time.Second)}, errs.Invalid},
 		"no pattern":    {Token{Name: "a", Role: Viewer, Limits: Limits{Nodes: []string{"[a"}}}, errs.Invalid},
