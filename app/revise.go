@@ -13,8 +13,9 @@ import (
 )
 
 // Rollback brings replicas to an earlier revision; 0 means the last one that
-// was good. Conflict: there is none. NotFound: it has been forgotten.
-func (e *Engine) Rollback(ctx context.Context, name string, revision int) (View, error) {
+// was good. Conflict: there is none. NotFound: it has been forgotten. may is asked
+// whether it may be that spec; nil: any.
+func (e *Engine) Rollback(ctx context.Context, name string, revision int, may func(*Spec) error) (View, error) {
 	return e.edited(ctx, name, func(a *App) ([]Event, error) {
 		if revision == 0 {
 			for i := range a.Revisions {
@@ -31,6 +32,11 @@ func (e *Engine) Rollback(ctx context.Context, name string, revision int) (View,
 		}
 		if revision == a.Rollout.Target {
 			return nil, nil
+		}
+		if may != nil {
+			if err := may(&a.Revision(revision).Spec); err != nil {
+				return nil, err
+			}
 		}
 		if err := e.checkRoutes(&a.Revision(revision).Spec); err != nil {
 			return nil, err

@@ -69,7 +69,7 @@ func TestRoutesClash(t *testing.T) {
 		}
 		r.apply(at("web", "b"))
 		r.apply(at("other", "a"))
-		if _, err := r.Rollback(ctx, "web", 1); errs.KindOf(err) != errs.Conflict {
+		if _, err := r.Rollback(ctx, "web", 1, nil); errs.KindOf(err) != errs.Conflict {
 			t.Errorf("back: %v", err)
 		}
 		time.Sleep(time.Minute)

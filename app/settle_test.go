@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -486,7 +487,14 @@ func TestPreview(t *testing.T) {
 		if n := actions(second); n > 0 {
 			t.Errorf("%d actions for the same", n)
 		}
-		if _, err := r.Rollback(t.Context(), "web", 1); err != nil {
+		refuse := func(s *Spec) error { return errs.E(errs.Forbidden, "not %s", s.Container.Flist) }
+		if v, err := r.Rollback(t.Context(), "web", 0, refuse); errs.KindOf(err) != errs.Forbidden || !strings.Contains(err.Error(), first.Container.Flist) {
+			t.Errorf("back to what may not be: revision %d, %v", v.App.Rollout.Target, err)
+		}
+		if n := actions(second); n > 0 {
+			t.Errorf("%d actions after a way back that was refused", n)
+		}
+		if _, err := r.Rollback(t.Context(), "web", 1, nil); err != nil {
 			t.Fatal(err)
 		}
 		if actions(second) == 0 {

@@ -54,7 +54,7 @@ type Scalers interface {
 
 // Rollouts steer how replicas come to a revision, and where they are.
 type Rollouts interface {
-	Rollback(ctx context.Context, name string, revision int) (app.View, error) // 0: the last good one before
+	Rollback(ctx context.Context, name string, revision int, may func(*app.Spec) error) (app.View, error) // 0: the last good one before
 	PauseRollout(ctx context.Context, name string) (app.View, error)
 	ResumeRollout(ctx context.Context, name string) (app.View, error)
 	Promote(ctx context.Context, name string) (app.View, error)

@@ -350,10 +350,13 @@ func (f *fakeEngine) Simulate(name string, s app.Sample) (app.Decision, error) {
 	return d, nil
 }
 
-func (f *fakeEngine) Rollback(_ context.Context, name string, revision int) (app.View, error) {
+func (f *fakeEngine) Rollback(_ context.Context, name string, revision int, may func(*app.Spec) error) (app.View, error) {
 	return f.edit(name, fmt.Sprintf("rollback %s %d", name, revision), func(v *app.View) error {
 		if v.App.Revision(max(1, revision)) == nil {
 			return errs.E(errs.NotFound, "app %q has no revision %d", name, revision)
+		}
+		if err := may(&v.App.Revision(max(1, revision)).Spec); err != nil {
+			return err
 		}
 		v.App.Rollout.Target = max(1, revision)
 		return nil

@@ -61,58 +61,6 @@ func (d *Dialect) manifests(w http.ResponseWriter, r *http.Request) ([]manifest.
 	return all, nil
 }
 
-// permit says whether a caller who is limited to some names may have such an app:
-// it has to be one of them, and its replicas must not be a way to others.
-func permit(caller auth.Caller, s app.Spec) error {
-	if !caller.Limits.Any() {
-		return nil
-	}
-	if !caller.Limits.App(s.Name) {
-		return errs.E(errs.Forbidden, "%s is limited to some names, and app %q is none of them", caller.Name, s.Name)
-	}
-	if what := reach(s); what != "" {
-		return errs.E(errs.Forbidden, "%s is limited to some apps, and %s reaches others", caller.Name, what)
-	}
-	return nil
-}
-
-// reach is what of an app gets at the hosts or at what else runs there.
-func reach(s app.Spec) string {
-	c := s.Container
-	switch {
-	case c.Privileged:
-		return "a privileged container"
-	case c.HostNetworking:
-		return "the network of the host"
-	case c.Unconfined:
-		return "a container without seccomp"
-	case len(c.CapAdd) > 0:
-		return "a container with more capabilities"
-	case len(c.Devices) > 0:
-		return "a device of the host"
-	case len(c.Filesystems) > 0:
-		return "a file system of the host"
-	case auth.AtHost(c.Flist):
-		return "a path of the host as image"
-	}
-	for _, e := range s.Env {
-		if e.Secret != "" && !auth.Owns(s.Name, e.Secret) {
-			return fmt.Sprintf("the secret %q", e.Secret)
-		}
-	}
-	for _, n := range c.NICs {
-		if n.Type != "default" {
-			return "a NIC of type " + n.Type
-		}
-	}
-	for _, m := range c.Mounts {
-		if m.Type == "bind" || m.Type == "volume" && !auth.Owns(s.Name, m.Source) {
-			return fmt.Sprintf("the %s %q", m.Type, m.Source)
-		}
-	}
-	return ""
-}
-
 func (d *Dialect) oneManifest(w http.ResponseWriter, r *http.Request) (manifest.App, error) {
 	all, err := d.manifests(w, r)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/buoy-edge/buoy/api"
+	"github.com/buoy-edge/buoy/api/auth"
 	"github.com/buoy-edge/buoy/app"
 )
 
@@ -67,7 +68,8 @@ func (d *Dialect) rollback(w http.ResponseWriter, r *http.Request) error {
 	if b.Revision < 0 {
 		return invalidf("field \"revision\" is %d; it must be the number of a revision, or 0 for the last good one", b.Revision)
 	}
-	v, err := d.engine.Rollback(r.Context(), api.Param(r, "app"), b.Revision)
+	may := func(s *app.Spec) error { return permit(auth.Of(r.Context()), *s) }
+	v, err := d.engine.Rollback(r.Context(), api.Param(r, "app"), b.Revision, may)
 	if err != nil {
 		return err
 	}

@@ -128,19 +128,6 @@ func (l Limits) Container(node, name string) bool {
 // App says whether an app is.
 func (l Limits) App(name string) bool { return !l.Any() || match(l.Apps, name) }
 
-// Owns says whether a volume or a secret belongs to what has a name: nothing else
-// says whose it is.
-func Owns(name, thing string) bool { return thing == name || strings.HasPrefix(thing, name+"-") }
-
-// AtHost says whether an image is a file or a directory of the host, in the words
-// of images.ParseRef.
-func AtHost(image string) bool {
-	image = strings.TrimPrefix(image, "docker://")
-	return image == "." || image == ".." || slices.ContainsFunc(
-		[]string{"/", "./", "../", "file://", "oci:", "oci-archive:", "docker-archive:"},
-		func(p string) bool { return strings.HasPrefix(image, p) })
-}
-
 type callerKey struct{}
 
 // With notes who makes a request.

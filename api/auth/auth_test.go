@@ -229,11 +229,6 @@ func TestLimits(t *testing.T) {
 			t.Errorf("%s: node %v, container %v, app %v", name, n, c, a)
 		}
 	}
-	for volume, want := range map[string]bool{"web": true, "web-data": true, "web2": false, "other": false, "": false} {
-		if got := Owns("web", volume); got != want {
-			t.Errorf("Owns(web, %q) = %v", volume, got)
-		}
-	}
 }
 
 func TestForwarded(t *testing.T) {

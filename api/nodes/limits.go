@@ -2,7 +2,7 @@ package nodes
 
 import (
 	"context"
-	"fmt"
+	"slices"
 
 	"github.com/buoy-edge/buoy/api/auth"
 	"github.com/buoy-edge/buoy/container"
@@ -21,44 +21,38 @@ func (d *Dialect) permit(ctx context.Context, s node.Spec) error {
 	if !caller.Limits.Container(d.id, s.Name) {
 		return errs.E(errs.Forbidden, "%s is limited to some names, and %q is none of them", caller.Name, s.Name)
 	}
-	if what := reach(s); what != "" && !caller.Limits.Node(d.id) {
+	if what := reach(s).Beyond(); what != "" && !caller.Limits.Node(d.id) {
 		return errs.E(errs.Forbidden, "%s is limited to some containers, and %s reaches others", caller.Name, what)
 	}
 	return nil
 }
 
 // reach is what of a container gets at the machine or at other containers.
-func reach(s node.Spec) string {
-	switch {
-	case s.Run.Privileged:
-		return "a privileged container"
-	case s.HostNetworking:
-		return "the network of the host"
-	case s.Run.Unconfined:
-		return "a container without seccomp"
-	case len(s.Run.CapAdd) > 0:
-		return "a container with more capabilities"
-	case len(s.Run.Devices) > 0:
-		return "a device of the host"
-	case len(s.Filesystems) > 0:
-		return "a file system of the host"
-	case auth.AtHost(s.Image):
-		return "a path of the host as image"
+func reach(s node.Spec) auth.Reach {
+	r := auth.Reach{
+		Name: s.Name, Privileged: s.Run.Privileged, Unconfined: s.Run.Unconfined, HostNetworking: s.HostNetworking,
+		Capabilities: s.Run.CapAdd, Devices: slices.Clone(s.CDI), Filesystems: s.Filesystems, Image: s.Image, Storage: s.Storage,
+		NICs: nicTypes(s.NICs), Labels: s.Labels,
+	}
+	for _, d := range s.Run.Devices {
+		r.Devices = append(r.Devices, d.Path)
 	}
 	for _, m := range s.Run.Mounts {
-		if m.Type == container.Bind || m.Type == container.Volume && !auth.Owns(s.Name, m.Source) {
-			return fmt.Sprintf("the %s %q", m.Type, m.Source)
+		switch m.Type {
+		case container.Bind:
+			r.Binds = append(r.Binds, m.Source)
+		case container.Volume:
+			r.Volumes = append(r.Volumes, m.Source)
+		case container.Tmpfs:
 		}
 	}
-	return reachOfNICs(s.NICs)
+	return r
 }
 
-// reachOfNICs: the node's own bridge and its NAT are for all.
-func reachOfNICs(nics []netcfg.NIC) string {
-	for _, n := range nics {
-		if n.Type != netcfg.NICDefault {
-			return "a NIC of type " + string(n.Type)
-		}
+func nicTypes(nics []netcfg.NIC) []string {
+	types := make([]string, len(nics))
+	for i, n := range nics {
+		types[i] = string(n.Type)
 	}
-	return ""
+	return types
 }

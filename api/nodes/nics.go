@@ -258,7 +258,7 @@ func (d *Dialect) updateContainer(w http.ResponseWriter, r *http.Request) error 
 			return err
 		}
 		caller := auth.Of(r.Context())
-		if what := reachOfNICs(nics); what != "" && !caller.Limits.Node(d.id) {
+		if what := (auth.Reach{NICs: nicTypes(nics)}).Beyond(); what != "" && !caller.Limits.Node(d.id) {
 			return errs.E(errs.Forbidden, "%s is limited to some containers, and %s reaches others", caller.Name, what)
 		}
 		c.NICs = &nics

@@ -188,7 +188,7 @@ func (d *Dialect) restore(ctx context.Context, old *app.App, now app.View) (err 
 	case rev == nil:
 		return nil
 	case now.App.Rollout.Target != rev.N:
-		_, err = d.engine.Rollback(ctx, old.Name, rev.N)
+		_, err = d.engine.Rollback(ctx, old.Name, rev.N, nil)
 	default: // the same, with another descriptor
 		_, err = d.engine.Update(ctx, rev.Spec, rev.Source)
 	}

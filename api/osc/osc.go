@@ -39,7 +39,7 @@ type Apps interface {
 type Revisions interface {
 	Preview(spec app.Spec) (app.Diff, error)
 	Update(ctx context.Context, spec app.Spec, source json.RawMessage) (app.View, error)
-	Rollback(ctx context.Context, name string, revision int) (app.View, error)
+	Rollback(ctx context.Context, name string, revision int, may func(*app.Spec) error) (app.View, error)
 	Scale(ctx context.Context, name string, replicas int, reason string, person bool) (from int, err error)
 }
 
