@@ -11,6 +11,9 @@
 // in two bytes. A gate that closes without 'g' means the shim has given up.
 // A successful exec closes the gate; that is how the shim learns of it.
 //
+// The memfd cannot be read, so that the kernel lets nobody in the container trace
+// us before the filter is loaded; see unreadable in container/shim.
+//
 // With i it reaps orphans, passes signals on to its one child and ends as the
 // child ended; without a program it ends on SIGTERM, SIGINT or SIGQUIT.
 //
@@ -195,6 +198,7 @@ static void __attribute__((noreturn)) stay(char *first, char **argv, char **env,
 	long child = 0;
 
 	SYS(rt_sigprocmask, SIG_SETMASK, &all, 0, 8);
+	SYS(prctl, PR_SET_DUMPABLE, 1); // the filter is loaded: others may look, as at any process
 	if (argv[0]) {
 		if (terminal)
 			give_up_terminal();

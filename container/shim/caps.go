@@ -13,6 +13,17 @@ import (
 	"github.com/buoy-edge/buoy/internal/errs"
 )
 
+// unreadable takes from what is effective at the exec of buoy-init what reads
+// files that nobody may read. The kernel then keeps others of the container, who
+// are the same user with the same capabilities, from tracing it until it runs the
+// program: else one of them could have it before its filter is loaded. Root has
+// what is permitted again after the exec, and others have nothing either way.
+func unreadable(effective []string) []string {
+	return slices.DeleteFunc(slices.Clone(effective), func(c string) bool {
+		return c == "CAP_DAC_OVERRIDE" || c == "CAP_DAC_READ_SEARCH"
+	})
+}
+
 // ownCaps leaves out of a set that is meant to be all there are what this node
 // cannot give: its kernel lacks it, or whoever started us has taken it from us.
 // One that was asked for by name is refused.

@@ -88,7 +88,7 @@ func (s *Server) stub(sp *specs.Process, o stubOptions) (*libcontainer.Process, 
 	p.Capabilities = &configs.Capabilities{}
 	if c := sp.Capabilities; c != nil {
 		*p.Capabilities = configs.Capabilities{
-			Bounding: c.Bounding, Effective: c.Effective, Permitted: c.Permitted,
+			Bounding: c.Bounding, Effective: unreadable(c.Effective), Permitted: c.Permitted,
 			Inheritable: c.Inheritable, Ambient: c.Ambient,
 		}
 	}

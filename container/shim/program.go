@@ -81,8 +81,8 @@ func openInit(program string) (*os.File, error) {
 		if err != nil {
 			return nil, fmt.Errorf("seal %s: %w", p, err)
 		}
-		// The container's user must be able to run it.
-		return f, f.Chmod(0o555)
+		// Everybody may run it and nobody read it: see unreadable.
+		return f, f.Chmod(0o111)
 	}
 	return nil, errs.E(errs.NotFound, "buoy-init is neither beside %s nor in /usr/libexec/buoy nor in PATH", program)
 }

@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,6 +24,7 @@ import (
 	"github.com/buoy-edge/buoy/container/shimapi"
 	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/buoy-edge/buoy/internal/testroot"
+	"github.com/buoy-edge/buoy/internal/thread"
 )
 
 func TestRun(t *testing.T) {
@@ -163,6 +166,26 @@ func TestSignalsAndOOM(t *testing.T) {
 	}
 }
 
+// traced looks into a process as one could that has the capabilities of
+// containers: the kernel asks the same for that as for tracing it.
+func traced(pid int) error {
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	for _, known := range capability.ListKnown() {
+		if slices.Contains(caps, "CAP_"+strings.ToUpper(known.String())) {
+			data[known/32].Permitted |= 1 << (known % 32)
+			data[known/32].Effective |= 1 << (known % 32)
+		}
+	}
+	return thread.Own(func() error {
+		if err := unix.Capset(&head, &data[0]); err != nil {
+			return err
+		}
+		_, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+		return err
+	})
+}
+
 func TestHold(t *testing.T) {
 	n := startNode(t)
 	r := n.request("h", "sh", "-c", "echo go")
@@ -177,6 +200,9 @@ func TestHold(t *testing.T) {
 	comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", p.PID))
 	if string(comm) != "buoy-init\n" {
 		t.Errorf("who waits is %q", comm)
+	}
+	if err := traced(p.PID); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("who is in its container can look into buoy-init: %v", err)
 	}
 	if err := n.Release(t.Context(), "h"); err != nil {
 		t.Fatal(err)
@@ -214,6 +240,9 @@ func TestInit(t *testing.T) {
 	}
 	if got := procFile(p.PID, "comm"); got != "buoy-init\n" {
 		t.Errorf("name of the init: %q", got)
+	}
+	if err := traced(p.PID); err != nil {
+		t.Errorf("nobody can look into a process that has its filter: %v", err)
 	}
 	if err := n.Signal(t.Context(), shimapi.SignalRequest{ID: "none", Signal: 15}); err != nil {
 		t.Fatal(err)
