@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"time"
 
 	"github.com/opencontainers/runc/libcontainer"
 	"golang.org/x/sys/unix"
@@ -126,7 +127,14 @@ func (s *Server) enter(t *task, r *shimapi.ExecRequest, ends processEnds, g *gat
 		return err
 	}
 	defer files.close()
-	if err := lc.Start(p); err != nil {
+	late := time.AfterFunc(startLimit, func() { s.endStages(t.c) })
+	err = lc.Start(p)
+	inTime := late.Stop()
+	if err != nil {
+		s.buryStages()
+		if !inTime {
+			return errHeldUp
+		}
 		return explain(err)
 	}
 	g.closeChild()
@@ -139,6 +147,9 @@ func (s *Server) enter(t *task, r *shimapi.ExecRequest, ends processEnds, g *gat
 
 func (s *Server) letJobGo(t *task, g *gate) error {
 	s.cfg.Fail("exec:started")
+	if err := g.file.SetReadDeadline(time.Now().Add(startLimit)); err != nil {
+		return err
+	}
 	if err := g.awaitReady(); err != nil {
 		return err
 	}

@@ -59,11 +59,16 @@ func (g *gate) letGo() error {
 	return err
 }
 
+// errHeldUp is about a job that has not started in time.
+var errHeldUp = errs.E(errs.Unavailable, "it did not start within %s; something in the container may hold it up", startLimit)
+
 // awaitReady returns when buoy-init waits at the gate, its filter loaded.
 func (g *gate) awaitReady() error {
 	var b [1]byte
 	_, err := io.ReadFull(g.file, b[:])
 	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return errHeldUp
 	case err != nil:
 		return errs.E(errs.Internal, "buoy-init ended before it was ready (out of memory?): %w", err)
 	case b[0] == 'e':
@@ -79,6 +84,8 @@ func (g *gate) awaitExec(name string) error {
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, unix.ECONNRESET):
 		return nil
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return errHeldUp
 	case err != nil:
 		return fmt.Errorf("wait for %q to start: %w", name, err)
 	}

@@ -3,11 +3,14 @@
 package shim_test
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -194,4 +197,58 @@ func TestDiskFull(t *testing.T) {
 	if got := n.output(small + "/log"); !strings.Contains(got, "lines were lost") || !strings.Contains(got, "F after") {
 		t.Errorf("log %q", got)
 	}
+}
+
+// A container that stops what is started in it is not rid of for ever: what
+// libcontainer leaves of such a start would keep its namespace from ending.
+func TestExecHeldUp(t *testing.T) {
+	n := startNode(t)
+	n.mustRun(n.request("c", "sh", "-c", "while :; do kill -STOP -1; done"))
+	shim := n.awaitShim().PID
+	stopped := func() (stages int) {
+		for _, pid := range children(t, shim) {
+			stat := procFile(pid, "stat")
+			if strings.Contains(stat, "(runc:[") && strings.Contains(stat, ") T ") {
+				stages++
+			}
+		}
+		return stages
+	}
+	var jobs sync.WaitGroup
+	defer jobs.Wait()
+	n.until("a start is held up half-way", func() bool {
+		jobs.Go(func() {
+			r := shimapi.ExecRequest{ID: "c", Job: rand.Text(), Process: process("true"), Log: shimapi.Log{Path: filepath.Join(n.dir, "job.log")}}
+			_, _ = n.Exec(t.Context(), r) // some come through
+		})
+		return stopped() > 0
+	})
+	begin := time.Now()
+	if err := n.Delete(t.Context(), "c"); err != nil {
+		t.Errorf("after %s: %v", time.Since(begin), err)
+	}
+	jobs.Wait()
+	for _, pid := range children(t, shim) {
+		t.Errorf("the shim has a child still: %s", procFile(pid, "stat"))
+	}
+}
+
+// children are the processes that another has started.
+func children(t *testing.T, parent int) (pids []int) {
+	t.Helper()
+	all, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", parent))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, one := range all {
+		raw, _ := os.ReadFile(one) // the thread may have ended
+		for _, text := range strings.Fields(string(raw)) {
+			pid, err := strconv.Atoi(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
