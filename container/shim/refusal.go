@@ -95,4 +95,9 @@ var refusals = []struct {
 		said: regexp.MustCompile(`chdir to cwd \("(.*?)"\) set in config.json failed: ([^:]+)$`),
 		say:  "working directory %q cannot be entered: %s",
 	},
+	{
+		said:     regexp.MustCompile(`current working directory is (outside of container)`),
+		say:      "the working directory is %s, by a link of /proc",
+		anyCause: true,
+	},
 }

@@ -258,37 +258,68 @@ func TestAttackRunDir(t *testing.T) {
 }
 
 // TestAttackFromInside tries the ways out of a container that has what
-// containers have by default.
+// containers have by default. docs/security.md says what that is.
 func TestAttackFromInside(t *testing.T) {
 	d := newDaemon(t)
 	d.create(buoy.CreateRequest{Name: "box", Flist: image(t), NICs: []buoy.NIC{{Type: "default"}}, Init: true, Command: []string{"/bin/sleep", "1000"}})
+	hidden := "acpi asound interrupts kcore keys latency_stats sched_debug scsi timer_list timer_stats"
+	var all strings.Builder
 	for what, script := range map[string]string{
 		"mount":              "mount -t tmpfs x /tmp",
 		"bind":               "mount --bind / /tmp",
 		"remount /proc/sys":  "mount -o remount,rw,bind /proc/sys",
 		"unmount /proc/sys":  "umount /proc/sys",
+		"another proc":       "mount -t proc x /tmp",
 		"user namespace":     "unshare -U true",
 		"mount namespace":    "unshare -m true",
+		"other namespaces":   "for n in u i n p C; do unshare -$n true && exit; done; false",
+		"enter namespaces":   "nsenter -t 1 -m -u -i -n true",
 		"core_pattern":       "echo x > /proc/sys/kernel/core_pattern",
+		"uevent_helper":      "echo x > /sys/kernel/uevent_helper",
 		"sysctl":             "echo 1 > /proc/sys/vm/drop_caches",
+		"own network's":      "echo 1 > /proc/sys/net/ipv4/ip_forward",
 		"sysrq":              "echo h > /proc/sysrq-trigger",
+		"interrupts":         "for f in /proc/irq/*/smp_affinity; do echo 1 > $f && exit; done; false",
 		"own OOM score":      "echo -1000 > /proc/self/oom_score_adj",
+		"hidden":             "for f in " + hidden + "; do head -c 1 /proc/$f | grep . && exit; ls -A /proc/$f | grep -v ^/proc/ && exit; done; ls -A /sys/firmware /sys/devices/virtual/powercap | grep -v -e : -e '^$'",
 		"cgroup release":     "for c in /sys/fs/cgroup/*/ $(ls -d /sys/fs/cgroup/cgroup.procs); do echo x > ${c%cgroup.procs}/release_agent && exit; mkdir ${c%cgroup.procs}/x && exit; done; false",
+		"leave the cgroup":   "for f in $(find /sys/fs/cgroup -name cgroup.procs) $(find /sys/fs/cgroup -name '*.max') $(find /sys/fs/cgroup -name '*limit_in_bytes'); do echo 0 > $f && exit; done; false",
 		"disk":               "mknod /tmp/d b 254 0; head -c 1 /tmp/d",
 		"memory":             "mknod /tmp/m c 1 1; head -c 1 /tmp/m",
 		"kernel log":         "mknod /tmp/k c 1 11; head -c 1 /tmp/k",
+		"dmesg":              "dmesg",
 		"tun":                "mknod /tmp/t c 10 200; : <> /tmp/t",
 		"fuse":               "mknod /tmp/f c 10 229; : <> /tmp/f",
+		"devices":            "ls /dev | grep -vxE 'console|core|fd|full|mqueue|null|ptmx|pts|random|shm|stderr|stdin|stdout|tty|urandom|zero'",
 		"host name":          "hostname evil",
 		"clock":              "date -s 2020-01-01 2>&1 | grep permitted && exit 1",
+		"module":             "insmod /bin/busybox",
+		"swap":               "swapoff -a; head -c 65536 /dev/zero > /tmp/s; mkswap /tmp/s; swapon /tmp/s",
+		"links":              "ip link add x type dummy; ip link set eth0 down",
+		"addresses":          "ip addr add 192.0.2.1/32 dev lo",
+		"rules":              "ip route add blackhole 192.0.2.2",
+		"the host's network": "ip link | grep -E '^[0-9]+:' | grep -v -e ' lo:' -e ' eth0'",
+		"other processes":    fmt.Sprintf("kill -0 %d; ls -d /proc/[0-9]* | wc -l | grep -vxE '[0-9]'", d.cmd.Process.Pid),
 		"buoy-init":          "echo x > /proc/1/exe",
 		"buoy-init's memory": "head -c 1 /proc/1/mem",
+		"own program":        "echo x > /proc/self/exe",
 		"kernel memory":      "head -c 1 /proc/kcore",
 		"host's root":        "ls /proc/1/root/../../../../" + d.dir,
-		"leaked descriptors": "for p in 1 self; do for f in $(ls /proc/$p/fd); do [ $f -le 3 ] || exit 0; readlink /proc/$p/fd/$f | grep -v -e ^/dev/null -e ^pipe: -e ^/memfd:stdin -e ^/proc/ && exit 0; done; done; false",
+		"leaked descriptors": "for p in 1 self; do for f in $(ls /proc/$p/fd); do [ $f -le 3 ] || exit 0; readlink /proc/$p/fd/$f | grep -v -e ^/dev/null -e ^pipe: -e ^/memfd:stdin -e ^/proc/ -e ^/tmp/said && exit 0; done; done; false",
+		"more capabilities":  "grep -e Cap /proc/self/status | grep -v -e CapInh:.0000000000000000 -e CapAmb:.0000000000000000 -e 00000000a80425fb",
+		"no filter":          "grep -e Seccomp: -e NoNewPrivs: /proc/1/status /proc/self/status | grep -v -e Seccomp:.2 -e NoNewPrivs:.1",
 	} {
-		if j := d.exec("box", "/bin/sh", "-c", "( "+script+" ) 2>&1"); j.State == "SUCCESS" {
-			t.Errorf("%s: %q works: %s", what, script, j.Stdout)
+		fmt.Fprintf(&all, "( %s ) >/tmp/said 2>&1 && echo '%s: '$(head -c 200 /tmp/said)\n", script, strings.ReplaceAll(what, "'", "’"))
+	}
+	all.WriteString("echo all tried\n")
+	if j := d.exec("box", "/bin/sh", "-c", all.String()); j.Stdout != "all tried\n" {
+		t.Errorf("what works (%s): %s%s", j.State, j.Stdout, j.Stderr)
+	}
+	for fd := range 24 { // as CVE-2024-21626
+		dir := fmt.Sprintf("/proc/self/fd/%d", fd)
+		r := buoy.ExecRequest{Command: []string{"/bin/ls", d.dir}, Workdir: dir}
+		if result, err := d.client.ExecWait(t.Context(), "box", r); err == nil {
+			t.Errorf("a job is in %s: %+v", dir, result)
 		}
 	}
 }
