@@ -55,21 +55,13 @@ func (m *rootMount) addLibraries(libraries map[string]string) error {
 	return nil
 }
 
-// readIn is a file of a root, not one that would hold us up.
+// readIn is a file of a root.
 func readIn(root int, name string) ([]byte, error) {
-	fd, err := openIn(root, name, unix.O_RDONLY|unix.O_NONBLOCK)
+	f, err := openFile(root, name, maxCache)
 	if err != nil {
 		return nil, err
 	}
-	f := os.NewFile(uintptr(fd), name)
 	defer f.Close()
-	st, err := f.Stat()
-	if err == nil && (!st.Mode().IsRegular() || st.Size() > maxCache) {
-		err = errors.New("it is not a file of that kind")
-	}
-	if err != nil {
-		return nil, err
-	}
 	return io.ReadAll(f)
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -179,4 +180,31 @@ func openIn(dir int, name string, flags int) (int, error) {
 		Flags:   uint64(flags | unix.O_CLOEXEC),
 		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
 	})
+}
+
+// openFile opens a file of a root that has so many bytes at most, and none that
+// would hold us up: a container that runs may have made a link to /proc/kmsg.
+func openFile(root int, name string, most int64) (*os.File, error) {
+	fd, err := openIn(root, name, unix.O_RDONLY|unix.O_NONBLOCK)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), name)
+	st, err := f.Stat()
+	var on unix.Statfs_t
+	if err == nil {
+		err = unix.Fstatfs(fd, &on)
+	}
+	kernels := []int64{unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC}
+	switch {
+	case err != nil:
+	case !st.Mode().IsRegular() || slices.Contains(kernels, int64(on.Type)): //nolint:unconvert // int32 on 32-bit machines
+		err = errors.New("it is not a file")
+	case st.Size() > most:
+		err = fmt.Errorf("it has %d bytes; at most %d are read", st.Size(), most)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
