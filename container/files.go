@@ -17,6 +17,7 @@ import (
 
 	"github.com/buoy-edge/buoy/container/shimapi"
 	"github.com/buoy-edge/buoy/internal/errs"
+	"github.com/buoy-edge/buoy/internal/thread"
 )
 
 // Files reaches into the root file system of a running container. Every path
@@ -39,8 +40,32 @@ func (f Files) Close() error { return f.root.Close() }
 // prove to stay inside the root, because something was renamed meanwhile.
 const openTries = 100
 
-// open opens name as the container would see it.
-func (f Files) open(name string, flags uint64) (*os.File, error) {
+// open opens name as the container would see it. Who has more capabilities when
+// he opens a file of /proc is shown more in it, of the host, too, like the log and
+// the addresses of the kernel.
+func (f Files) open(name string, flags uint64) (file *os.File, err error) {
+	err = thread.Own(func() error {
+		if err := effective(1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_SYS_PTRACE); err != nil {
+			return fmt.Errorf("file %q: give up capabilities: %w", name, err)
+		}
+		file, err = f.openIn(name, flags)
+		return err
+	})
+	return file, err
+}
+
+// effective leaves this thread no capabilities but some that it has.
+func effective(caps uint32) error {
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&head, &data[0]); err != nil {
+		return err
+	}
+	data[0].Effective, data[1].Effective = data[0].Effective&caps, 0
+	return unix.Capset(&head, &data[0])
+}
+
+func (f Files) openIn(name string, flags uint64) (*os.File, error) {
 	for try := 1; ; try++ {
 		fd, err := unix.Openat2(int(f.root.Fd()), name, &unix.OpenHow{
 			Flags:   flags | unix.O_CLOEXEC,

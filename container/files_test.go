@@ -333,6 +333,32 @@ func TestFilesOfKernelHaveNoSize(t *testing.T) {
 	}
 }
 
+// What of the kernel a container's root is not shown nobody gets through its files.
+func TestFilesOfKernelShowNoMore(t *testing.T) {
+	testroot.Require(t)
+	top, err := os.Open("/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := Files{top}
+	defer f.Close()
+	if file, _, err := f.Read("/proc/kmsg"); !errors.Is(err, errs.Conflict) {
+		t.Errorf("the kernel's log: %v", errors.Join(err, file.Close()))
+	}
+	file, _, err := f.Read("/proc/kallsyms")
+	if errors.Is(err, errs.NotFound) {
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	address := make([]byte, 16)
+	if _, err := io.ReadFull(file, address); err != nil || strings.Trim(string(address), "0") != "" {
+		t.Errorf("an address of the kernel: %s, %v", address, err)
+	}
+}
+
 func TestFilesOnFullAndReadOnlyDisk(t *testing.T) {
 	testroot.Require(t)
 	root, f, _ := fakeRoot(t)
