@@ -68,7 +68,7 @@ func (c *cli) appLogsCommand() *cobra.Command {
 // unasked says whose lines are missing.
 func (c *cli) unasked(replicas []buoy.AppLogFailure) {
 	for _, r := range replicas {
-		fmt.Fprintf(c.stderr, "buoy: no log of %s: %s\n", r.Container, r.Error)
+		c.tell(fmt.Sprintf("no log of %s: %s", r.Container, r.Error))
 	}
 }
 

@@ -203,18 +203,26 @@ func (c *cli) complain(err error) {
 	if ok && len(answer.Problems) > 0 {
 		where := strings.TrimSuffix(text, answer.Message)
 		for _, p := range answer.Problems {
-			fmt.Fprintf(c.stderr, "buoy: %s%s %s\n", where, p.Path, p.Text)
+			c.tell(fmt.Sprintf("%s%s %s", where, p.Path, p.Text))
 		}
 		return
 	}
 	if hint := c.hint(err); hint != "" {
 		text += "; " + hint
 	}
-	fmt.Fprintf(c.stderr, "buoy: %s\n", text)
+	c.tell(text)
 	if ok {
 		for _, line := range whyNots(answer.WhyNot) {
-			fmt.Fprintln(c.stderr, line)
+			fmt.Fprintln(c.stderr, shown(line))
 		}
+	}
+}
+
+// tell writes lines of which some may be the words of containers and archives.
+func (c *cli) tell(text string) {
+	fmt.Fprint(c.stderr, "buoy: ")
+	for line := range strings.SplitSeq(text, "\n") {
+		fmt.Fprintln(c.stderr, shown(line))
 	}
 }
 

@@ -46,7 +46,7 @@ func (c *cli) gpusCommand() *cobra.Command {
 				return err
 			}
 			if all.Trouble != "" {
-				fmt.Fprintf(c.stderr, "buoy: %s\n", shown(all.Trouble))
+				c.tell(all.Trouble)
 			}
 			return nil
 		}),

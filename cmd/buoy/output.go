@@ -94,7 +94,7 @@ func shown(cell string) string {
 // lines writes one value a line.
 func (c *cli) lines(values []string) error {
 	for _, v := range values {
-		if _, err := fmt.Fprintln(c.stdout, v); err != nil {
+		if _, err := fmt.Fprintln(c.stdout, shown(v)); err != nil {
 			return err
 		}
 	}
