@@ -5,6 +5,8 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+
+	"github.com/buoy-edge/buoy/internal/near"
 )
 
 // fewParts are as many fields as one reads in a sentence.
@@ -24,7 +26,7 @@ func (d *decoder) hint(name string, parts []part, path string) string {
 			names = append(names, p.also)
 		}
 	}
-	like, off := nearest(name, names)
+	like, off := near.Best(name, names)
 	if d.whole != nil && off > 1 {
 		if home := below(d.at, homeOf(name, d.whole, "")); home != d.at {
 			d.meant = append(d.meant, home)
@@ -45,46 +47,6 @@ func (d *decoder) hint(name string, parts []part, path string) string {
 func (d *decoder) mean(path, name string) string {
 	d.meant = append(d.meant, below(path, name))
 	return fmt.Sprintf("; did you mean %q?", name)
-}
-
-// nearest is the name that is the most alike, and how many letters are off;
-// nothing if none is alike.
-func nearest(name string, names []string) (best string, least int) {
-	least = 1 + min(max(1, len(name)/3), 3)
-	for _, other := range names {
-		if d := distance(strings.ToLower(name), strings.ToLower(other)); d < least || d == 0 {
-			best, least = other, d
-		}
-	}
-	return best, least
-}
-
-// distance is how many letters must be put, dropped, changed or swapped with
-// their neighbours to make b of a.
-func distance(a, b string) int {
-	if len(a) > 64 || len(b) > 64 {
-		return 64
-	}
-	two, one := make([]int, len(b)+1), make([]int, len(b)+1)
-	for j := range one {
-		one[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		now := make([]int, len(b)+1)
-		now[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			now[j] = min(one[j]+1, now[j-1]+1, one[j-1]+cost)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				now[j] = min(now[j], two[j-2]+1)
-			}
-		}
-		two, one = one, now
-	}
-	return one[len(b)]
 }
 
 // homeOf is the shortest path of a field with that name below t.

@@ -25,7 +25,7 @@ func (c *cli) tokenCommand() *cobra.Command {
 	list := c.talk(func(ctx context.Context, b *buoy.Client, _ []string) error { return c.listTokens(ctx, b, f) })
 	cmd := &cobra.Command{
 		Use: "token", Aliases: []string{"tokens"}, Short: "Say who may use buoyd, and as what",
-		Args: noSuchVerb, SuggestionsMinimumDistance: 2, RunE: list,
+		Args: noSuchVerb, RunE: list,
 	}
 	ls := &cobra.Command{Use: "ls", Aliases: []string{"list"}, Short: "List tokens and client certificates", Args: takes(0, 0, "no arguments"), RunE: list}
 	f.register(cmd, "names")
@@ -189,7 +189,7 @@ func (c *cli) whoamiCommand() *cobra.Command {
 func (c *cli) auditCommand() *cobra.Command {
 	n := 100
 	cmd := &cobra.Command{
-		Use: "audit", Short: "Print who has changed what", Args: noSuchVerb, SuggestionsMinimumDistance: 2,
+		Use: "audit", Short: "Print who has changed what", Args: noSuchVerb,
 		RunE: c.talk(func(ctx context.Context, b *buoy.Client, _ []string) error {
 			all, err := b.Audit(ctx, n)
 			if err != nil {

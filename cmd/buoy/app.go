@@ -29,7 +29,7 @@ its hosts. A manifest says what is wanted; "buoy app apply" makes it so.`,
 		Example: `  buoy app apply -f web.yaml --wait
   buoy app ls
   buoy app scale web 5`,
-		Args: noSuchVerb, SuggestionsMinimumDistance: 2,
+		Args: noSuchVerb,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(

@@ -106,8 +106,8 @@ func (c *cli) appRolloutCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rollout",
 		Short: "Pause, resume or promote the newest revision of an app",
-		Args:  noSuchVerb, SuggestionsMinimumDistance: 2,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args:  noSuchVerb,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	for _, verb := range []struct {
 		name, short string

@@ -147,7 +147,7 @@ func (c *cli) contextCommand() *cobra.Command {
 	list := func(*cobra.Command, []string) error { return c.listContexts() }
 	cmd := &cobra.Command{
 		Use: "context", Aliases: []string{"contexts"}, Short: "Give names to machines, and say which one is meant",
-		Args: noSuchVerb, SuggestionsMinimumDistance: 2, RunE: list,
+		Args: noSuchVerb, RunE: list,
 	}
 	ls := &cobra.Command{Use: "ls", Aliases: []string{"list"}, Short: "List contexts; * is the current one", Args: takes(0, 0, "no arguments"), RunE: list}
 	use := &cobra.Command{

@@ -3,10 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/buoy-edge/buoy/internal/near"
 )
 
 // noSuchVerb refuses what is no command, and names those that it may be meant for.
@@ -15,10 +18,41 @@ func noSuchVerb(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	help := cmd.CommandPath() + " --help"
-	if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
-		return fmt.Errorf("there is no command %q; did you mean %q? See %q", args[0], strings.Join(like, `" or "`), help)
+	if like := alike(cmd, args[0]); len(like) > 0 {
+		return fmt.Errorf("there is no command %q; did you mean %s? See %q", args[0], quoted(like), help)
 	}
 	return fmt.Errorf("there is no command %q; see %q", args[0], help)
+}
+
+// alike are the verbs below cmd that begin so, or the one that is spelled nearly so.
+func alike(cmd *cobra.Command, typed string) (like []string) {
+	var all []string
+	for _, sub := range cmd.Commands() {
+		if !sub.IsAvailableCommand() {
+			continue
+		}
+		all = append(all, sub.Name())
+		if strings.HasPrefix(sub.Name(), typed) {
+			like = append(like, sub.Name())
+		}
+	}
+	if best, _ := near.Best(typed, all); len(like) == 0 && best != "" {
+		like = []string{best}
+	}
+	return like
+}
+
+// quoted are names of which one is meant, as in: "start", "stop" or "stats".
+func quoted(names []string) string {
+	all := make([]string, len(names))
+	for i, name := range names {
+		all[i] = strconv.Quote(name)
+	}
+	last := len(all) - 1
+	if last == 0 {
+		return all[0]
+	}
+	return strings.Join(all[:last], ", ") + " or " + all[last]
 }
 
 // flagError says what is wrong with a flag, without the words of those who

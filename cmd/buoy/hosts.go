@@ -23,8 +23,8 @@ func (c *cli) hostsCommand() *cobra.Command {
 		Use:     "hosts",
 		Aliases: []string{"host"},
 		Short:   "List the hosts that apps run on, and take them out of service",
-		Args:    noSuchVerb, SuggestionsMinimumDistance: 2,
-		RunE: list,
+		Args:    noSuchVerb,
+		RunE:    list,
 	}
 	ls := &cobra.Command{Use: "ls", Aliases: []string{"list"}, Short: "List hosts", Args: takes(0, 0, "no arguments"), RunE: list}
 	for _, one := range []*cobra.Command{cmd, ls} {

@@ -120,6 +120,9 @@ func TestWrongCommandLine(t *testing.T) {
 	const terminal = "buoy: the input device is not a TTY\n"
 	for args, want := range map[string]string{
 		"sttart web":                      "buoy: there is no command \"sttart\"; did you mean \"start\"? See \"buoy --help\"\n",
+		"st":                              "buoy: there is no command \"st\"; did you mean \"start\", \"stats\" or \"stop\"? See \"buoy --help\"\n",
+		"lgos web":                        "buoy: there is no command \"lgos\"; did you mean \"logs\"? See \"buoy --help\"\n",
+		"to":                              "buoy: there is no command \"to\"; did you mean \"token\" or \"top\"? See \"buoy --help\"\n",
 		"frobnicate":                      "buoy: there is no command \"frobnicate\"; see \"buoy --help\"\n",
 		"run -it alpine sh":               terminal,
 		"exec -it web sh":                 terminal,

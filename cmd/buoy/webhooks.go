@@ -21,8 +21,8 @@ func (c *cli) webhooksCommand() *cobra.Command {
 		Use:     "webhooks",
 		Aliases: []string{"webhook"},
 		Short:   "List and change who on the network is told of events",
-		Args:    noSuchVerb, SuggestionsMinimumDistance: 2,
-		RunE: list,
+		Args:    noSuchVerb,
+		RunE:    list,
 	}
 	ls := &cobra.Command{Use: "ls", Aliases: []string{"list"}, Short: "List webhooks", Args: takes(0, 0, "no arguments"), RunE: list}
 	for _, one := range []*cobra.Command{cmd, ls} {
