@@ -49,7 +49,10 @@ Exit codes: the container's own for run and exec; 125 when buoy itself fails,
 		SilenceUsage:  true,
 		Args:          noSuchVerb,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		PersistentPreRunE: func(*cobra.Command, []string) error {
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Name() == cobra.ShellCompRequestCmd {
+				plainUsage(cmd.Root())
+			}
 			return c.setOutput()
 		},
 	}

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	buoy "github.com/buoy-edge/buoy/sdk/go"
 )
@@ -57,6 +59,34 @@ func (c *cli) complete(root *cobra.Command) {
 	})
 	_ = root.RegisterFlagCompletionFunc("node", c.completer(kind{of: nodeNames}))
 	_ = root.RegisterFlagCompletionFunc("context", c.completer(kind{of: c.contextNames}))
+	knownShells(root)
+}
+
+// knownShells has "completion" refuse a shell that there is no script for.
+func knownShells(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	cmd, _, err := root.Find([]string{"completion"})
+	if err != nil {
+		panic("BUG: there is no completion: " + err.Error())
+	}
+	cmd.Use, cmd.Short, cmd.Long = "completion SHELL", "Write the completion script of a shell", "Write the completion script of a shell; its --help says where the shell looks for it."
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	cmd.Args = func(_ *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		return fmt.Errorf("there is no completion for %q; there is for bash, fish, powershell and zsh", args[0])
+	}
+}
+
+// plainUsage takes the marks around the names of values out of the help of flags,
+// which shells show as it is.
+func plainUsage(cmd *cobra.Command) {
+	each(cmd, func(cmd *cobra.Command) {
+		for _, flags := range []*pflag.FlagSet{cmd.PersistentFlags(), cmd.Flags()} {
+			flags.VisitAll(func(f *pflag.Flag) { _, f.Usage = pflag.UnquoteUsage(f) })
+		}
+	})
 }
 
 func each(cmd *cobra.Command, do func(*cobra.Command)) {

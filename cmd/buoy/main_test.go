@@ -124,6 +124,7 @@ func TestWrongCommandLine(t *testing.T) {
 		"lgos web":                        "buoy: there is no command \"lgos\"; did you mean \"logs\"? See \"buoy --help\"\n",
 		"to":                              "buoy: there is no command \"to\"; did you mean \"token\" or \"top\"? See \"buoy --help\"\n",
 		"frobnicate":                      "buoy: there is no command \"frobnicate\"; see \"buoy --help\"\n",
+		"completion foo":                  "buoy: there is no completion for \"foo\"; there is for bash, fish, powershell and zsh\n",
 		"run -it alpine sh":               terminal,
 		"exec -it web sh":                 terminal,
 		"exec -dt web sh":                 "buoy: -d and -t exclude each other: a command without a client has no terminal\n",
@@ -148,6 +149,18 @@ func TestHelpOfRun(t *testing.T) {
 	for _, want := range []string{"--storage store", "--lazy when", "--nic type=default"} {
 		if code != 0 || !strings.Contains(out.String(), want) {
 			t.Errorf("%d, without %q: %s", code, want, out.String())
+		}
+	}
+}
+
+// TestCompletionIsPlain: a shell shows descriptions as they are.
+func TestCompletionIsPlain(t *testing.T) {
+	for _, verb := range []string{"run", "ps", "events", "app scaling", "completion"} {
+		var out, errs strings.Builder
+		args := append([]string{"buoy", "__complete"}, append(strings.Fields(verb), "--")...)
+		code := run(context.Background(), args, func(string) string { return "" }, strings.NewReader(""), &out, &errs)
+		if code != 0 || strings.Contains(out.String(), "`") || !strings.Contains(out.String(), "--addr\taddress where buoyd listens") {
+			t.Errorf("completion of %s = %d, %s", verb, code, out.String())
 		}
 	}
 }
