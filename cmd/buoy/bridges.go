@@ -13,7 +13,7 @@ import (
 func (c *cli) bridgesCommand() *cobra.Command {
 	var f listFlags
 	cmd := &cobra.Command{
-		Use:   "bridges",
+		Use: "bridges", Aliases: []string{"bridge"},
 		Short: "List, make and remove bridges that containers have NICs on",
 		Args:  takes(0, 0, "no arguments"),
 		RunE: c.talk(func(ctx context.Context, b *buoy.Client, _ []string) error {

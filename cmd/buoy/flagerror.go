@@ -18,10 +18,43 @@ func noSuchVerb(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	help := cmd.CommandPath() + " --help"
+	if err := calledHere(cmd, args); err != nil {
+		return err
+	}
 	if like := alike(cmd, args[0]); len(like) > 0 {
 		return fmt.Errorf("there is no command %q; did you mean %s? See %q", args[0], quoted(like), help)
 	}
 	return fmt.Errorf("there is no command %q; see %q", args[0], help)
+}
+
+// dockers are commands of docker that are called otherwise here.
+var dockers = map[string]string{
+	"container ls": "ps", "images rm": "rmi", "images pull": "pull", "images inspect": "images -o json",
+	"images save": "images export", "save": "images export", "images load": "import", "load": "import",
+	"network": "bridges", "node ls": "nodes", "system df": "images df", "system info": "info", "system events": "events", "compose": "app apply -f",
+}
+
+// calledHere says what a command of docker is called here, where a verb is often
+// enough and docker has a noun before it; nil if it is none.
+func calledHere(cmd *cobra.Command, args []string) error {
+	typed := append(strings.Fields(cmd.CommandPath()), args...)[1:]
+	is := func(words int, name string) error {
+		return fmt.Errorf("there is no command %q; here it is %q", strings.Join(typed[:words], " "), name)
+	}
+	for words := min(2, len(typed)); words > 0; words-- {
+		if name, ok := dockers[strings.Join(typed[:words], " ")]; ok {
+			return is(words, "buoy "+name)
+		}
+	}
+	if len(typed) > 1 && typed[0] == "container" {
+		if verb, _, err := cmd.Root().Find(typed[1:2]); err == nil && verb.HasParent() {
+			return is(2, verb.CommandPath())
+		}
+	}
+	if len(typed) > 1 && args[0] == "ls" {
+		return is(len(typed)-len(args)+1, cmd.CommandPath())
+	}
+	return nil
 }
 
 // alike are the verbs below cmd that begin so, or the one that is spelled nearly so.
@@ -58,6 +91,9 @@ func quoted(names []string) string {
 // flagError says what is wrong with a flag, without the words of those who
 // convert its value.
 func flagError(cmd *cobra.Command, err error) error {
+	if verb := cmd.Flags().Args(); cmd.HasSubCommands() && len(verb) > 0 {
+		return noSuchVerb(cmd, verb) // the flag may be one of what is meant
+	}
 	help := fmt.Sprintf("see %q", cmd.CommandPath()+" --help")
 	if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
 		name := "--" + bad.GetFlag().Name

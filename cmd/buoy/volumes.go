@@ -12,7 +12,7 @@ import (
 func (c *cli) volumesCommand() *cobra.Command {
 	var f listFlags
 	cmd := &cobra.Command{
-		Use:   "volumes",
+		Use: "volumes", Aliases: []string{"volume"},
 		Short: "List and remove volumes, which outlast their containers",
 		Args:  takes(0, 0, "no arguments"),
 		RunE: c.talk(func(ctx context.Context, b *buoy.Client, _ []string) error {
