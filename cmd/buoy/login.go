@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -53,17 +54,26 @@ func (c *cli) logoutCommand() *cobra.Command {
 		Args:  takes(0, 1, "one registry at most"),
 		RunE: c.talk(func(ctx context.Context, b *buoy.Client, args []string) error {
 			registry := registryOf(args)
+			logins, err := b.Logins(ctx) // to forget one that is not there is a success for the API
+			if err != nil {
+				return err
+			}
+			if !slices.ContainsFunc(logins, func(l buoy.RegistryLogin) bool { return l.Registry == registry }) {
+				_, err = fmt.Fprintf(c.stdout, "not logged in to %s\n", registry)
+				return err
+			}
 			if err := b.Logout(ctx, registry); err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(c.stdout, "logged out of %s\n", registry)
+			_, err = fmt.Fprintf(c.stdout, "logged out of %s\n", registry)
 			return err
 		}),
 	}
 }
 
+// registryOf is the registry that is named, as nodes list it.
 func registryOf(args []string) string {
-	if len(args) == 0 {
+	if len(args) == 0 || args[0] == "index.docker.io" {
 		return dockerHub
 	}
 	return args[0]
