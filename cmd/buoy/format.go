@@ -63,8 +63,11 @@ func formatError(text string, of reflect.Type, err error) error {
 	if err == nil {
 		return nil
 	}
-	if _, field, ok := strings.Cut(err.Error(), "map has no entry for key "); ok {
-		known := []string{}
+	if where, field, ok := strings.Cut(err.Error(), "map has no entry for key "); ok {
+		known, of := []string{}, holder(of, where)
+		if of.Kind() == reflect.Map {
+			return fmt.Errorf("--format %q: %w %s in each; {{index … %s}} is empty where there is none", text, errNoField, field, field)
+		}
 		for key := range fieldsOf(of) {
 			known = append(known, key)
 		}
@@ -76,6 +79,32 @@ func formatError(text string, of reflect.Type, err error) error {
 		why = inner.Error()
 	}
 	return fmt.Errorf("--format %q: %s", text, strings.TrimPrefix(why, "template: :1:"))
+}
+
+// holder is the struct or map in which a field is missed, in the words of a template's
+// error before that, as in: executing "" at <.data.nme>.
+func holder(of reflect.Type, where string) reflect.Type {
+	_, chain, _ := strings.Cut(where, "at <.")
+	chain, _, _ = strings.Cut(chain, ">")
+	for key := range strings.SplitSeq(chain, ".") {
+		next := of
+		for name, field := range fieldsOf(of) {
+			if key == name || key == capital(name) || key == field.Name {
+				next = field.Type
+			}
+		}
+		if next.Kind() == reflect.Pointer {
+			next = next.Elem()
+		}
+		switch {
+		case next.Kind() == reflect.Map:
+			return next
+		case next.Kind() != reflect.Struct || next == of:
+			return of
+		}
+		of = next
+	}
+	return of
 }
 
 // fieldsOf are the fields of a struct by their keys in JSON.
@@ -108,6 +137,13 @@ func objectOf(t reflect.Type, v any) any {
 			}
 		}
 		return list
+	case t.Kind() == reflect.Map && t.Elem().Kind() == reflect.String:
+		have, _ := v.(map[string]any)
+		all := map[string]string{} // so that "index" of what it has not is empty
+		for key, one := range have {
+			all[key] = fmt.Sprint(one)
+		}
+		return all
 	case t.Kind() == reflect.Map:
 		have, _ := v.(map[string]any)
 		all := map[string]any{}
