@@ -47,7 +47,7 @@ func (c *cli) complete(root *cobra.Command) {
 		cmd.ValidArgsFunction = c.completer(k)
 	}
 	values := map[string][]string{
-		"output": {"table", "wide", "json", "yaml"}, "restart": {"no", "always", "on-failure", "unless-stopped"}, "network": {"default", "host", "none"},
+		"output": forms, "restart": {"no", "always", "on-failure", "unless-stopped"}, "network": {"default", "host", "none"},
 		"pull": {"missing", "always", "never"}, "stream": {"stdout", "stderr"}, "role": {"viewer", "operator", "admin"}, "lazy": {"auto", "always", "never"},
 	}
 	each(root, func(cmd *cobra.Command) {

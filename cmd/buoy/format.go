@@ -26,6 +26,12 @@ func (o object) MarshalJSON() ([]byte, error) { return json.Marshal(o[""]) }
 
 // format writes each item as a template says.
 func (c *cli) format(text string, of reflect.Type, items []json.RawMessage) error {
+	switch form, rest, _ := strings.Cut(text, " "); {
+	case rest == "" && slices.Contains(forms, form):
+		return fmt.Errorf("--format %s: that is no template; write -o %s", text, text)
+	case form == "table":
+		return fmt.Errorf("--format %q: a template makes lines without a head; leave out \"table\", or write -o wide for more columns", text)
+	}
 	t, err := template.New("").Option("missingkey=error").Funcs(template.FuncMap{
 		"json": toJSON, "join": joined, "upper": strings.ToUpper, "lower": strings.ToLower,
 	}).Parse(strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(text))

@@ -12,6 +12,9 @@ import (
 	"unicode"
 )
 
+// forms are what -o takes.
+var forms = []string{"table", "wide", "json", "yaml"}
+
 // setOutput reads -o. YAML is JSON that is written in another way, and wide a table.
 func (c *cli) setOutput() error {
 	switch c.output {
