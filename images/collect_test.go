@@ -277,8 +277,12 @@ func TestUsage(t *testing.T) {
 	if d := cmp.Diff(want, u.Images); d != "" {
 		t.Errorf("-want +got:\n%s", d)
 	}
-	if u.Layers != 3 || u.LayerBytes != 1030 || u.Flists != 1 || u.FlistBytes != 3 || u.Parts != 1 || u.PartBytes != 5 || u.Reclaimable != 25 || u.Total == 0 || u.Reserve != 77 {
+	if u.Layers != 3 || u.LayerBytes != 1030 || u.Flists != 1 || u.FlistBytes != 3 || u.Parts != 1 || u.PartBytes != 5 || u.Reclaimable != 25 || u.Reserve != 77 {
 		t.Errorf("%+v", u)
+	}
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(s.cfg.Dir, &st); err != nil || u.Total != int64(st.Blocks)*st.Bsize {
+		t.Errorf("%d bytes in all, want all %d blocks of %d (%v)", u.Total, st.Blocks, st.Bsize, err)
 	}
 	release()
 	s.Protect(func(string, string) bool { return false })

@@ -14,7 +14,8 @@ import (
 
 // disk is how full the file system of the store is.
 type disk struct {
-	total int64 // bytes that may be used
+	size  int64 // of the file system
+	total int64 // of size, what may be used: without root's share, and what else df leaves out
 	free  int64
 }
 
@@ -25,7 +26,7 @@ func (s *Store) statfs() (disk, error) {
 	}
 	block := int64(st.Bsize) //nolint:unconvert // 32 bits on some machines
 	free := int64(st.Bavail) * block
-	return disk{total: int64(st.Blocks-st.Bfree)*block + free, free: free}, nil // as df has it: without root's share
+	return disk{size: int64(st.Blocks) * block, total: int64(st.Blocks-st.Bfree)*block + free, free: free}, nil
 }
 
 func (s *Store) free() (int64, error) {

@@ -44,7 +44,7 @@ func (s *Store) Usage(ctx context.Context) (Usage, error) {
 	if err != nil {
 		return Usage{}, err
 	}
-	u := Usage{Total: d.total, Free: d.free, Reserve: s.cfg.Reserve, GCHigh: s.cfg.GCHigh, GCLow: s.cfg.GCLow}
+	u := Usage{Total: d.size, Free: d.free, Reserve: s.cfg.Reserve, GCHigh: s.cfg.GCHigh, GCLow: s.cfg.GCLow}
 	if u.Flists, u.FlistBytes, err = countFiles(s.flistsDir(), func(string) bool { return true }); err != nil {
 		return Usage{}, err
 	}

@@ -60,7 +60,7 @@ func (m machine) runDir() Finding {
 	return ok(check, m.Run)
 }
 
-// scarce is the part of a file system, in percent, that should be free.
+// scarce is the part, in percent, of what may be used of a file system that should be free.
 const scarce = 10
 
 func (m machine) space() Finding {
@@ -72,7 +72,7 @@ func (m machine) space() Finding {
 	free := fmt.Sprintf("%s of %s free", size.Text(int64(st.Bavail)*st.Bsize), size.Text(int64(st.Blocks)*st.Bsize))
 	mend := `see "buoy images df", or make ` + m.Data + " larger"
 	switch {
-	case st.Bavail*100 < st.Blocks*scarce:
+	case st.Bavail*100 < (st.Blocks-st.Bfree+st.Bavail)*scarce:
 		return Finding{check, Warning, free, "images are removed that no container uses, and pulls fail when that is not enough", mend}
 	case st.Files > 0 && st.Ffree*100 < st.Files*scarce:
 		return Finding{check, Warning, fmt.Sprintf("%d of %d inodes free", st.Ffree, st.Files), "images cannot be unpacked when there is none", mend}
