@@ -39,6 +39,11 @@ func (f *fakeNode) stats(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func processesOf(w http.ResponseWriter, _ *http.Request, _ *fakeContainer) {
+// processesOf are those of an image that names no command.
+func processesOf(w http.ResponseWriter, _ *http.Request, c *fakeContainer) {
+	if command, _ := c.create["command"].([]any); len(command) == 0 {
+		_, _ = io.WriteString(w, `[{"pid":1,"cmdline":"buoy-init"}]`)
+		return
+	}
 	_, _ = io.WriteString(w, `[{"pid":1,"cmdline":"sleep 9","rss":1048576,"cpu":{"user":1.5,"system":0.25}}]`)
 }

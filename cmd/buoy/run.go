@@ -72,14 +72,29 @@ func (c *cli) runContainer(ctx context.Context, f *runFlags, args []string) erro
 		return nil
 	}
 	if f.attached() {
-		return c.inhabit(ctx, b, f, r.Name, keys)
+		return c.inhabit(ctx, b, f, r, keys)
 	}
+	c.sayIdle(ctx, b, r)
 	one, err := c.attend(ctx, b, r.Name, early.Err() != nil && errors.Is(context.Cause(early), errInterrupted))
 	if err != nil {
 		return err
 	}
 	c.removeAfter(ctx, b, f, r.Name)
 	return ended(c, one)
+}
+
+// sayIdle says of a container that was just started that nothing runs in it: that
+// is so by design where neither we nor the image name a command, and buoy-init,
+// the first process then, waits in silence.
+func (c *cli) sayIdle(ctx context.Context, b *buoy.Client, r buoy.CreateRequest) {
+	if len(r.Command) > 0 || len(r.Entrypoint) > 0 || r.Init {
+		return
+	}
+	list, err := b.Processes(ctx, r.Name)
+	if err != nil || len(list) == 0 || list[0].PID != 1 || list[0].Cmdline != "buoy-init" {
+		return // it has ended, or runs the image's command
+	}
+	fmt.Fprintf(c.stderr, "buoy: neither you nor the image names a command: %s stays until Ctrl-C or \"buoy stop %s\" ends it, and \"buoy exec %s COMMAND\" runs one in it\n", r.Name, r.Name, r.Name)
 }
 
 // removeAfter does what --rm says.

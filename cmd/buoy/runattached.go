@@ -12,7 +12,8 @@ import (
 
 // inhabit starts a container that is ready, attached to it, so that nothing of
 // what it says is missed, and stays until it has ended.
-func (c *cli) inhabit(ctx context.Context, b *buoy.Client, f *runFlags, name string, keys []byte) error {
+func (c *cli) inhabit(ctx context.Context, b *buoy.Client, f *runFlags, r buoy.CreateRequest, keys []byte) error {
+	name := r.Name
 	s, err := b.Attach(ctx, name, buoy.AttachOptions{Stdin: f.interactive, Lossless: true})
 	if err == nil {
 		defer s.Close()
@@ -24,6 +25,7 @@ func (c *cli) inhabit(ctx context.Context, b *buoy.Client, f *runFlags, name str
 	if err != nil {
 		return errors.Join(err, b.Delete(ctx, name))
 	}
+	c.sayIdle(ctx, b, r)
 	var stops sync.WaitGroup
 	defer stops.Wait()
 	k := &conversation{cli: c, s: s, stdin: f.interactive, tty: f.tty, signal: c.stopper(ctx, b, name, &stops)}
