@@ -2,11 +2,14 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/buoy-edge/buoy/images"
+	"github.com/buoy-edge/buoy/internal/errs"
 )
 
 // Images are the images that the node has.
@@ -17,9 +20,47 @@ func (n *Node) PullImage(ctx context.Context, ref string, progress func(images.P
 	return n.cfg.Images.Pull(ctx, ref, progress)
 }
 
-// RemoveImage removes an image. Layers that containers run on stay until those end.
-func (n *Node) RemoveImage(ctx context.Context, ref string) error {
+// RemoveImage removes an image. Conflict: containers start from it, and would have
+// to fetch it anew. With force it goes all the same; layers that containers run on
+// stay until those end.
+func (n *Node) RemoveImage(ctx context.Context, ref string, force bool) error {
+	if img, err := n.cfg.Images.Resolve(ctx, ref); err == nil && !force {
+		if names := n.startFrom(img.Ref, img.Digest); len(names) > 0 {
+			return errs.E(errs.Conflict, "%s from image %q: remove the container first, or force the removal", startText(names), img.Ref)
+		}
+	}
 	return n.cfg.Images.Remove(ctx, ref)
+}
+
+// startFrom are the containers, also those that are halted, that start from an image.
+func (n *Node) startFrom(ref, digest string) (names []string) {
+	for _, b := range n.all() {
+		if s := get(b, func() Spec { return b.spec }); calls(s.Image, ref, digest) {
+			names = append(names, s.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// fewNames are as many containers as a sentence names.
+const fewNames = 5
+
+func startText(names []string) string {
+	switch more := len(names) - fewNames; {
+	case len(names) == 1:
+		return fmt.Sprintf("container %q starts", names[0])
+	case more > 0:
+		return fmt.Sprintf("containers %s and %d more start", strings.Join(names[:fewNames], ", "), more)
+	}
+	last := len(names) - 1
+	return fmt.Sprintf("containers %s and %s start", strings.Join(names[:last], ", "), names[last])
+}
+
+// calls says whether a container that names its image so means ref, or its digest.
+func calls(image, ref, digest string) bool {
+	r, err := images.ParseRef(image)
+	return err == nil && (r.String() == ref || digest != "" && strings.HasSuffix(r.String(), "@"+digest))
 }
 
 // PinImage keeps an image from being removed to make room, or no longer.
@@ -73,8 +114,7 @@ func (n *Node) needs(ref, digest string) bool {
 		if digest != "" && get(b, func() string { return b.digest }) == digest {
 			return true
 		}
-		r, err := images.ParseRef(get(b, func() string { return b.spec.Image }))
-		if err == nil && (r.String() == ref || digest != "" && strings.HasSuffix(r.String(), "@"+digest)) {
+		if calls(get(b, func() string { return b.spec.Image }), ref, digest) {
 			return true
 		}
 	}

@@ -31,4 +31,25 @@ func TestImagesInUse(t *testing.T) {
 			t.Errorf("needs(%s, %s) = %v", c.ref, c.digest, got)
 		}
 	}
+	// What only runs from it does not start from it again.
+	for ref, want := range map[string]string{"docker.io/library/nginx:latest": "a", "docker.io/library/moved:1": "", "r.example/app@" + digest: "b", "r.example/app:1": ""} {
+		if got := strings.Join(n.startFrom(ref, "sha256:ran"), " "); got != want {
+			t.Errorf("%s start from %s, want %q", got, ref, want)
+		}
+	}
+	if got := n.startFrom("r.example/app:1", digest); len(got) != 1 || got[0] != "b" {
+		t.Errorf("%v start from the digest", got)
+	}
+}
+
+func TestStartText(t *testing.T) {
+	for want, names := range map[string][]string{
+		`container "a" starts`:                      {"a"},
+		`containers a and b start`:                  {"a", "b"},
+		`containers a, b, c, d, e and 2 more start`: {"a", "b", "c", "d", "e", "f", "g"},
+	} {
+		if got := startText(names); got != want {
+			t.Errorf("startText(%v) = %s", names, got)
+		}
+	}
 }

@@ -376,7 +376,10 @@ func (f *fakeNode) PullImage(ctx context.Context, _ string, tell func(images.Pro
 	return f.pull(ctx, tell)
 }
 
-func (f *fakeNode) RemoveImage(_ context.Context, ref string) error {
+func (f *fakeNode) RemoveImage(_ context.Context, ref string, force bool) error {
+	if ref == "used" && !force {
+		return errs.E(errs.Conflict, "container \"web\" starts from image \"used\"")
+	}
 	return f.note("remove image %s", ref)
 }
 

@@ -165,13 +165,18 @@ func (n *progressNews) due(p images.Progress, now time.Time) bool {
 	return true
 }
 
-// removeImage takes ?ref=; an image that is not there is gone already.
+// removeImage takes ?ref= and, for an image that containers start from, ?force=;
+// one that is not there is gone already.
 func (d *Dialect) removeImage(w http.ResponseWriter, r *http.Request) error {
 	ref, err := imageRef(r)
 	if err != nil {
 		return err
 	}
-	if err := absentIsFine(d.node.RemoveImage(r.Context(), ref)); err != nil {
+	force, err := api.Flag(r.URL.Query(), "force")
+	if err != nil {
+		return err
+	}
+	if err := absentIsFine(d.node.RemoveImage(r.Context(), ref, force)); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)

@@ -113,7 +113,7 @@ type Insides interface {
 type Images interface {
 	Images(ctx context.Context) ([]images.Image, error)
 	PullImage(ctx context.Context, ref string, progress func(images.Progress)) (images.Image, error)
-	RemoveImage(ctx context.Context, ref string) error
+	RemoveImage(ctx context.Context, ref string, force bool) error
 	PinImage(ctx context.Context, ref string, pinned bool) error
 	ImageUsage(ctx context.Context) (node.DiskUsage, error)
 	// ExportImage calls begin before it writes, once it knows that it can.

@@ -421,6 +421,15 @@ func (f *fakeNode) pull(w http.ResponseWriter, r *http.Request) {
 
 func (f *fakeNode) removeImage(w http.ResponseWriter, r *http.Request) {
 	ref := normalRef(r.URL.Query().Get("ref"))
+	f.mu.Lock()
+	for name, c := range f.containers {
+		if image, _ := c.create["flist"].(string); normalRef(image) == ref && r.URL.Query().Get("force") != "true" {
+			defer f.mu.Unlock()
+			fail(w, 409, fmt.Sprintf("container %q starts from image %q: remove the container first, or force the removal", name, ref))
+			return
+		}
+	}
+	f.mu.Unlock()
 	f.set(func() { f.images = slices.DeleteFunc(f.images, func(have string) bool { return have == ref }) })
 	w.WriteHeader(204)
 }

@@ -67,7 +67,8 @@ func shortDigest(digest string) string {
 }
 
 func (c *cli) rmiCommand() *cobra.Command {
-	return &cobra.Command{
+	var force bool
+	cmd := &cobra.Command{
 		Use:   "rmi IMAGE…",
 		Short: "Remove images from the node",
 		Args:  takes(1, -1, "one or more images"),
@@ -84,10 +85,12 @@ func (c *cli) rmiCommand() *cobra.Command {
 				if !has(images, ref) {
 					return &missingError{kind: errNoImage, text: fmt.Sprintf("image %s is not on the node", ref), err: buoy.ErrNotFound}
 				}
-				return about(errNoImage, b.RemoveImage(ctx, ref))
+				return about(errNoImage, b.RemoveImage(ctx, ref, force))
 			})
 		}),
 	}
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "also those that containers start from; the next start has to fetch them anew")
+	return cmd
 }
 
 func (c *cli) pullCommand() *cobra.Command {

@@ -148,7 +148,8 @@ func TestRequests(t *testing.T) {
 			_, err := c.ImportImage(ctx, strings.NewReader("archive"), "", "")
 			return err
 		}},
-		{"DELETE " + n + "/images?ref=a%2Fb%3A1", ``, func(c *buoy.Client) error { return c.RemoveImage(ctx, "a/b:1") }},
+		{"DELETE " + n + "/images?ref=a%2Fb%3A1", ``, func(c *buoy.Client) error { return c.RemoveImage(ctx, "a/b:1", false) }},
+		{"DELETE " + n + "/images?ref=a&force=true", ``, func(c *buoy.Client) error { return c.RemoveImage(ctx, "a", true) }},
 		{"GET /health", `{"status":"ok"}`, func(c *buoy.Client) error { _, err := c.Health(ctx); return err }},
 		{"GET /version", `{"version":"v1"}`, func(c *buoy.Client) error { _, err := c.Version(ctx); return err }},
 	} {

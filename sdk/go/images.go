@@ -54,9 +54,14 @@ func (c *Client) Images(ctx context.Context) ([]Image, error) {
 	return images, c.Do(ctx, http.MethodGet, "/nodes/{node}/images", nil, &images)
 }
 
-// RemoveImage removes an image from the node. ErrConflict: a container uses it.
-func (c *Client) RemoveImage(ctx context.Context, ref string) error {
-	return c.Do(ctx, http.MethodDelete, "/nodes/{node}/images?ref="+url.QueryEscape(ref), nil, nil)
+// RemoveImage removes an image from the node. ErrConflict: containers start from
+// it, which force overrides.
+func (c *Client) RemoveImage(ctx context.Context, ref string, force bool) error {
+	path := "/nodes/{node}/images?ref=" + url.QueryEscape(ref)
+	if force {
+		path += "&force=true"
+	}
+	return c.Do(ctx, http.MethodDelete, path, nil, nil)
 }
 
 // Pull brings an image onto the node. The sequence ends with a Progress that

@@ -249,7 +249,7 @@ func TestEventsOfImages(t *testing.T) {
 	_ = archive.Close()
 	must(t, d.client.PinImage(t.Context(), ref.String()))
 	must(t, d.client.UnpinImage(t.Context(), ref.String()))
-	must(t, d.client.RemoveImage(t.Context(), ref.String()))
+	must(t, d.client.RemoveImage(t.Context(), ref.String(), false))
 	n.wants("pin, unpin, remove", "image.pinned "+at, "image.unpinned "+at, "image.removed "+at)
 	if _, err := d.client.ImportImage(t.Context(), strings.NewReader(tar.String()), ref.String(), ""); err != nil {
 		t.Fatal(err)
