@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -16,8 +15,6 @@ import (
 
 	buoy "github.com/buoy-edge/buoy/sdk/go"
 )
-
-var errNoApp = errors.New("no such app")
 
 func (c *cli) appCommand() *cobra.Command {
 	cmd := &cobra.Command{

@@ -186,7 +186,7 @@ func (c *cli) each(ctx context.Context, names []string, do func(name string) err
 		}
 		if err != nil {
 			failed = true
-			c.complain(err)
+			c.complain(c.meant(ctx, err))
 			continue
 		}
 		fmt.Fprintln(c.stdout, name)
@@ -228,61 +228,3 @@ func (c *cli) tell(text string) {
 		fmt.Fprintln(c.stderr, shown(line))
 	}
 }
-
-func (c *cli) hint(err error) string {
-	_, connect := errors.AsType[*buoy.ConnectError](err)
-	switch {
-	case connect && errors.Is(err, buoy.ErrForbidden):
-		return "use sudo"
-	case connect:
-		return `start it, or name another with --addr or BUOY_ADDR`
-	case errors.Is(err, buoy.ErrUnauthorized):
-		if t, terr := c.to(); terr == nil && (t.Token != "" || t.Cert != "") {
-			return "that is about what BUOY_TOKEN, BUOY_CERT or the context has"
-		}
-		return "put a token into BUOY_TOKEN, or into a context"
-	case errors.Is(err, buoy.ErrNotFound) && strings.HasPrefix(err.Error(), nothingAt):
-		return "apps and hosts are known to a controller, and this buoyd is none"
-	case errors.Is(err, errNoContainer):
-		return `see "buoy ps -a"`
-	case errors.Is(err, errNoImage):
-		return `see "buoy images"`
-	case errors.Is(err, errNoApp):
-		return `see "buoy app ls"`
-	}
-	return ""
-}
-
-var (
-	errNoContainer = errors.New("no such container")
-	errNoImage     = errors.New("no such image")
-)
-
-const nothingAt = "there is nothing at " // what buoyd says of a path that it does not serve
-
-// about marks what the API says was not found as a container or an image, and
-// makes a sentence of an answer that only names it.
-func about(kind, err error) error {
-	if err == nil || !errors.Is(err, buoy.ErrNotFound) {
-		return err
-	}
-	text := err.Error()
-	if strings.HasPrefix(text, `node "`) || strings.HasPrefix(text, nothingAt) {
-		return err // of another node nothing is known, and not all serve all
-	}
-	said := func(words string) bool { return strings.Contains(strings.ToLower(text), words) }
-	if !said("not found") && !said("no such") && !said("no container") && !said("no image") && !said("not exist") && !said("not on this node") {
-		text += " was not found"
-	}
-	return &missingError{kind: kind, text: text, err: err}
-}
-
-// missingError is a 404 that says what is missing.
-type missingError struct {
-	kind error
-	text string
-	err  error
-}
-
-func (e *missingError) Error() string   { return e.text }
-func (e *missingError) Unwrap() []error { return []error{e.kind, e.err} }

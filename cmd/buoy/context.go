@@ -18,6 +18,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/buoy-edge/buoy/internal/atomicfile"
+	"github.com/buoy-edge/buoy/internal/near"
 	"github.com/buoy-edge/buoy/internal/tlspin"
 	buoy "github.com/buoy-edge/buoy/sdk/go"
 )
@@ -105,6 +106,10 @@ func (all contexts) find(name string) (target, error) {
 	}
 	if name == local {
 		return target{Addr: buoy.DefaultAddr}, nil
+	}
+	like, _ := near.Best(name, slices.Sorted(maps.Keys(all.Contexts)))
+	if like != "" {
+		return target{}, fmt.Errorf("there is no context %q; did you mean %q? See \"buoy context ls\"", name, like)
 	}
 	return target{}, fmt.Errorf("there is no context %q; see \"buoy context ls\"", name)
 }

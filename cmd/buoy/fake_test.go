@@ -258,11 +258,11 @@ func (f *fakeNode) create(w http.ResponseWriter, r *http.Request) {
 	taken := f.containers[name] != nil
 	f.mu.Unlock()
 	if taken {
-		fail(w, 409, fmt.Sprintf("container %q already exists", name))
+		fail(w, 409, fmt.Sprintf("container %q exists already on this node", name))
 		return
 	}
 	if ports := fmt.Sprint(create["ports"]); strings.Contains(ports, "666:") {
-		fail(w, 409, "port 666 is taken by container \"old\"")
+		fail(w, 409, "port 666/tcp is already published by container old")
 		return
 	}
 	c := &fakeContainer{create: create, state: "running"}

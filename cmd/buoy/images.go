@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -83,7 +84,7 @@ func (c *cli) rmiCommand() *cobra.Command {
 					return err
 				}
 				if !has(images, ref) {
-					return &missingError{kind: errNoImage, text: fmt.Sprintf("image %s is not on the node", ref), err: buoy.ErrNotFound}
+					return &missingError{kind: errNoImage, text: fmt.Sprintf("image %q is not on the node", ref), err: buoy.ErrNotFound}
 				}
 				return about(errNoImage, b.RemoveImage(ctx, ref, force))
 			})
@@ -131,7 +132,7 @@ func (c *cli) pull(ctx context.Context, b *buoy.Client, ref string, quiet bool) 
 	defer line.clear()
 	for p, err := range b.Pull(ctx, ref) {
 		if err != nil {
-			return buoy.Image{}, pullError(ref, err)
+			return buoy.Image{}, c.pullError(ref, err)
 		}
 		if p.Image != nil {
 			return *p.Image, nil
@@ -141,12 +142,21 @@ func (c *cli) pull(ctx context.Context, b *buoy.Client, ref string, quiet bool) 
 	return buoy.Image{}, fmt.Errorf("pull %s: no image came", ref)
 }
 
-// pullError names the image unless the error does.
-func pullError(ref string, err error) error {
-	if _, connect := err.(*buoy.ConnectError); connect || strings.Contains(err.Error(), ref) { //nolint:errorlint // New's caller gets it bare
+// pullError names the image unless the error does, and the file here that may be meant.
+func (c *cli) pullError(ref string, err error) error {
+	if _, connect := err.(*buoy.ConnectError); connect { //nolint:errorlint // New's caller gets it bare
 		return err
 	}
-	return fmt.Errorf("pull %s: %w", ref, err)
+	if !strings.Contains(err.Error(), ref) {
+		err = fmt.Errorf("pull %s: %w", ref, err)
+	}
+	if _, serr := os.Stat(ref); serr != nil {
+		return err
+	}
+	if !strings.HasPrefix(c.address(), "unix://") {
+		return fmt.Errorf("%w; if you mean the file here, bring it with %q", err, "buoy import "+ref)
+	}
+	return fmt.Errorf("%w; if you mean the file here, write %q", err, "./"+ref)
 }
 
 // provide sees to it that the image is there, as --pull says. What comes from

@@ -31,7 +31,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdin i
 	c := &cli{getenv: getenv, stdin: stdin, stdout: stdout, stderr: stderr, signals: signals}
 	cmd := c.root()
 	cmd.SetArgs(args[1:])
-	return c.exitCode(cmd.ExecuteContext(ctx))
+	return c.exitCode(c.meant(ctx, cmd.ExecuteContext(ctx)))
 }
 
 // exitError is the exit code of a command that has said all there is to say.
