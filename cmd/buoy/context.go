@@ -31,6 +31,8 @@ type target struct {
 	Pin   string `yaml:"pin,omitempty"`
 	Cert  string `yaml:"cert,omitempty"` // files
 	Key   string `yaml:"key,omitempty"`
+
+	context string // whose it is; none: it was given otherwise
 }
 
 // contexts is the file of those that have a name.
@@ -102,10 +104,11 @@ func (c *cli) writeContexts(all contexts) error {
 // find is the context of a name.
 func (all contexts) find(name string) (target, error) {
 	if t, ok := all.Contexts[name]; ok {
+		t.context = name
 		return t, nil
 	}
 	if name == local {
-		return target{Addr: buoy.DefaultAddr}, nil
+		return target{Addr: buoy.DefaultAddr, context: local}, nil
 	}
 	like, _ := near.Best(name, slices.Sorted(maps.Keys(all.Contexts)))
 	if like != "" {
@@ -115,37 +118,25 @@ func (all contexts) find(name string) (target, error) {
 }
 
 // to is the buoyd that is meant: that of --addr, of --context, of BUOY_ADDR, of
-// BUOY_CONTEXT, of the current context, or this machine's. What a context does
-// not say of itself, the environment does.
+// BUOY_CONTEXT, of the current context, or this machine's. What the environment
+// has to be let in goes to an address that was given there or by --addr, and to
+// no other: a context says all of itself, and a secret is for whom it was meant.
 func (c *cli) to() (target, error) {
-	env := target{
-		Addr: c.getenv("BUOY_ADDR"), Token: c.getenv("BUOY_TOKEN"), Pin: c.getenv("BUOY_PIN"), Cert: c.getenv("BUOY_CERT"), Key: c.getenv("BUOY_KEY"),
-	}
-	name := c.contextName
+	addr, name := c.addr, c.contextName
 	switch {
-	case c.addr != "" && name != "":
-		return env, errors.New("--addr and --context exclude each other")
-	case c.addr != "":
-		env.Addr = c.addr
-		return env, nil
-	case name == "" && env.Addr != "":
-		return env, nil
-	case name == "":
-		name = c.getenv("BUOY_CONTEXT")
+	case addr != "" && name != "":
+		return target{}, errors.New("--addr and --context exclude each other")
+	case addr == "" && name == "":
+		addr, name = c.getenv("BUOY_ADDR"), c.getenv("BUOY_CONTEXT")
+	}
+	if addr != "" {
+		return target{Addr: addr, Token: c.getenv("BUOY_TOKEN"), Pin: c.getenv("BUOY_PIN"), Cert: c.getenv("BUOY_CERT"), Key: c.getenv("BUOY_KEY")}, nil
 	}
 	all, err := c.readContexts()
 	if err != nil {
-		return env, err
+		return target{}, err
 	}
-	t, err := all.find(oneOf(name, all.Current, local))
-	if err != nil {
-		return env, err
-	}
-	if t.Token == "" && t.Cert == "" {
-		t.Token, t.Cert, t.Key = env.Token, env.Cert, env.Key
-	}
-	t.Pin = oneOf(t.Pin, env.Pin)
-	return t, nil
+	return all.find(oneOf(name, all.Current, local))
 }
 
 func (c *cli) contextCommand() *cobra.Command {
@@ -158,11 +149,15 @@ func (c *cli) contextCommand() *cobra.Command {
 	use := &cobra.Command{
 		Use: "use NAME", Short: "Make a context the current one; \"local\" is this machine's buoyd", Args: takes(1, 1, "the name of a context"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			return c.changeContexts(func(all *contexts) error {
+			err := c.changeContexts(func(all *contexts) error {
 				_, err := all.find(args[0])
 				all.Current = args[0]
 				return err
 			})
+			if err == nil {
+				c.sayMeant()
+			}
+			return err
 		},
 	}
 	rm := &cobra.Command{
@@ -330,7 +325,20 @@ func (c *cli) listContexts() error {
 	if c.output == "json" {
 		return c.json(items)
 	}
-	return c.table([]string{"NAME", "ADDRESS", "NODE", "BY"}, rows)
+	if err := c.table([]string{"NAME", "ADDRESS", "NODE", "BY"}, rows); err != nil {
+		return err
+	}
+	c.sayMeant()
+	return nil
+}
+
+// sayMeant says that the environment counts before the current context.
+func (c *cli) sayMeant() {
+	if addr := c.getenv("BUOY_ADDR"); addr != "" {
+		fmt.Fprintf(c.stderr, "buoy: BUOY_ADDR is set: %s is meant, whatever context is the current one\n", addr)
+	} else if name := c.getenv("BUOY_CONTEXT"); name != "" {
+		fmt.Fprintf(c.stderr, "buoy: BUOY_CONTEXT is set: %q is meant, whatever context is the current one\n", name)
+	}
 }
 
 // contextNames are for completion.

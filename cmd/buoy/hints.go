@@ -27,10 +27,7 @@ func (c *cli) hint(err error) string {
 	case start && errors.Is(err, buoy.ErrConflict) && strings.Contains(err.Error(), " exists already "):
 		return `choose another --name, or remove it with "buoy rm -f"`
 	case errors.Is(err, buoy.ErrUnauthorized):
-		if t, terr := c.to(); terr == nil && (t.Token != "" || t.Cert != "") {
-			return "that is about what BUOY_TOKEN, BUOY_CERT or the context has"
-		}
-		return "put a token into BUOY_TOKEN, or into a context"
+		return c.letIn()
 	case errors.Is(err, buoy.ErrNotFound) && strings.HasPrefix(err.Error(), nothingAt):
 		return "apps and hosts are known to a controller, and this buoyd is none"
 	}
@@ -42,6 +39,20 @@ func (c *cli) hint(err error) string {
 		return see
 	}
 	return ""
+}
+
+// letIn says what to do where a token or a certificate is wanted.
+func (c *cli) letIn() string {
+	t, _ := c.to()
+	switch has := t.Token != "" || t.Cert != ""; {
+	case has && t.context != "":
+		return fmt.Sprintf("that is about what context %q has", t.context)
+	case has:
+		return "that is about what BUOY_TOKEN or BUOY_CERT has"
+	case t.context != "":
+		return fmt.Sprintf("context %q has none; BUOY_TOKEN goes to BUOY_ADDR and --addr alone", t.context)
+	}
+	return "put a token into BUOY_TOKEN, or into a context"
 }
 
 // portTaken is what nodes say of a port that is published already, or used.
