@@ -26,7 +26,7 @@ func containerItemOut(c node.Container, publish netip.Addr) containerItem {
 	return containerItem{
 		Flist: c.Spec.Image, Hostname: hostname(c), ID: c.Spec.Name, Status: statusOut(c.Status), Name: c.Spec.Name,
 		State: string(c.Status), Reason: c.Reason, Message: c.Message, Image: c.Spec.Image, Created: c.Created.UTC(),
-		Ports: portsOut(c.Spec.Ports, publish), Health: healthOut(c.Health),
+		Ports: portsOut(c.Spec.Ports, publish), Labels: c.Spec.Labels, Health: healthOut(c.Health),
 	}
 }
 

@@ -63,18 +63,19 @@ type logLimits struct {
 
 // containerItem is a line of the list of containers.
 type containerItem struct {
-	Flist    string       `json:"flist"`
-	Hostname string       `json:"hostname"`
-	ID       string       `json:"id"` // the name, as of April 2017
-	Status   string       `json:"status"`
-	Name     string       `json:"name"`
-	State    string       `json:"state"` // from here on ours
-	Reason   string       `json:"reason"`
-	Message  string       `json:"message"`
-	Image    string       `json:"image"`
-	Created  time.Time    `json:"created,omitzero"`
-	Ports    []string     `json:"ports"`
-	Health   *healthState `json:"health,omitempty"`
+	Flist    string            `json:"flist"`
+	Hostname string            `json:"hostname"`
+	ID       string            `json:"id"` // the name, as of April 2017
+	Status   string            `json:"status"`
+	Name     string            `json:"name"`
+	State    string            `json:"state"` // from here on ours
+	Reason   string            `json:"reason"`
+	Message  string            `json:"message"`
+	Image    string            `json:"image"`
+	Created  time.Time         `json:"created,omitzero"`
+	Ports    []string          `json:"ports"`
+	Labels   map[string]string `json:"labels,omitempty"`
+	Health   *healthState      `json:"health,omitempty"`
 }
 
 // containerObject is a container.

@@ -92,7 +92,8 @@ func TestContainerOut(t *testing.T) {
 	}
 
 	c.Health = &probe.State{Status: probe.Unknown}
-	if got, _ := json.Marshal(containerItemOut(c, everywhere)); !strings.HasSuffix(string(got), `"health":{"status":"unknown","failures":0,"responseTime":0}}`) {
+	c.Spec.Labels = map[string]string{"tier": "back"}
+	if got, _ := json.Marshal(containerItemOut(c, everywhere)); !strings.HasSuffix(string(got), `"labels":{"tier":"back"},"health":{"status":"unknown","failures":0,"responseTime":0}}`) {
 		t.Errorf("a container that is checked = %s", got)
 	}
 

@@ -68,7 +68,7 @@ Exit codes: the container's own for run and exec; 125 when buoy itself fails,
 	flags.StringVarP(&c.output, "output", "o", "table", "`form`: table, wide, json or yaml")
 	root.AddCommand(
 		c.runCommand(), c.psCommand(), c.inspectCommand(), c.logsCommand(), c.execCommand(), c.attachCommand(),
-		c.stopCommand(), c.startCommand(), c.restartCommand(), c.killCommand(), c.rmCommand(), c.cpCommand(), c.exportCommand(), c.importCommand(),
+		c.stopCommand(), c.startCommand(), c.restartCommand(), c.killCommand(), c.waitCommand(), c.portCommand(), c.rmCommand(), c.cpCommand(), c.exportCommand(), c.importCommand(),
 		c.updateCommand(), c.bridgesCommand(), c.volumesCommand(), c.gpusCommand(), c.eventsCommand(), c.webhooksCommand(),
 		c.imagesCommand(), c.pullCommand(), c.rmiCommand(), c.loginCommand(), c.logoutCommand(),
 		c.appCommand(), c.hostsCommand(),

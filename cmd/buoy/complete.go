@@ -29,7 +29,7 @@ type kind struct {
 func (c *cli) complete(root *cobra.Command) {
 	one := func(of lister) kind { return kind{of, true} }
 	for path, k := range map[string]kind{
-		"inspect": {of: containers}, "start": {of: containers}, "stop": {of: containers}, "restart": {of: containers}, "kill": {of: containers},
+		"inspect": {of: containers}, "start": {of: containers}, "stop": {of: containers}, "restart": {of: containers}, "kill": {of: containers}, "wait": {of: containers}, "port": one(containers),
 		"rm": {of: containers}, "stats": {of: containers}, "logs": one(containers), "exec": one(containers), "attach": one(containers),
 		"top": one(containers), "update": one(containers), "export": one(containers),
 		"run": one(images), "rmi": {of: images}, "images pin": {of: images}, "images unpin": {of: images}, "images export": one(images),

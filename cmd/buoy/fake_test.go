@@ -226,6 +226,9 @@ func (c *fakeContainer) object() map[string]any {
 	if c.exit != nil {
 		o["exitCode"] = *c.exit
 	}
+	if labels, ok := c.create["labels"]; ok {
+		o["labels"] = labels
+	}
 	for _, key := range []string{"tty", "stdin"} {
 		o[key] = c.create[key] == true
 	}

@@ -15,6 +15,7 @@ import (
 
 func (c *cli) psCommand() *cobra.Command {
 	var all bool
+	var filters []string
 	var f listFlags
 	cmd := &cobra.Command{
 		Use:     "ps",
@@ -22,15 +23,20 @@ func (c *cli) psCommand() *cobra.Command {
 		Short:   "List containers",
 		Args:    takes(0, 0, "no arguments"),
 		RunE: c.talk(func(ctx context.Context, b *buoy.Client, _ []string) error {
-			return c.ps(ctx, b, all, f)
+			filter, err := parseFilter(filters)
+			if err != nil {
+				return err
+			}
+			return c.ps(ctx, b, filter, all, f)
 		}),
 	}
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "halted ones too")
+	cmd.Flags().StringArrayVar(&filters, "filter", nil, "only those of a `KEY=VALUE`: name=PART, status=STATE, image=REF, label=KEY or label=KEY=VALUE; one of each key has to fit, and all labels")
 	f.register(cmd, "names")
 	return cmd
 }
 
-func (c *cli) ps(ctx context.Context, b *buoy.Client, all bool, f listFlags) error {
+func (c *cli) ps(ctx context.Context, b *buoy.Client, filter psFilter, all bool, f listFlags) error {
 	list, items, err := fetch[buoy.ContainerSummary](ctx, b, "/nodes/{node}/containers")
 	if err != nil {
 		return err
@@ -41,7 +47,7 @@ func (c *cli) ps(ctx context.Context, b *buoy.Client, all bool, f listFlags) err
 	}
 	kept := []json.RawMessage{}
 	for i, one := range list {
-		if !all && stateOf(one) == "halted" {
+		if !filter.takes(one, all) {
 			continue
 		}
 		kept = append(kept, items[i])

@@ -110,7 +110,7 @@ func (c *cli) removeAfter(ctx context.Context, b *buoy.Client, f *runFlags, name
 // ended is the end of the container as the end of buoy.
 func ended(c *cli, one buoy.Container) error {
 	if one.ExitCode == nil {
-		return fmt.Errorf("container %q did not run: %s", one.Name, oneOf(one.Message, one.Reason, "no reason is known"))
+		return didNotRun(one)
 	}
 	if one.OOM {
 		c.complain(fmt.Errorf("container %q ran out of memory", one.Name))
@@ -119,6 +119,10 @@ func ended(c *cli, one buoy.Container) error {
 		return nil
 	}
 	return exitError(*one.ExitCode)
+}
+
+func didNotRun(one buoy.Container) error {
+	return fmt.Errorf("container %q did not run: %s", one.Name, oneOf(one.Message, one.Reason, "no reason is known"))
 }
 
 func oneOf(texts ...string) string {

@@ -8,17 +8,18 @@ import (
 
 // ContainerSummary is a container in a list.
 type ContainerSummary struct {
-	Name     string       `json:"name"`
-	Hostname string       `json:"hostname"`
-	Flist    string       `json:"flist"`
-	Status   string       `json:"status"` // "running" or "halted"
-	State    string       `json:"state"`  // finer: "creating", "standby", "running", "stopping", "restarting", "halted", "deleting"
-	Reason   string       `json:"reason"`
-	Message  string       `json:"message"`
-	Image    string       `json:"image"`
-	Created  time.Time    `json:"created,omitzero"`
-	Ports    []string     `json:"ports"`
-	Health   *HealthState `json:"health,omitempty"` // nil: it is not checked
+	Name     string            `json:"name"`
+	Hostname string            `json:"hostname"`
+	Flist    string            `json:"flist"`
+	Status   string            `json:"status"` // "running" or "halted"
+	State    string            `json:"state"`  // finer: "creating", "standby", "running", "stopping", "restarting", "halted", "deleting"
+	Reason   string            `json:"reason"`
+	Message  string            `json:"message"`
+	Image    string            `json:"image"`
+	Created  time.Time         `json:"created,omitzero"`
+	Ports    []string          `json:"ports"`
+	Labels   map[string]string `json:"labels,omitempty"`
+	Health   *HealthState      `json:"health,omitempty"` // nil: it is not checked
 }
 
 // Container is a container and what is known of it.
