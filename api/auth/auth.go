@@ -113,6 +113,11 @@ func match(patterns []string, name string) bool {
 // Node says whether all of a node is within the limits.
 func (l Limits) Node(id string) bool { return !l.Any() || len(l.Containers) == 0 && match(l.Nodes, id) }
 
+// PartOf says whether anything of a node is.
+func (l Limits) PartOf(id string) bool {
+	return !l.Any() || match(l.Nodes, id) || len(l.Nodes) == 0 && len(l.Containers) > 0
+}
+
 // Container says whether a container of a node is.
 func (l Limits) Container(node, name string) bool {
 	switch {

@@ -212,21 +212,21 @@ func TestCertificates(t *testing.T) {
 
 func TestLimits(t *testing.T) {
 	for name, tt := range map[string]struct {
-		l                    Limits
-		node, container, app bool // n1, n1's web, the app web
+		l                          Limits
+		part, node, container, app bool // n1 in part, as a whole, its web, the app web
 	}{
-		"none":               {Limits{}, true, true, true},
-		"node":               {Limits{Nodes: []string{"n*"}}, true, true, false},
-		"other node":         {Limits{Nodes: []string{"x"}}, false, false, false},
-		"container":          {Limits{Containers: []string{"w?b"}}, false, true, false},
-		"container of node":  {Limits{Nodes: []string{"n1"}, Containers: []string{"web"}}, false, true, false},
-		"container of other": {Limits{Nodes: []string{"x"}, Containers: []string{"web"}}, false, false, false},
-		"other container":    {Limits{Nodes: []string{"n1"}, Containers: []string{"x"}}, false, false, false},
-		"app":                {Limits{Apps: []string{"web"}}, false, false, true},
-		"app and node":       {Limits{Apps: []string{"web"}, Nodes: []string{"n1"}}, true, true, true},
+		"none":               {Limits{}, true, true, true, true},
+		"node":               {Limits{Nodes: []string{"n*"}}, true, true, true, false},
+		"other node":         {Limits{Nodes: []string{"x"}}, false, false, false, false},
+		"container":          {Limits{Containers: []string{"w?b"}}, true, false, true, false},
+		"container of node":  {Limits{Nodes: []string{"n1"}, Containers: []string{"web"}}, true, false, true, false},
+		"container of other": {Limits{Nodes: []string{"x"}, Containers: []string{"web"}}, false, false, false, false},
+		"other container":    {Limits{Nodes: []string{"n1"}, Containers: []string{"x"}}, true, false, false, false},
+		"app":                {Limits{Apps: []string{"web"}}, false, false, false, true},
+		"app and node":       {Limits{Apps: []string{"web"}, Nodes: []string{"n1"}}, true, true, true, true},
 	} {
-		if n, c, a := tt.l.Node("n1"), tt.l.Container("n1", "web"), tt.l.App("web"); n != tt.node || c != tt.container || a != tt.app {
-			t.Errorf("%s: node %v, container %v, app %v", name, n, c, a)
+		if p, n, c, a := tt.l.PartOf("n1"), tt.l.Node("n1"), tt.l.Container("n1", "web"), tt.l.App("web"); p != tt.part || n != tt.node || c != tt.container || a != tt.app {
+			t.Errorf("%s: part %v, node %v, container %v, app %v", name, p, n, c, a)
 		}
 	}
 }

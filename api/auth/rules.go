@@ -48,6 +48,7 @@ var exceptions = map[string]Rule{
 	"GET /audit/verify":                      {Role: Admin},
 	"GET /whoami":                            {Role: Viewer, Names: true},
 
+	"GET /nodes":                      {Role: Viewer, Names: true},
 	"GET /nodes/{nodeid}/containers":  {Role: Viewer, Names: true},
 	"POST /nodes/{nodeid}/containers": {Role: Operator, Names: true},
 	"GET /api/v1/apps":                {Role: Viewer, Names: true},

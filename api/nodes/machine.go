@@ -2,17 +2,21 @@ package nodes
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/buoy-edge/buoy/api"
+	"github.com/buoy-edge/buoy/api/auth"
 	"github.com/buoy-edge/buoy/node/doctor"
 )
 
-func (d *Dialect) listNodes(w http.ResponseWriter, _ *http.Request) error {
+// listNodes leaves out those of which the caller is to see nothing.
+func (d *Dialect) listNodes(w http.ResponseWriter, r *http.Request) error {
 	list := []nodeObject{d.self()}
 	if d.fleet != nil {
 		list = append(list, each(d.fleet.Nodes(), remoteOut)...)
 	}
-	api.JSON(w, http.StatusOK, list)
+	limits := auth.Of(r.Context()).Limits
+	api.JSON(w, http.StatusOK, slices.DeleteFunc(list, func(n nodeObject) bool { return !limits.PartOf(n.ID) }))
 	return nil
 }
 

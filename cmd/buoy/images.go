@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -167,6 +168,9 @@ func (c *cli) provide(ctx context.Context, b *buoy.Client, ref string, f *runFla
 	}
 	if f.pull != "always" {
 		images, err := b.Images(ctx)
+		if errors.Is(err, buoy.ErrForbidden) && f.pull == "missing" {
+			return nil // to who is let in for some containers alone; their creation brings the image
+		}
 		if err != nil {
 			return err
 		}

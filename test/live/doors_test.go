@@ -286,6 +286,19 @@ func TestDoorsOfTheCLI(t *testing.T) {
 	if out, errs, err := buoyCLI(asOps, "run", "--rm", "--network", "none", image(t), "echo", "hello"); err != nil || out != "hello\n" {
 		t.Errorf("%q, %q, %v", out, errs, err)
 	}
+	name := "other-1"
+	d.create(buoy.CreateRequest{Name: name, Flist: image(t), Standby: true})
+	team, how, err := buoyCLI(socket, "token", "create", "team", "--role", "operator", "--only-container", "team-*")
+	if err != nil {
+		t.Fatal(how)
+	}
+	asTeam := append(net, "BUOY_TOKEN="+strings.TrimSpace(team))
+	if out, errs, err := buoyCLI(asTeam, "ps", "-aq"); err != nil || out != "" {
+		t.Errorf("%q, %q, %v", out, errs, err)
+	}
+	if _, errs, err := buoyCLI(asTeam, "run", "--rm", "--name", "team-1", "127.0.0.1:1/app:1"); err == nil || !strings.Contains(errs, "cannot be reached") {
+		t.Errorf("%q, %v: the node is asked for the image by the creation", errs, err)
+	}
 	if out, errs, err := buoyCLI(asOps, "token", "rm", "pager"); err != nil || out != "pager\n" {
 		t.Errorf("%q, %q, %v", out, errs, err)
 	}
