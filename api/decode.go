@@ -145,6 +145,9 @@ func explain(err error) error {
 	if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
 		return errs.E(errs.Invalid, "there is no field %s here", name)
 	}
+	if errs.KindOf(err) == errs.Invalid { // a value says itself what it may be
+		return err
+	}
 	return errs.E(errs.Invalid, "the body cannot be read: %w", err)
 }
 

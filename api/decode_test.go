@@ -6,15 +6,17 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/buoy-edge/buoy/api/auth"
 	"github.com/buoy-edge/buoy/internal/errs"
 )
 
 type request struct {
-	Name   string   `json:"name"`
-	Count  int      `json:"count"`
-	Share  uint8    `json:"share"`
-	On     bool     `json:"on"`
-	Args   []string `json:"args"`
+	Name   string    `json:"name"`
+	Count  int       `json:"count"`
+	Share  uint8     `json:"share"`
+	On     bool      `json:"on"`
+	Role   auth.Role `json:"role"`
+	Args   []string  `json:"args"`
 	Nested struct {
 		Factor *float64 `json:"factor"`
 	} `json:"nested"`
@@ -40,6 +42,7 @@ func TestDecode(t *testing.T) {
 		{`{"share":-1}`, `field "share" must be a whole number that is not negative, not the number -1`},
 		{`{"share":256}`, `field "share" must be a whole number that is not negative, not the number 256`},
 		{`{"on":"yes"}`, `field "on" must be true or false, not text`},
+		{`{"role":"boss"}`, `"boss" is no role: want viewer, operator or admin`},
 		{`{"args":{}}`, `field "args" must be a list, not an object`},
 		{`{"args":[true]}`, `field "args" must be text, not true or false`},
 		{`{"nested":[]}`, `field "nested" must be an object, not a list`},

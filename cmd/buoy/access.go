@@ -114,6 +114,9 @@ func (c *cli) makeCertificate(ctx context.Context, b *buoy.Client, want buoy.New
 	}
 	want.CSR = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
 	crtFile, keyFile := filepath.Join(dir, want.Name+".crt"), filepath.Join(dir, want.Name+".key")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
 	f, err := os.OpenFile(keyFile, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err

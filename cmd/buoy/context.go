@@ -265,7 +265,10 @@ func (t *target) check(name string) error {
 		}
 		*file = abs
 	}
-	_, err := buoy.New(t.Addr)
+	if _, err := buoy.New(t.Addr); err != nil {
+		return err
+	}
+	_, err := t.trust()
 	return err
 }
 

@@ -212,6 +212,18 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+func TestPlainToTLS(t *testing.T) {
+	s := httptest.NewTLSServer(http.NotFoundHandler())
+	defer s.Close()
+	c, err := buoy.New("http://" + s.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Health(t.Context()); err == nil || err.Error() != "what answers speaks TLS: begin its address with https://" {
+		t.Errorf("error = %v", err)
+	}
+}
+
 func TestNobodyThere(t *testing.T) {
 	addr := "unix://" + filepath.Join(t.TempDir(), "none.sock")
 	c, err := buoy.New(addr)

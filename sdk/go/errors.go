@@ -1,6 +1,7 @@
 package buoy
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -93,6 +94,10 @@ func errorOf(resp *http.Response) error {
 		return e
 	}
 	if e.read(text) {
+		return e
+	}
+	if bytes.Contains(text, []byte("HTTP request to an HTTPS server")) { // in the words of net/http
+		e.Message = "what answers speaks TLS: begin its address with https://"
 		return e
 	}
 	e.Message = fmt.Sprintf("buoyd answered %s", resp.Status)

@@ -248,7 +248,7 @@ func TestDoorsOfAFleet(t *testing.T) {
 // TestDoorsOfTheCLI goes through all of it as a person does.
 func TestDoorsOfTheCLI(t *testing.T) {
 	d := locked(t)
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "pki") // it is made
 	buoyCLI := func(env []string, args ...string) (string, string, error) {
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
