@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -212,8 +213,22 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+func TestTLSToPlain(t *testing.T) {
+	s := httptest.NewServer(http.NotFoundHandler())
+	defer s.Close()
+	c, err := buoy.New("https://" + s.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Health(t.Context()); err == nil || !strings.HasSuffix(err.Error(), " speaks no TLS: begin its address with http://") {
+		t.Errorf("error = %v", err)
+	}
+}
+
 func TestPlainToTLS(t *testing.T) {
-	s := httptest.NewTLSServer(http.NotFoundHandler())
+	s := httptest.NewUnstartedServer(http.NotFoundHandler())
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.StartTLS()
 	defer s.Close()
 	c, err := buoy.New("http://" + s.Listener.Addr().String())
 	if err != nil {

@@ -3,6 +3,7 @@ package buoy
 import (
 	"bytes"
 	"cmp"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -135,6 +136,9 @@ func (c *Client) transportError(err error) error {
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
 		return &ConnectError{Addr: c.addr, Err: rootOf(op)}
+	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok || errors.Is(err, http.ErrSchemeMismatch) {
+		return fmt.Errorf("what answers at %s speaks no TLS: begin its address with http://", c.addr)
 	}
 	return fmt.Errorf("talk to buoyd at %s: %w", c.addr, err)
 }
