@@ -40,8 +40,9 @@ type Server struct {
 	cfg    Config
 	router *chi.Mux
 
-	inFlight atomic.Int64 // requests
-	refused  refusals
+	inFlight  atomic.Int64 // requests
+	refused   refusals
+	strangers strangers
 }
 
 // New makes a Server. It listens nowhere until Listen.
@@ -64,8 +65,8 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Grace == 0 {
 		cfg.Grace = 10 * time.Second
 	}
-	s := &Server{cfg: cfg, router: chi.NewRouter()}
-	s.router.Use(requestID, s.observe, s.recover, s.guardHost, guardOrigin(), s.authorize, headAsGet)
+	s := &Server{cfg: cfg, router: chi.NewRouter(), strangers: strangers{most: maxStrangers}}
+	s.router.Use(drain, requestID, s.observe, s.recover, s.guardHost, guardOrigin(), s.authorize, headAsGet)
 	s.router.NotFound(notFound)
 	s.router.MethodNotAllowed(methodNotAllowed)
 	for _, d := range cfg.Dialects {

@@ -23,6 +23,9 @@ func (s *Server) authorize(next http.Handler) http.Handler {
 		pattern, named := s.target(r)
 		caller, wrong := s.cfg.Gate.Identify(r, peerOf(r))
 		r = r.WithContext(auth.With(r.Context(), caller))
+		if caller.Role > auth.Nobody {
+			Known(r)
+		}
 		rule := auth.RuleOf(r.Method, pattern)
 		if pattern != "" && !rule.Open {
 			if status, sentence := refusal(rule, caller, wrong, named); status != 0 {

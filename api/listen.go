@@ -40,7 +40,8 @@ func (s *Server) Listen(ctx context.Context, addrs []string) error {
 	srv := &http.Server{
 		Handler:           s,
 		BaseContext:       func(net.Listener) context.Context { return base },
-		ConnContext:       withPeer,
+		ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return s.strangers.note(withPeer(ctx, c), c) },
+		ConnState:         s.strangers.watch,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,

@@ -27,6 +27,9 @@ var kinds = map[int]struct{ id, description string }{
 func (d *Dialect) do(may access, h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := d.caller(r)
+		if c.role != nobody {
+			api.Known(r)
+		}
 		err := d.tooMany(w, c)
 		if err == nil {
 			err = may(c, r)
