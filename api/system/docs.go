@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/klauspost/compress/gzip"
 	"go.yaml.in/yaml/v3"
@@ -252,6 +253,13 @@ func (d *Dialect) openapiJSON(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
+// Anybody may ask for documents, each of which takes some MB and 80 ms to make, and
+// may be slow to read it: so many are made and read at a time, each for so long.
+const (
+	maxDocuments = 4
+	documentTime = 30 * time.Second
+)
+
 // document answers with what is the same until another version runs.
 func (d *Dialect) document(w http.ResponseWriter, r *http.Request, typ string, text func() ([]byte, error)) {
 	etag := fmt.Sprintf("%q", version.Version+"-"+d.start.UTC().Format("20060102150405"))
@@ -262,10 +270,23 @@ func (d *Dialect) document(w http.ResponseWriter, r *http.Request, typ string, t
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
+	select {
+	case d.documents <- struct{}{}:
+		defer func() { <-d.documents }()
+	case <-r.Context().Done():
+		return
+	}
 	raw, err := text()
 	if err != nil {
 		panic(fmt.Sprintf("BUG: openapi.yaml: %v", err)) // it is ours, and a test has read it
 	}
+	rc := http.NewResponseController(w)
+	_ = rc.SetWriteDeadline(time.Now().Add(documentTime)) // writers of tests cannot
+	defer func() {
+		if rc.Flush() == nil { // else the connection is of no use any more
+			_ = rc.SetWriteDeadline(time.Time{})
+		}
+	}()
 	w.Header().Set("Content-Type", typ)
 	if !strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
 		_, _ = w.Write(raw) // fails when the client has gone

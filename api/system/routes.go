@@ -63,7 +63,6 @@ type versionObject struct {
 	Arch    string `json:"arch"`
 }
 
-func (d *Dialect) openapi(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "application/yaml")
-	_, _ = w.Write(openapi) // fails when the client has gone
+func (d *Dialect) openapi(w http.ResponseWriter, r *http.Request) {
+	d.document(w, r, "application/yaml", func() ([]byte, error) { return openapi, nil })
 }

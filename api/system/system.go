@@ -53,6 +53,8 @@ type Dialect struct {
 	start    time.Time
 	requests *requests
 	more     []func(*prometheus.Page)
+
+	documents chan struct{} // has one for each that is made and read just now
 }
 
 // New makes a Dialect. Its Observe belongs into api.Config.
@@ -60,7 +62,7 @@ func New(cfg Config) (*Dialect, error) {
 	if cfg.Health == nil || cfg.Containers == nil {
 		return nil, errors.New("new system dialect: Health and Containers are required")
 	}
-	return &Dialect{cfg: cfg, start: time.Now(), requests: newRequests()}, nil
+	return &Dialect{cfg: cfg, start: time.Now(), requests: newRequests(), documents: make(chan struct{}, maxDocuments)}, nil
 }
 
 // Observe counts an answered request.

@@ -10,11 +10,15 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/google/go-cmp/cmp"
@@ -230,6 +234,48 @@ func TestDocuments(t *testing.T) {
 			t.Errorf("%s again: %d, %d bytes", path, again.Code, again.Body.Len())
 		}
 	}
+}
+
+// unread is a client that asks and does not read.
+type unread struct {
+	*httptest.ResponseRecorder
+	until time.Time
+}
+
+func (u *unread) SetWriteDeadline(t time.Time) error { u.until = t; return nil }
+
+func (u *unread) Write([]byte) (int, error) {
+	time.Sleep(time.Until(u.until))
+	return 0, os.ErrDeadlineExceeded
+}
+
+func (u *unread) FlushError() error { return os.ErrDeadlineExceeded }
+
+// TestDocumentsInTurn: however many ask and do not read, few documents are in
+// memory, and who reads has his in the end.
+func TestDocumentsInTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(t)
+		var clients sync.WaitGroup
+		for range 3 * maxDocuments {
+			clients.Go(func() {
+				s.ServeHTTP(&unread{ResponseRecorder: httptest.NewRecorder()}, httptest.NewRequest("GET", "/openapi.yaml", nil))
+			})
+		}
+		synctest.Wait()
+		gone, cancel := context.WithCancel(t.Context())
+		clients.Go(func() {
+			s.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(gone, "GET", "/docs", nil))
+		})
+		synctest.Wait()
+		cancel()
+		begin := time.Now()
+		clients.Wait()
+		if took := time.Since(begin); took != 3*documentTime {
+			t.Errorf("all had their turn after %s", took)
+		}
+		get(t, s, "/docs")
+	})
 }
 
 type document struct {
