@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/signal"
 	"syscall"
 	"time"
 
@@ -34,8 +33,7 @@ func Init(cfg InitConfig) error {
 	if err := mountAll(); err != nil {
 		return err
 	}
-	i := &initProcess{cfg: cfg, console: openConsole(), signals: make(chan os.Signal, 16), dog: &watchdog{}}
-	signal.Notify(i.signals, unix.SIGCHLD, unix.SIGINT, unix.SIGTERM, unix.SIGUSR2, unix.SIGPWR)
+	i := &initProcess{cfg: cfg, console: openConsole(), signals: hear(), dog: &watchdog{}}
 	if err := unix.Reboot(unix.LINUX_REBOOT_CMD_CAD_OFF); err != nil { // so that Ctrl-Alt-Del is a SIGINT
 		i.console.say("Ctrl-Alt-Del restarts at once: %v", err)
 	}
@@ -47,7 +45,7 @@ func Init(cfg InitConfig) error {
 type initProcess struct {
 	cfg     InitConfig
 	console *console
-	signals chan os.Signal
+	signals <-chan os.Signal
 	tick    *time.Ticker
 	dog     *watchdog
 	alone   bool        // no other program runs; known once something has ended
@@ -153,14 +151,10 @@ func (i *initProcess) supervise() (how int) {
 		select {
 		case <-due:
 		case sig := <-i.signals:
-			switch sig {
-			case unix.SIGCHLD:
-				i.reap()
-			case unix.SIGUSR2, unix.SIGPWR:
-				return unix.LINUX_REBOOT_CMD_POWER_OFF
-			default:
-				return unix.LINUX_REBOOT_CMD_RESTART
+			if how := meant[sig]; how != 0 {
+				return how
 			}
+			i.reap()
 		case note := <-i.notes:
 			i.daemon.heard = time.Now()
 			if note == "READY=1" {
