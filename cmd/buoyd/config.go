@@ -15,6 +15,7 @@ import (
 
 	"github.com/buoy-edge/buoy/api"
 	"github.com/buoy-edge/buoy/internal/size"
+	"github.com/buoy-edge/buoy/node/boot"
 )
 
 // Where a node keeps its things when nothing else is said.
@@ -54,7 +55,9 @@ type config struct {
 	file string // the configuration file that the command line names
 	yes  bool
 
-	reboot func() error // of a machine that has booted from our initramfs; nil: the kernel's
+	// Of a machine that has booted from our initramfs; nil on others.
+	reboot func() error
+	damage func(tell func(boot.Damage)) error
 
 	flags *flag.FlagSet
 	from  map[string]string // where in a file the value of a flag comes from

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/buoy-edge/buoy/node/boot"
+	"github.com/buoy-edge/buoy/node/events"
 )
 
 // kernelFile is the part of the configuration that comes from the kernel's
@@ -107,9 +108,27 @@ func serveMachine(ctx context.Context, cfg config, log *slog.Logger) (err error)
 	if _, err := os.Stat(upgrades(cfg.data)); blind && err == nil {
 		return errUpgrade // who serves was decided before the disk was there
 	}
-	cfg.uplink, cfg.reboot = m.Uplink(), boot.Reboot
+	cfg.uplink, cfg.reboot, cfg.damage = m.Uplink(), boot.Reboot, m.TellDamage
 	if cfg.nodeID == "" {
 		cfg.nodeID = m.NodeID()
 	}
 	return serve(ctx, cfg, log)
+}
+
+// tellDamage makes events of what was found on the disk for state.
+func (t *told) tellDamage(ctx context.Context, cfg config, log *slog.Logger) {
+	if cfg.damage == nil {
+		return
+	}
+	err := cfg.damage(func(d boot.Damage) {
+		e := events.Event{Type: events.DiskBroken, Data: events.Data{Message: d.Text}}
+		if d.Mended {
+			e.Type = events.DiskMended
+		}
+		t.log.Emit(ctx, e)
+		t.log.Flush()
+	})
+	if err != nil {
+		log.ErrorContext(ctx, "no event tells of the damaged disk", "error", err)
+	}
 }

@@ -213,6 +213,7 @@ func (p *parts) run(ctx context.Context, cfg config, systemd manager, upgrades *
 		return err
 	}
 	defer p.told.keep(ctx, log)() // when all that may have something to say has ended
+	p.told.tellDamage(ctx, cfg, log)
 	ctx, cancel := p.told.untilStopped(ctx)
 	defer cancel()
 	g, ctx := errgroup.WithContext(ctx)

@@ -146,24 +146,3 @@ func createState(ctx context.Context, dev string) error {
 	}
 	return nil
 }
-
-// mountState mounts a volume for what lasts. It is looked over before, since
-// nobody is there who could be asked to.
-func mountState(ctx context.Context, v volume) (said string, err error) {
-	out, err := exec.CommandContext(ctx, "e2fsck", "-p", v.device).CombinedOutput()
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		const mended, unmended = 1, 4
-		switch code := exit.ExitCode(); {
-		case code >= unmended || code < 0:
-			said = fmt.Sprintf("%s has damages that are not mended by themselves: %s", v.device, bytes.TrimSpace(out))
-		case code >= mended:
-			said = fmt.Sprintf("%s was mended: %s", v.device, bytes.TrimSpace(out))
-		}
-	} else if err != nil {
-		said = fmt.Sprintf("%s is not checked: %v", v.device, err)
-	}
-	if err := mount(v.device, State, "ext4", unix.MS_NOATIME, ""); err != nil {
-		return said, fmt.Errorf("use disk %s: %w", v.device, err)
-	}
-	return said, nil
-}

@@ -2,11 +2,14 @@ package boot
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/buoy-edge/buoy/internal/errs"
 )
@@ -108,5 +111,73 @@ func TestFindState(t *testing.T) {
 	}
 	if _, err := findState([]string{one, foreign, other}); !errors.Is(err, errs.Conflict) || !strings.Contains(err.Error(), one) || !strings.Contains(err.Error(), other) {
 		t.Errorf("two: %v", err)
+	}
+}
+
+// TestMend damages disks: what can be mended is, and what cannot is told from it.
+func TestMend(t *testing.T) {
+	needsMkfs(t)
+	log := slog.New(slog.DiscardHandler)
+	made := func(name string) string {
+		d := disk(t, name, 300)
+		if err := createState(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	sound := made("sound")
+	if said, err := mend(t.Context(), sound, log); said != "" || err != nil {
+		t.Errorf("a sound one: %q, %v", said, err)
+	}
+	write(t, sound, superblock+0x40, "\x77") // e2fsck -p gives up on that
+	said, err := mend(t.Context(), sound, log)
+	if err != nil || !strings.Contains(said, "Superblock checksum does not match") || strings.Contains(said, "Pass 1") {
+		t.Errorf("a damaged one: %q, %v", said, err)
+	}
+	if again, err := mend(t.Context(), sound, log); again != "" || err != nil {
+		t.Errorf("it is still damaged: %q, %v", again, err)
+	}
+	if v, err := findState([]string{sound}); err != nil || v.device != sound {
+		t.Errorf("it is not found any more: %v", err)
+	}
+
+	half := made("half")
+	if err := os.Truncate(half, 200<<20); err != nil {
+		t.Fatal(err)
+	}
+	said, err = mend(t.Context(), half, log)
+	if _, broken := errors.AsType[brokenDisk](err); !broken || said != "" || !strings.Contains(err.Error(), "The physical size of the device is") {
+		t.Errorf("half a disk: %q, %v", said, err)
+	}
+	t.Setenv("PATH", "")
+	_, err = mend(t.Context(), sound, log)
+	if _, broken := errors.AsType[brokenDisk](err); broken || !errors.Is(err, exec.ErrNotFound) {
+		t.Errorf("without e2fsck: %v", err)
+	}
+}
+
+func TestFindings(t *testing.T) {
+	out := "e2fsck 1.47.0 (5-Feb-2023)\nPass 1: Checking inodes, blocks, and sizes\n" + strings.Repeat("Inode 7 has illegal blocks.  Clear? yes\n\n", 9) +
+		"Fix? yes\n\nBUOY-DATA: ***** FILE SYSTEM WAS MODIFIED *****\nBUOY-DATA: 11/128 files (0.0% non-contiguous), 1/2 blocks\n"
+	if got, want := findings([]byte(out)), strings.Repeat("Inode 7 has illegal blocks.  Clear? yes; ", 6)+"and 3 lines more"; got != want {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestTellDamage: it is told once.
+func TestTellDamage(t *testing.T) {
+	m := &Machine{cfg: MachineConfig{Dir: t.TempDir()}}
+	want := Damage{true, "it was mended"}
+	if err := m.keepDamage(want); err != nil {
+		t.Fatal(err)
+	}
+	var told []Damage
+	for range 2 {
+		if err := m.TellDamage(func(d Damage) { told = append(told, d) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff([]Damage{want}, told); diff != "" {
+		t.Errorf("-want +told:\n%s", diff)
 	}
 }

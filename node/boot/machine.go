@@ -69,10 +69,14 @@ func (m *Machine) start(ctx context.Context) (err error) {
 		return err
 	}
 	m.group.Go(func() error { return m.buttons(ctx) })
-	if err := findHome(ctx, m.params.Data, m.devices.quiet, cfg.Log); err != nil {
-		return err
+	damage, err := findHome(ctx, m.params.Data, m.devices.quiet, cfg.Log)
+	if err == nil {
+		err = os.MkdirAll(cfg.Dir, 0o700)
 	}
-	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+	if err == nil && damage.Text != "" {
+		err = m.keepDamage(damage)
+	}
+	if err != nil {
 		return err
 	}
 	m.clock.raise(ctx)

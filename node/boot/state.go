@@ -20,22 +20,27 @@ const (
 )
 
 // findHome mounts what lasts: the disk that is for it, or memory. It waits for a
-// disk as long as it was told to.
-func findHome(ctx context.Context, want Data, quiet func(time.Duration) bool, log *slog.Logger) error {
+// disk as long as it was told to, but not for one that is broken: a machine that
+// can be reached is better than one that waits for somebody to come.
+func findHome(ctx context.Context, want Data, quiet func(time.Duration) bool, log *slog.Logger) (Damage, error) {
 	if mounted(State) { // by a buoyd before this one
-		return nil
+		return Damage{}, nil
 	}
 	began := time.Now()
 	var said error
 	var next time.Time
 	for {
-		err := tryDisk(ctx, want, log)
+		mended, err := tryDisk(ctx, want, log)
 		if err == nil || ctx.Err() != nil {
-			return err
+			return Damage{true, mended}, err
+		}
+		if broken, ok := errors.AsType[brokenDisk](err); ok {
+			log.ErrorContext(ctx, "the disk for state is broken, and state is kept in memory: nothing is there of what ran; take it out to save what is on it, or write zeros over it to use it again", "error", err)
+			return Damage{false, broken.Error()}, mountMemory()
 		}
 		waited := time.Since(began)
 		if want.Kind != DataDisk && (want.Kind == DataMemory || errors.Is(err, errs.Conflict) || waited > mostCalm || waited > calm && quiet(calm)) {
-			return useMemory(ctx, want, err, log)
+			return Damage{}, useMemory(ctx, want, err, log)
 		}
 		if changed := said == nil || said.Error() != err.Error(); waited > calm && (changed || time.Now().After(next)) {
 			log.WarnContext(ctx, "no disk for state yet; containers do not start before it is there", "waited", waited.Round(time.Second), "error", err)
@@ -43,42 +48,43 @@ func findHome(ctx context.Context, want Data, quiet func(time.Duration) bool, lo
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return Damage{}, ctx.Err()
 		case <-time.After(lookAgain):
 		}
 	}
 }
 
 // tryDisk mounts the disk for state if it is there, or may be made.
-func tryDisk(ctx context.Context, want Data, log *slog.Logger) error {
+func tryDisk(ctx context.Context, want Data, log *slog.Logger) (mended string, err error) {
 	if want.Kind == DataMemory {
-		return errs.E(errs.NotFound, "buoy.data=memory")
+		return "", errs.E(errs.NotFound, "buoy.data=memory")
 	}
 	v, err := findState(blockDevices())
 	if errors.Is(err, errs.NotFound) && want.Create != "" {
 		if err := createState(ctx, want.Create); err != nil {
-			return err
+			return "", err
 		}
 		log.InfoContext(ctx, "a file system for state was made", "disk", want.Create, "label", Label)
 		v, err = readVolume(want.Create)
 	}
 	if err != nil {
-		return err
+		return "", err
 	}
-	damage, err := mountState(ctx, v)
-	if damage != "" {
-		log.WarnContext(ctx, "the disk for state was damaged", "what", damage)
+	if mended, err = mountState(ctx, v, log); err != nil {
+		return "", err
 	}
-	if err != nil {
-		return err
+	if mended != "" {
+		log.WarnContext(ctx, "the disk for state was damaged", "what", mended)
 	}
 	log.InfoContext(ctx, "state is kept on a disk", "disk", v.device, "label", Label)
-	return nil
+	return mended, nil
 }
+
+func mountMemory() error { return mount("tmpfs", State, "tmpfs", 0, "mode=0755") }
 
 // useMemory is for machines without a disk.
 func useMemory(ctx context.Context, want Data, why error, log *slog.Logger) error {
-	if err := mount("tmpfs", State, "tmpfs", 0, "mode=0755"); err != nil {
+	if err := mountMemory(); err != nil {
 		return err
 	}
 	var room unix.Statfs_t

@@ -58,6 +58,8 @@ const (
 	ShimReplaced    Type = "shim.replaced"
 	DiskPressure    Type = "disk.pressure"
 	DiskRelieved    Type = "disk.relieved"
+	DiskMended      Type = "disk.mended"
+	DiskBroken      Type = "disk.broken"
 	ControllerFound Type = "controller.found"
 	ControllerLost  Type = "controller.lost"
 	WebhookCreated  Type = "webhook.created"
@@ -133,6 +135,8 @@ func Types() []Meaning { //nolint:funlen // a list
 		{ShimReplaced, "another buoy-shim has taken over"},
 		{DiskPressure, "the disk of the node's data is fuller than it should be"},
 		{DiskRelieved, "it is not any more"},
+		{DiskMended, "of a machine without a system: its disk was damaged, and what could be mended was: `message` says what"},
+		{DiskBroken, "of such a machine: it could not be, and the node's data is in memory"},
 		{ControllerFound, "the node's controller answers"},
 		{ControllerLost, "it does not, or does not let this node in; containers run on"},
 		{WebhookCreated, "a webhook was made through the API"},

@@ -69,6 +69,7 @@ func registry(t *testing.T, layer []byte) (host string) {
 // bareTest is a machine that boots from the files of "make boot" alone.
 type bareTest struct {
 	m     *Machine
+	disk  *Disk
 	n     *Node
 	store *chunkStore
 	sums  string // of what is in the flist
@@ -80,7 +81,7 @@ type bareTest struct {
 // after a power cut without a network.
 func TestBareMachine(t *testing.T) {
 	t.Parallel()
-	b := &bareTest{store: newChunkStore(t)}
+	b := &bareTest{store: newChunkStore(t), disk: BlankDisk(t, "empty", 600)}
 	flist, sums := tree(t, "bare", 4, mib/4)
 	b.sums = sums
 	meta, err := os.ReadFile(packed(t, flist, b.store.dir, "bare.flist").From)
@@ -94,7 +95,7 @@ func TestBareMachine(t *testing.T) {
 	host := registry(t, Rootfs(t, append(Busybox(t, "/"), File{Path: "/www/hello", Perm: 0o644, Data: []byte("hello from inside\n")})...))
 	b.image = host + "/box:1"
 	b.m = Start(t, Config{
-		Name: "bare", Memory: 640, Bare: true, RTC: "1971-02-03T04:05:06", Disks: []*Disk{BlankDisk(t, "empty", 600)}, Forward: []int{APIPort, webPort},
+		Name: "bare", Memory: 640, Bare: true, RTC: "1971-02-03T04:05:06", Disks: []*Disk{b.disk}, Forward: []int{APIPort, webPort},
 		Kernel: append(BareAPI(), "buoy.data=create:/dev/vda", "buoy.plain-http="+host, "buoy.token=a-secret", "buoy.nonsense=1", "buoy.controller=nowhere", "buoy.lazy=always"),
 	})
 	for _, part := range []func(t *testing.T){b.boots, b.containers, b.crash, b.reboot, b.cut, b.off} {
@@ -175,7 +176,7 @@ func (b *bareTest) back(t *testing.T) {
 	if diff := cmp.Diff(bareNames, strings.Fields(b.n.inside("looker", "ls /data/containers"))); diff != "" {
 		t.Errorf("directories of containers (-want +there):\n%s", diff)
 	}
-	if left := b.n.inside("looker", "ls -A /data/images/tmp; find /data -name '*.part*' -o -name '.tmp*' 2>/dev/null"); left != "" {
+	if left := b.n.inside("looker", "ls -A /data/images/tmp; find /data -name upper -prune -o -name '*.part*' -print -o -name '.tmp*' -print"); left != "" {
 		t.Errorf("left: %s", left)
 	}
 }
@@ -194,7 +195,7 @@ func (b *bareTest) crash(t *testing.T) {
 	}
 }
 
-// reboot: what ran runs again.
+// reboot: what ran runs again, though the disk was damaged meanwhile.
 func (b *bareTest) reboot(t *testing.T) {
 	if err := b.n.Reboot(t.Context(), false); err != nil && !errors.Is(err, io.EOF) {
 		t.Fatal(err)
@@ -207,9 +208,23 @@ func (b *bareTest) reboot(t *testing.T) {
 	if said := b.m.ConsoleOfBoot(); strings.Contains(said, "not unmounted") || !strings.Contains(said, "the machine restarts") {
 		t.Error("it did not end in good order")
 	}
+	const inSuperblock = 1024 + 0x40
+	if _, err := b.disk.file.WriteAt([]byte{0x77}, inSuperblock); err != nil {
+		t.Fatal(err)
+	}
 	b.m.PowerOn()
 	b.n = b.m.API()
+	b.m.Says("/dev/vda was mended: ")
 	b.back(t)
+	told := 0
+	for e, err := range b.n.NodeEvents(t.Context(), buoy.NodeEventQuery{Types: []string{"disk"}}) {
+		if told++; err != nil || e.Type != "disk.mended" || !strings.Contains(e.Data.Message, "Superblock") {
+			t.Errorf("event of the disk: %+v, %v", e, err)
+		}
+	}
+	if told != 1 {
+		t.Errorf("%d events tell of the disk", told)
+	}
 }
 
 // cut: with writes under way and without a network, all comes back by itself.
@@ -268,12 +283,17 @@ func TestBareMachineInTrouble(t *testing.T) {
 		t.Error("a disk of somebody else is not as it was")
 	}
 
-	// Nobody answers on the wire, and the controller is nowhere.
+	// Nobody answers on the wire, the controller is nowhere, and of the disk for
+	// state the end is missing.
+	half := NewDisk(t, "BUOY-DATA", 300)
+	if err := half.file.Truncate(200 << 20); err != nil {
+		t.Fatal(err)
+	}
 	m = Start(t, Config{
-		Name: "alone", Memory: 512, Bare: true, Wires: []*Wire{NewWire(t)}, Disks: []*Disk{theirs}, Forward: []int{APIPort},
-		Kernel: append(BareAPI(), "buoy.uplink="+MAC("alone", 1).String(), "buoy.controller=https://10.9.9.9:8443", "buoy.token=a-secret"),
+		Name: "alone", Memory: 512, Bare: true, Wires: []*Wire{NewWire(t)}, Disks: []*Disk{theirs, half}, Forward: []int{APIPort},
+		Kernel: append(BareAPI(), "buoy.data=disk", "buoy.uplink="+MAC("alone", 1).String(), "buoy.controller=https://10.9.9.9:8443", "buoy.token=a-secret"),
 	})
-	m.Says("state is kept in memory")
+	m.Says("the disk for state is broken")
 	m.Says("buoy: ready")
 	m.Says("no DHCP server answers")
 	m.Says("10.9.9.9")
