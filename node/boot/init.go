@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/buoy-edge/buoy/internal/sysmount"
 )
 
 // InitConfig is what process 1 is told by the program that it is part of.
@@ -27,10 +29,13 @@ func Init(cfg InitConfig) error {
 	if os.Getpid() != 1 {
 		return fmt.Errorf("this is for process 1 of a machine that has booted from buoy's initramfs")
 	}
-	if err := leaveInitramfs(); err != nil {
+	if err := sysmount.LeaveInitramfs(); err != nil {
 		return err
 	}
-	if err := mountAll(); err != nil {
+	if err := sysmount.All(); err != nil {
+		return err
+	}
+	if err := sysmount.Mount("cgroup2", "/sys/fs/cgroup", "cgroup2", sysmount.Safe|unix.MS_NOEXEC, "nsdelegate,memory_recursiveprot"); err != nil {
 		return err
 	}
 	i := &initProcess{cfg: cfg, console: openConsole(), signals: hear(), dog: &watchdog{}}

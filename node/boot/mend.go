@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/buoy-edge/buoy/internal/atomicfile"
+	"github.com/buoy-edge/buoy/internal/sysmount"
 )
 
 // Damage is what was found on the disk for state.
@@ -31,7 +32,7 @@ func mountState(ctx context.Context, v volume, log *slog.Logger) (mended string,
 	if mended, err = mend(ctx, v.device, log); err != nil {
 		return "", err
 	}
-	if err := mount(v.device, State, "ext4", unix.MS_NOATIME, ""); err != nil {
+	if err := sysmount.Mount(v.device, State, "ext4", unix.MS_NOATIME, ""); err != nil {
 		return "", brokenDisk{fmt.Errorf("use disk %s: %w", v.device, err)}
 	}
 	return mended, nil

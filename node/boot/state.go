@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/buoy-edge/buoy/internal/errs"
+	"github.com/buoy-edge/buoy/internal/sysmount"
 )
 
 const (
@@ -80,7 +81,7 @@ func tryDisk(ctx context.Context, want Data, log *slog.Logger) (mended string, e
 	return mended, nil
 }
 
-func mountMemory() error { return mount("tmpfs", State, "tmpfs", 0, "mode=0755") }
+func mountMemory() error { return sysmount.Mount("tmpfs", State, "tmpfs", 0, "mode=0755") }
 
 // useMemory is for machines without a disk.
 func useMemory(ctx context.Context, want Data, why error, log *slog.Logger) error {

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/buoy-edge/buoy/internal/sysmount"
 	"github.com/buoy-edge/buoy/test/vm/agent"
 )
 
@@ -76,7 +77,7 @@ func makeHost(console io.Writer) (agent.Setup, error) {
 	if setup.Root != "" {
 		return setup, bootDisk(console, setup)
 	}
-	if err := leaveInitramfs(); err != nil {
+	if err := sysmount.LeaveInitramfs(); err != nil {
 		return setup, err
 	}
 	if err := mountAll(setup.Cgroup); err != nil {

@@ -7,65 +7,17 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/buoy-edge/buoy/internal/sysmount"
 )
 
-// leaveInitramfs makes / a mount of its own. The initramfs is the mount below
-// all others, and pivot_root, which containers need, refuses to leave that one.
-func leaveInitramfs() error {
-	const to = "/.root"
-	if err := os.Mkdir(to, 0o755); err != nil {
-		return err
-	}
-	if err := unix.Mount("/", to, "", unix.MS_BIND, ""); err != nil {
-		return fmt.Errorf("bind /: %w", err)
-	}
-	if err := unix.Chdir(to); err != nil {
-		return err
-	}
-	if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
-		return fmt.Errorf("move /: %w", err)
-	}
-	if err := unix.Chroot("."); err != nil {
-		return err
-	}
-	return unix.Chdir("/")
-}
-
-func mount(source, target, kind string, flags uintptr, data string) error {
-	if err := os.MkdirAll(target, 0o755); err != nil {
-		return err
-	}
-	if err := unix.Mount(source, target, kind, flags, data); err != nil {
-		return fmt.Errorf("mount %s: %w", target, err)
-	}
-	return nil
-}
-
+// mountAll mounts what a host has; what lasts on others is in memory.
 func mountAll(cgroup string) error {
-	const safe = unix.MS_NOSUID | unix.MS_NODEV
-	for _, m := range []struct {
-		target, kind string
-		flags        uintptr
-		data         string
-	}{
-		{"/proc", "proc", safe | unix.MS_NOEXEC, ""},
-		{"/sys", "sysfs", safe | unix.MS_NOEXEC, ""},
-		{"/dev", "devtmpfs", unix.MS_NOSUID, "mode=0755"},
-		{"/dev/pts", "devpts", unix.MS_NOSUID | unix.MS_NOEXEC, "mode=620,ptmxmode=666"},
-		{"/dev/shm", "tmpfs", safe, ""},
-		{"/dev/mqueue", "mqueue", safe | unix.MS_NOEXEC, ""},
-		{"/run", "tmpfs", safe, "mode=0755"},
-		{"/tmp", "tmpfs", safe, "mode=1777"},
-		{"/var/lib", "tmpfs", 0, "mode=0755"},
-	} {
-		if err := mount(m.kind, m.target, m.kind, m.flags, m.data); err != nil {
-			return err
-		}
+	if err := sysmount.All(); err != nil {
+		return err
 	}
-	for name, to := range map[string]string{"fd": "", "stdin": "/0", "stdout": "/1", "stderr": "/2"} {
-		if err := os.Symlink("/proc/self/fd"+to, "/dev/"+name); err != nil {
-			return err
-		}
+	if err := sysmount.Mount("tmpfs", "/var/lib", "tmpfs", 0, "mode=0755"); err != nil {
+		return err
 	}
 	return mountCgroups(cgroup)
 }
@@ -75,9 +27,9 @@ func mountAll(cgroup string) error {
 func mountCgroups(layout string) error {
 	const top = "/sys/fs/cgroup"
 	if layout == "v2" {
-		return mount("cgroup2", top, "cgroup2", 0, "nsdelegate")
+		return sysmount.Mount("cgroup2", top, "cgroup2", 0, "nsdelegate")
 	}
-	if err := mount("tmpfs", top, "tmpfs", 0, "mode=0755"); err != nil {
+	if err := sysmount.Mount("tmpfs", top, "tmpfs", 0, "mode=0755"); err != nil {
 		return err
 	}
 	raw, err := os.ReadFile("/proc/cgroups")
@@ -89,14 +41,14 @@ func mountCgroups(layout string) error {
 		if f[0][0] == '#' || f[3] != "1" {
 			continue
 		}
-		if err := mount("cgroup", filepath.Join(top, f[0]), "cgroup", 0, f[0]); err != nil {
+		if err := sysmount.Mount("cgroup", filepath.Join(top, f[0]), "cgroup", 0, f[0]); err != nil {
 			return err
 		}
 	}
 	if layout == "hybrid" {
-		return mount("cgroup2", top+"/unified", "cgroup2", 0, "nsdelegate")
+		return sysmount.Mount("cgroup2", top+"/unified", "cgroup2", 0, "nsdelegate")
 	}
-	return mount("cgroup", top+"/systemd", "cgroup", 0, "none,name=systemd")
+	return sysmount.Mount("cgroup", top+"/systemd", "cgroup", 0, "none,name=systemd")
 }
 
 // disks are where a test's disks are mounted, each in a directory named by its label.
@@ -109,7 +61,7 @@ func mountDisks() error {
 		return err
 	}
 	for label, dev := range have {
-		if err := mount(dev, filepath.Join(disks, label), "ext4", 0, ""); err != nil {
+		if err := sysmount.Mount(dev, filepath.Join(disks, label), "ext4", 0, ""); err != nil {
 			return fmt.Errorf("%s: %w", dev, err)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/buoy-edge/buoy/internal/sysmount"
 	"github.com/buoy-edge/buoy/test/vm/agent"
 )
 
@@ -26,7 +27,7 @@ func bootDisk(console io.Writer, setup agent.Setup) error {
 	const root = "/sysroot"
 	above := map[string]string{"/proc": "proc", "/sys": "sysfs", "/dev": "devtmpfs"}
 	for target, kind := range above {
-		if err := mount(kind, target, kind, 0, ""); err != nil {
+		if err := sysmount.Mount(kind, target, kind, 0, ""); err != nil {
 			return err
 		}
 	}
@@ -35,7 +36,7 @@ func bootDisk(console io.Writer, setup agent.Setup) error {
 	if err != nil {
 		return err
 	}
-	if err := mount(have[setup.Root], root, "ext4", 0, ""); err != nil {
+	if err := sysmount.Mount(have[setup.Root], root, "ext4", 0, ""); err != nil {
 		return err
 	}
 	// A disk that has been booted before has them already.
@@ -66,19 +67,9 @@ func bootDisk(console io.Writer, setup agent.Setup) error {
 			return fmt.Errorf("move %s: %w", target, err)
 		}
 	}
-	return become(root, "/sbin/init")
-}
-
-// become makes root the root, and this process the program there.
-func become(root, program string) error {
-	if err := unix.Chdir(root); err != nil {
+	if err := sysmount.Enter(root); err != nil {
 		return err
 	}
-	if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
-		return fmt.Errorf("move %s: %w", root, err)
-	}
-	if err := unix.Chroot("."); err != nil {
-		return err
-	}
-	return fmt.Errorf("start %s: %w", program, unix.Exec(program, []string{program}, []string{"TERM=dumb"}))
+	const system = "/sbin/init"
+	return fmt.Errorf("start %s: %w", system, unix.Exec(system, []string{system}, []string{"TERM=dumb"}))
 }
