@@ -101,7 +101,7 @@ func (n *Net) bridgeMTU(s *sock, bridge netlink.Link) (mtu int, err error) {
 	return cmp.Or(mtu, max(bridge.Attrs().MTU, defaultMTU)), nil
 }
 
-// uplink is the link that the NIC is to be made on.
+// uplink is the link that the NIC is to be made on, which is up.
 func (n *Net) uplink(s *sock, name string) (netlink.Link, error) {
 	name = cmp.Or(name, n.cfg.Uplink)
 	var link netlink.Link
@@ -116,6 +116,12 @@ func (n *Net) uplink(s *sock, name string) (netlink.Link, error) {
 		return nil, errs.E(errs.Invalid, "uplink %s is not on this node", name)
 	case err != nil:
 		return nil, err
+	case link.Attrs().Flags&net.FlagUp == 0 && n.cfg.RaiseUplinks:
+		// The machine itself has no part in what goes over it.
+		if err := n.writeSysctl("net/ipv6/conf/"+link.Attrs().Name+"/disable_ipv6", "1"); err != nil {
+			return nil, err
+		}
+		return link, s.LinkSetUp(link)
 	case link.Attrs().Flags&net.FlagUp == 0:
 		return nil, errs.E(errs.Unavailable, "uplink %s is down: ip link set %s up", link.Attrs().Name, link.Attrs().Name)
 	}

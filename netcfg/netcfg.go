@@ -47,6 +47,9 @@ type Config struct {
 	// Uplink is the link that VLANs, VXLANs, macvlans and ipvlans are made on;
 	// the one with the default route.
 	Uplink string
+	// RaiseUplinks has a link set up that NICs are to be made on, where nobody
+	// else does that; a link that is down is an error.
+	RaiseUplinks bool
 	// Publish is the address that published ports bind to when the port does
 	// not name one; 0.0.0.0, all addresses of the machine.
 	Publish netip.Addr

@@ -82,6 +82,11 @@ func TestMacvlanModes(t *testing.T) {
 	w.sh(t, w.host, "ip link set eth0 down")
 	l.NIC.ID = "eth0"
 	refused(t, n.CheckLink(l), errs.Unavailable, "uplink eth0 is down")
+	n.cfg.RaiseUplinks = true
+	if err := n.CheckLink(l); err != nil {
+		t.Error(err)
+	}
+	w.sh(t, w.host, `ip link show dev eth0 up | grep -q eth0; test -z "$(ip -6 addr show dev eth0)"`)
 }
 
 // The untagged network: beside the machine on its uplink, or on its bridge.

@@ -99,7 +99,7 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger) (*parts, error)
 		return nil, err
 	}
 	p.net, err = netcfg.New(netcfg.Config{
-		Instance: cfg.instance(), Bridge: cfg.bridge, Prefix: cfg.prefix, Prefix6: cfg.prefix6, Uplink: cfg.uplink,
+		Instance: cfg.instance(), Bridge: cfg.bridge, Prefix: cfg.prefix, Prefix6: cfg.prefix6, Uplink: cfg.uplink, RaiseUplinks: cfg.reboot != nil,
 		Publish: cfg.publish, StateDir: cfg.run, Log: log,
 	})
 	if err != nil {

@@ -85,7 +85,7 @@ func (i *initProcess) prepare() {
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &most); err != nil {
 		i.console.say("limit of open files: %v", err)
 	}
-	if err := setUp("lo"); err != nil {
+	if _, err := setLink("lo", true); err != nil {
 		i.console.say("%v", err)
 	}
 	if err := setClockFloor(); err != nil {

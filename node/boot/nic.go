@@ -99,23 +99,28 @@ func list(all []nic) string {
 	return strings.Join(names, ", ")
 }
 
-// setUp sets a link up, which is when it begins to hear the other end.
-func setUp(name string) error {
+// setLink sets a link up, which is when it begins to hear the other end, or down,
+// and says whether it was not so before.
+func setLink(name string, up bool) (changed bool, err error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer unix.Close(fd)
 	req, err := unix.NewIfreq(name)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if err := unix.IoctlIfreq(fd, unix.SIOCGIFFLAGS, req); err != nil {
-		return fmt.Errorf("set %s up: %w", name, err)
+		return false, fmt.Errorf("look at %s: %w", name, err)
 	}
-	req.SetUint16(req.Uint16() | unix.IFF_UP)
+	flags := req.Uint16()
+	if (flags&unix.IFF_UP != 0) == up {
+		return false, nil
+	}
+	req.SetUint16(flags ^ unix.IFF_UP)
 	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req); err != nil {
-		return fmt.Errorf("set %s up: %w", name, err)
+		return false, fmt.Errorf("set %s up or down: %w", name, err)
 	}
-	return nil
+	return true, nil
 }

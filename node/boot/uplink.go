@@ -24,18 +24,25 @@ const (
 )
 
 // findUplink chooses the management NIC. It waits for one that may still come,
-// not for long: containers wait for it.
-func (m *Machine) findUplink(ctx context.Context) (nic, error) {
+// not for long: containers wait for it. Other NICs are left as they are; those
+// that had to be up to hear whether they have a cable are down again.
+func (m *Machine) findUplink(ctx context.Context) (n nic, err error) {
 	c := choice{asked: m.cfg.Uplink, booted: m.params.BootIF, before: m.uplinkBefore()}
+	var raised []string
+	defer func() {
+		for _, name := range raised {
+			if name == n.name {
+				continue
+			}
+			if _, err := setLink(name, false); err != nil {
+				m.cfg.Log.WarnContext(ctx, "a NIC that is not used is up", "error", err)
+			}
+		}
+	}()
 	for began := time.Now(); ; {
 		all, err := readNICs("/sys/class/net")
 		if err != nil {
 			return nic{}, err
-		}
-		for _, n := range all {
-			if err := setUp(n.name); err != nil {
-				m.cfg.Log.WarnContext(ctx, "NIC is not used", "error", err)
-			}
 		}
 		n, sure, err := c.choose(all)
 		if waited := time.Since(began); sure || waited > cableTime && m.devices.quiet(calm) || waited > mostCalm {
@@ -43,6 +50,18 @@ func (m *Machine) findUplink(ctx context.Context) (nic, error) {
 				return nic{}, err
 			}
 			return n, m.keepUplink(n)
+		}
+		if c.asked != "" {
+			all = nil // it is waited for by its name, whatever has a cable
+		}
+		for _, n := range all {
+			changed, err := setLink(n.name, true)
+			if err != nil {
+				m.cfg.Log.WarnContext(ctx, "NIC is not used", "error", err)
+			}
+			if changed {
+				raised = append(raised, n.name)
+			}
 		}
 		select {
 		case <-ctx.Done():

@@ -95,7 +95,7 @@ func TestBareMachine(t *testing.T) {
 	host := registry(t, Rootfs(t, append(Busybox(t, "/"), File{Path: "/www/hello", Perm: 0o644, Data: []byte("hello from inside\n")})...))
 	b.image = host + "/box:1"
 	b.m = Start(t, Config{
-		Name: "bare", Memory: 640, Bare: true, RTC: "1971-02-03T04:05:06", Disks: []*Disk{b.disk}, Forward: []int{APIPort, webPort},
+		Name: "bare", Memory: 640, Bare: true, Wires: []*Wire{NewWire(t)}, RTC: "1971-02-03T04:05:06", Disks: []*Disk{b.disk}, Forward: []int{APIPort, webPort},
 		Kernel: append(BareAPI(), "buoy.data=create:/dev/vda", "buoy.plain-http="+host, "buoy.token=a-secret", "buoy.nonsense=1", "buoy.controller=nowhere", "buoy.lazy=always"),
 	})
 	for _, part := range []func(t *testing.T){b.boots, b.containers, b.crash, b.reboot, b.cut, b.off} {
@@ -142,7 +142,7 @@ func (b *bareTest) containers(t *testing.T) {
 		Command: []string{"/bin/sh", "-c", "echo beacon: oci is lit >/dev/ttyS0; sleep 100000"},
 	})
 	b.n.create(t, buoy.CreateRequest{
-		Name: "looker", Flist: b.image, Init: true, Restart: "always", Privileged: true, Mounts: []buoy.Mount{{Type: "bind", Source: "/var/lib/buoy", Target: "/data", ReadOnly: true}, {Type: "bind", Source: "/proc", Target: "/machine"}},
+		Name: "looker", Flist: b.image, Init: true, Restart: "always", Privileged: true, Mounts: []buoy.Mount{{Type: "bind", Source: "/var/lib/buoy", Target: "/data", ReadOnly: true}, {Type: "bind", Source: "/proc", Target: "/machine"}, {Type: "bind", Source: "/sys", Target: "/system"}},
 		Command: []string{"/bin/sleep", "100000"},
 	})
 	b.n.create(t, buoy.CreateRequest{
@@ -150,10 +150,21 @@ func (b *bareTest) containers(t *testing.T) {
 		Command: []string{"/bin/sh", "-c", `n=$(cat /count 2>/dev/null || echo 0); while n=$((n + 1)); do echo $n >/count.new && sync /count.new && mv /count.new /count; done`},
 	})
 	b.m.Says("beacon: oci is lit")
+	// The other NIC is nobody's until a container wants it, and then not the machine's.
+	const other = "grep eth1 /machine/1/net/if_inet6; cat /system/class/net/eth1/flags"
+	if got := b.n.inside("looker", other); got != "0x1002" {
+		t.Errorf("eth1 is as nobody has set it: addresses, then flags: %s", got)
+	}
+	branch := sleeper("branch", nic("macvlan", "eth1", "10.77.0.2/24"))
+	branch.Flist = b.image
+	b.n.create(t, branch)
+	if got := b.n.inside("looker", other); got != "0x1003" {
+		t.Errorf("eth1 with a container on it: addresses, then flags: %s", got)
+	}
 }
 
 // bareNames are the containers.
-var bareNames = []string{"beacon", "flist", "looker", "oci", "writer"}
+var bareNames = []string{"beacon", "branch", "flist", "looker", "oci", "writer"}
 
 // pids are those of the containers' first processes.
 func (b *bareTest) pids() map[string]int {
