@@ -23,12 +23,28 @@ type InitConfig struct {
 	Configure  func([]Setting) (file []byte, complaints []string)
 }
 
-// Init is process 1. It ends with the machine, or with what keeps it from
-// being process 1.
+// Init is process 1. It ends with the machine; with an error only where it is
+// not process 1, or the kernel does not end the machine.
 func Init(cfg InitConfig) error {
 	if os.Getpid() != 1 {
 		return fmt.Errorf("this is for process 1 of a machine that has booted from buoy's initramfs")
 	}
+	i := &initProcess{cfg: cfg, signals: hear(), dog: &watchdog{}}
+	err := mountAll()
+	if i.console = openConsole(); err != nil {
+		return i.giveUp(err)
+	}
+	if err := unix.Reboot(unix.LINUX_REBOOT_CMD_CAD_OFF); err != nil { // so that Ctrl-Alt-Del is a SIGINT
+		i.console.say("Ctrl-Alt-Del restarts at once: %v", err)
+	}
+	i.prepare()
+	i.tick = time.NewTicker(5 * time.Second)
+	return i.end(i.supervise())
+}
+
+// mountAll mounts what programs expect, with cgroups of version 2, and looks
+// whether all is there.
+func mountAll() error {
 	if err := sysmount.LeaveInitramfs(); err != nil {
 		return err
 	}
@@ -38,13 +54,28 @@ func Init(cfg InitConfig) error {
 	if err := sysmount.Mount("cgroup2", "/sys/fs/cgroup", "cgroup2", sysmount.Safe|unix.MS_NOEXEC, "nsdelegate,memory_recursiveprot"); err != nil {
 		return err
 	}
-	i := &initProcess{cfg: cfg, console: openConsole(), signals: hear(), dog: &watchdog{}}
-	if err := unix.Reboot(unix.LINUX_REBOOT_CMD_CAD_OFF); err != nil { // so that Ctrl-Alt-Del is a SIGINT
-		i.console.say("Ctrl-Alt-Del restarts at once: %v", err)
+	return whole(releaseFile, readMemory()>>20)
+}
+
+// releaseFile says what this is. In the initramfs nothing comes after it.
+const releaseFile = "/etc/os-release"
+
+// whole says whether the end of the initramfs has arrived. The kernel starts what
+// it has of one that was cut short, and says so in a line that is soon gone.
+func whole(last string, mib int64) error {
+	if _, err := os.Stat(last); err != nil {
+		return fmt.Errorf("the initramfs is not whole, of its files the last, %s, is missing: it was cut short on its way, so copy it anew, or it is too much for %d MiB of memory: %w", last, mib, err)
 	}
-	i.prepare()
-	i.tick = time.NewTicker(5 * time.Second)
-	return i.end(i.supervise())
+	return nil
+}
+
+// giveUp is instead of a panic of the kernel. What was loaded badly may be loaded
+// well the next time.
+func (i *initProcess) giveUp(why error) error {
+	const readable = 10 * time.Second // as after a panic
+	i.console.say("%v; the machine restarts in %v", why, readable)
+	time.Sleep(readable)
+	return unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
 }
 
 type initProcess struct {
@@ -74,7 +105,7 @@ type daemon struct {
 // said; the machine is of more use with the rest than without it.
 func (i *initProcess) prepare() {
 	version := ""
-	if release, err := os.ReadFile("/etc/os-release"); err == nil {
+	if release, err := os.ReadFile(releaseFile); err == nil {
 		version = osRelease(string(release), "PRETTY_NAME")
 	}
 	i.console.say("%s on Linux %s", version, readLine("/proc/sys/kernel/osrelease"))

@@ -3,6 +3,8 @@ package boot
 import (
 	"bytes"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -54,6 +56,19 @@ func TestScarce(t *testing.T) {
 	}
 	if n := field("MemTotal:       1024 kB\nMemFree: 3 kB\n", "MemTotal:"); n != 1024 {
 		t.Errorf("MemTotal is %d", n)
+	}
+}
+
+func TestWhole(t *testing.T) {
+	last := filepath.Join(t.TempDir(), "last")
+	if err := whole(last, 400); err == nil || !strings.Contains(err.Error(), last+", is missing") || !strings.Contains(err.Error(), "400 MiB") {
+		t.Errorf("without its end: %v", err)
+	}
+	if err := os.WriteFile(last, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := whole(last, 400); err != nil {
+		t.Error(err)
 	}
 }
 

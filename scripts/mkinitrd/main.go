@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -74,15 +75,9 @@ func (c config) fill(to io.Writer, tree *kmod.Tree) error {
 			return err
 		}
 	}
-	for name, text := range map[string]string{
-		"/etc/passwd": "root:x:0:0:root:/root:/bin/false\nnobody:x:65534:65534:nobody:/:/bin/false\n",
-		"/etc/group":  "root:x:0:\nnogroup:x:65534:\n",
-		"/etc/hosts":  "127.0.0.1 localhost\n::1 localhost\n",
-		"/etc/os-release": fmt.Sprintf("NAME=buoy\nID=buoy\nPRETTY_NAME=\"buoy %s\"\nVERSION_ID=%q\nBUILD_ID=%s\n",
-			c.version, c.version, w.Time.UTC().Format(time.RFC3339)),
-	} {
-		w.File(name, 0o644, []byte(text))
-	}
+	w.File("/etc/passwd", 0o644, []byte("root:x:0:0:root:/root:/bin/false\nnobody:x:65534:65534:nobody:/:/bin/false\n"))
+	w.File("/etc/group", 0o644, []byte("root:x:0:\nnogroup:x:65534:\n"))
+	w.File("/etc/hosts", 0o644, []byte("127.0.0.1 localhost\n::1 localhost\n"))
 	if err := copyFile(w, "/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/certs/ca-certificates.crt", 0o644); err != nil {
 		return fmt.Errorf("whom to trust in registries: %w; install ca-certificates", err)
 	}
@@ -94,6 +89,9 @@ func (c config) fill(to io.Writer, tree *kmod.Tree) error {
 	if err := c.addModules(w, tree); err != nil {
 		return err
 	}
+	// The last: process 1 takes an archive without it for one whose end is missing.
+	w.File("/etc/os-release", 0o644, fmt.Appendf(nil, "NAME=buoy\nID=buoy\nPRETTY_NAME=\"buoy %s\"\nVERSION_ID=%q\nBUILD_ID=%s\n",
+		c.version, c.version, w.Time.UTC().Format(time.RFC3339)))
 	return w.Close()
 }
 
@@ -138,8 +136,8 @@ func (c config) addModules(w *cpio.Writer, tree *kmod.Tree) error {
 	if lists["modules.builtin"], err = os.ReadFile(filepath.Join(tree.Modules, "modules.builtin")); err != nil {
 		return err
 	}
-	for name, text := range lists {
-		w.File(filepath.Join(dir, name), 0o644, text)
+	for _, name := range slices.Sorted(maps.Keys(lists)) {
+		w.File(filepath.Join(dir, name), 0o644, lists[name])
 	}
 	return nil
 }

@@ -43,6 +43,16 @@ var makeBoot = sync.OnceValues(func() (f bootFiles, err error) {
 	return f, errors.Join(err1, err2)
 })
 
+// cut copies a file but for so many bytes at its end.
+func cut(to, from *os.File, lacks int64) error {
+	all, err := from.Stat()
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(to, io.NewSectionReader(from, 0, all.Size()-lacks))
+	return err
+}
+
 // BlankDisk returns a disk of so many MiB on which nothing is yet, that lasts as
 // long as the test.
 func BlankDisk(t testing.TB, serial string, size int64) *Disk {

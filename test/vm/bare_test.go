@@ -286,7 +286,11 @@ func TestBareMachineInTrouble(t *testing.T) {
 	t.Parallel()
 	theirs := NewDisk(t, "somebody", 300)
 	before := sum(t, theirs)
-	m := Start(t, Config{Name: "trouble", Memory: 352, Bare: true, Disks: []*Disk{theirs}, Kernel: append(BareAPI(), "buoy.data=create:/dev/vda"), Forward: []int{APIPort}})
+	m := Start(t, Config{Name: "cut", Bare: true, Lacks: mib})
+	m.Says("the initramfs is not whole")
+	m.Kill()
+
+	m = Start(t, Config{Name: "trouble", Memory: 352, Bare: true, Disks: []*Disk{theirs}, Kernel: append(BareAPI(), "buoy.data=create:/dev/vda"), Forward: []int{APIPort}})
 	m.Says("give it more") // of memory
 	m.Says("/dev/vda is not touched: it is not blank")
 	m.Kill()

@@ -55,8 +55,9 @@ type Config struct {
 	Modules []string // beside the usual ones
 	Kernel  []string // further arguments of the kernel
 
-	Bare bool   // it boots what "make boot" makes, so it has neither agent nor Files; see API and Console
-	RTC  string // what the clock of its hardware shows at power on, as date(1) has it; the host's time
+	Bare  bool   // it boots what "make boot" makes, so it has neither agent nor Files; see API and Console
+	Lacks int64  // so many bytes at the end of that initramfs have got lost
+	RTC   string // what the clock of its hardware shows at power on, as date(1) has it; the host's time
 
 	Firmware string // one of Firmware…: it boots Image, or what there is on its first wire, BootFiles for example
 	Image    string // a disk, as a file of the host that is not written to
@@ -112,7 +113,12 @@ func Start(t testing.TB, cfg Config) *Machine {
 	case cfg.Bare:
 		var f bootFiles
 		f, err = makeBoot()
-		m.bare, m.initrd = f.kernel, f.initrd
+		m.bare = f.kernel
+		if err == nil && cfg.Lacks > 0 {
+			err = cut(m.initrd, f.initrd, cfg.Lacks)
+		} else {
+			m.initrd = f.initrd
+		}
 	case cfg.Firmware == "":
 		err = m.writeInitrd()
 	case cfg.Firmware == FirmwarePXE:
