@@ -24,10 +24,10 @@ import (
 // keychain looks in other places in another order, and knows no keys with a path.
 type authFile struct {
 	path        string
-	kept        map[string]authEntry // those of Store.Login, which count first
-	Auths       map[string]authEntry `json:"auths"`
-	CredsStore  string               `json:"credsStore"`
-	CredHelpers map[string]string    `json:"credHelpers"`
+	kept        func(host string) (authn.Authenticator, error) // those of Store.Login, which count first; nil: none
+	Auths       map[string]authEntry                           `json:"auths"`
+	CredsStore  string                                         `json:"credsStore"`
+	CredHelpers map[string]string                              `json:"credHelpers"`
 }
 
 type authEntry struct {
@@ -87,8 +87,10 @@ func readAuth(path string) (*authFile, error) {
 // login is what to show the registry for repo. Keys are tried from the whole repository down to the host.
 func (a *authFile) login(ctx context.Context, repo name.Repository) (authn.Authenticator, error) {
 	host := repo.RegistryStr()
-	if e, ok := a.kept[hubName(host)]; ok {
-		return &authn.Basic{Username: e.Username, Password: e.Password}, nil
+	if a.kept != nil {
+		if login, err := a.kept(hubName(host)); login != nil || err != nil {
+			return login, err
+		}
 	}
 	for _, key := range authKeys(host, repo.RepositoryStr()) {
 		if e, ok := a.Auths[key]; ok && (e.Auth != "" || e.Username != "" || e.IdentityToken != "" || e.RegistryToken != "") {

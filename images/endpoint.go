@@ -37,9 +37,7 @@ func (s *Store) endpoints(ref Reference, base http.RoundTripper) ([]*endpoint, e
 	if err != nil {
 		return nil, err
 	}
-	if auth.kept, err = s.readLogins(); err != nil {
-		return nil, err
-	}
+	auth.kept = s.kept
 	repo := ref.reg.Context()
 	host := repo.RegistryStr()
 	mirrors := s.cfg.Mirrors[host]

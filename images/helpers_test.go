@@ -26,6 +26,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"github.com/buoy-edge/buoy/internal/seal"
 )
 
 // faulty is a registry that misbehaves when told to, and counts.
@@ -180,7 +182,7 @@ func openStore(t testing.TB, dir string, change ...func(*Config)) *Store {
 	if err := os.WriteFile(empty, []byte("{}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cfg := Config{Dir: dir, AuthFile: empty}
+	cfg := Config{Dir: dir, AuthFile: empty, Keys: seal.Load(filepath.Join(dir, "key"), true)}
 	for _, c := range change {
 		c(&cfg)
 	}

@@ -10,7 +10,7 @@
 //	layers/<id>.json  which content it is (full digest), written before the folder gets its name
 //	flists/<sha256>   one flist: names and the like, its contents are elsewhere
 //	refs/<hash>.json  one reference: image, config, layers, what the source said
-//	logins.json       registries that somebody has logged in to, with passwords
+//	logins.json       registries that somebody has logged in to, with sealed passwords
 //	tmp/              downloads that can be resumed, unpacking in progress, deletions in progress
 //
 // Compressed blobs are not kept after unpacking: disks are small, and a layer
@@ -34,6 +34,7 @@ import (
 
 	"github.com/buoy-edge/buoy/internal/atomicfile"
 	"github.com/buoy-edge/buoy/internal/errs"
+	"github.com/buoy-edge/buoy/internal/seal"
 )
 
 // Config says where a Store lives and how it reaches registries.
@@ -55,6 +56,7 @@ type Config struct {
 	// Once the file system is fuller than GCHigh percent, images that nothing needs are removed until it is at GCLow. 0: never.
 	GCHigh, GCLow int
 	Reserve       int64        // bytes of the file system that pulls leave free
+	Keys          *seal.Keys   // seal what Login keeps; nil: it keeps nothing
 	Policy        string       // file that says which images may be used, see package signature; empty: all
 	Log           *slog.Logger // nil: no log
 }
@@ -194,6 +196,9 @@ func Open(cfg Config) (*Store, error) {
 	}
 	if err := atomicfile.RemoveParts(s.loginsFile()); err != nil {
 		return nil, fmt.Errorf("open image store: %w", err)
+	}
+	if err := s.sealLogins(); err != nil {
+		s.log.Error("registry logins stay as they are on the disk", "error", err)
 	}
 	if err := s.sweepTmp(time.Now()); err != nil {
 		return nil, fmt.Errorf("open image store: sweep: %w", err)

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
+	"maps"
 	"net/http"
 	"net/url"
 	"path/filepath"
@@ -24,7 +26,7 @@ import (
 type Login struct{ Registry, Username string }
 
 // loginsFile has the logins that Login keeps, in the format of docker's
-// config.json. They count before those of Config.AuthFile.
+// config.json but that passwords are sealed. They count before those of Config.AuthFile.
 func (s *Store) loginsFile() string { return filepath.Join(s.cfg.Dir, "logins.json") }
 
 // Login keeps a user's password for pulls, once the registry has taken it.
@@ -42,8 +44,13 @@ func (s *Store) Login(ctx context.Context, registry, user, password string) erro
 	if err := s.tryLogin(ctx, reg, &authn.Basic{Username: user, Password: password}); err != nil {
 		return err
 	}
+	host := hubName(reg.RegistryStr())
+	sealed, err := s.cfg.Keys.Seal(loginName(host), password)
+	if err != nil {
+		return err
+	}
 	return s.editLogins(func(all map[string]authEntry) {
-		all[hubName(reg.RegistryStr())] = authEntry{Username: user, Password: password}
+		all[host] = authEntry{Username: user, Password: sealed}
 	})
 }
 
@@ -137,7 +144,55 @@ func (s *Store) tryLogin(ctx context.Context, reg name.Registry, login *authn.Ba
 	return nil
 }
 
-// readLogins gives what Login has kept.
+// loginName is what a password is sealed for.
+func loginName(host string) string { return "registry " + host }
+
+// kept is the login for a registry that Login has kept, if it has.
+func (s *Store) kept(host string) (login authn.Authenticator, err error) {
+	all, err := s.readLogins()
+	if err != nil {
+		return nil, err
+	}
+	e, ok := all[host]
+	if !ok {
+		return nil, nil //nolint:nilnil // there is none
+	}
+	password, err := s.cfg.Keys.Open(loginName(host), e.Password)
+	if err != nil {
+		return nil, fmt.Errorf("the login of %s at %s: %w", e.Username, host, err)
+	}
+	return &authn.Basic{Username: e.Username, Password: password}, nil
+}
+
+// sealLogins seals passwords that are not yet, or with a former key.
+func (s *Store) sealLogins() error {
+	all, err := s.readLogins()
+	if err != nil {
+		return err
+	}
+	var bad error
+	fresh := map[string]authEntry{}
+	for host, e := range all {
+		if !s.cfg.Keys.Stale(e.Password) {
+			continue
+		}
+		password, err := s.cfg.Keys.Open(loginName(host), e.Password)
+		if err == nil {
+			e.Password, err = s.cfg.Keys.Seal(loginName(host), password)
+		}
+		if err != nil {
+			bad = errors.Join(bad, fmt.Errorf("the login of %s at %s: %w", e.Username, host, err))
+			continue
+		}
+		fresh[host] = e
+	}
+	if len(fresh) == 0 {
+		return bad
+	}
+	return errors.Join(bad, s.editLogins(func(all map[string]authEntry) { maps.Copy(all, fresh) }))
+}
+
+// readLogins gives what Login has kept, sealed.
 func (s *Store) readLogins() (map[string]authEntry, error) {
 	a, err := readAuth(s.loginsFile())
 	if errors.Is(err, fs.ErrNotExist) {

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/buoy-edge/buoy/internal/errs"
+	"github.com/buoy-edge/buoy/internal/seal"
 )
 
 // testLogin logs in to a registry, whose user is "me" with the password "secret", and pulls from there.
@@ -34,9 +35,35 @@ func testLogin(t *testing.T, host, ref string) {
 	if d := cmp.Diff([]Login{{host, "me"}}, must(s.Logins())(t)); d != "" {
 		t.Error(d)
 	}
-	if st := must(os.Stat(filepath.Join(dir, "logins.json")))(t); st.Mode().Perm() != 0o600 {
+	file := filepath.Join(dir, "logins.json")
+	if st := must(os.Stat(file))(t); st.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v", st.Mode())
 	}
+	sealed := string(must(os.ReadFile(file))(t))
+	if !strings.Contains(sealed, `"password":"sealed-1:`) || strings.Contains(sealed, "secret") {
+		t.Errorf("kept as %s", sealed)
+	}
+
+	// A password from before there was a key is sealed, and works.
+	writeFile(t, file, []byte(`{"auths":{"`+host+`":{"username":"me","password":"secret"}}}`))
+	s = openStore(t, dir)
+	if got := string(must(os.ReadFile(file))(t)); !strings.Contains(got, `"password":"sealed-1:`) {
+		t.Errorf("it stays %s", got)
+	}
+	must(s.Pull(t.Context(), ref, nil))(t)
+
+	// With its key lost, the login says so, is listed, and another one takes its place.
+	other := openStore(t, dir, logins(t, host, "stale"), func(c *Config) { c.Keys = seal.New() })
+	_, err = other.Pull(t.Context(), ref, nil)
+	wantErr(t, err, errs.Unavailable, "the login of me at "+host, "sealed with key")
+	if d := cmp.Diff([]Login{{host, "me"}}, must(other.Logins())(t)); d != "" {
+		t.Error(d)
+	}
+	if err := other.Login(t.Context(), host, "me", "secret"); err != nil {
+		t.Fatal(err)
+	}
+	must(other.Pull(t.Context(), ref, nil))(t)
+	s = other
 	if err := s.Logout(host); err != nil {
 		t.Fatal(err)
 	}

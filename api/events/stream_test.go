@@ -19,6 +19,7 @@ import (
 
 	"github.com/buoy-edge/buoy/api"
 	"github.com/buoy-edge/buoy/internal/egress"
+	"github.com/buoy-edge/buoy/internal/seal"
 	"github.com/buoy-edge/buoy/internal/testleak"
 	"github.com/buoy-edge/buoy/node/events"
 	"github.com/buoy-edge/buoy/node/state"
@@ -43,7 +44,7 @@ func newSite(t *testing.T, segment int64) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hooks, err := webhooks.New(webhooks.Config{Events: log, Store: db, Rules: egress.Rules{Flag: "--webhook-allow"}})
+	hooks, err := webhooks.New(webhooks.Config{Events: log, Store: db, Keys: seal.New(), Rules: egress.Rules{Flag: "--webhook-allow"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -43,6 +43,7 @@ type config struct {
 	allowReboot bool
 	logLevel    string
 	logBudget   size.Bytes
+	keyFile     string // of the keys that seal secrets; "": see secretKeys
 	images      imageConfig
 	flist       flistConfig
 	events      eventsConfig
@@ -99,6 +100,7 @@ func (c *config) registerDaemon(f *flag.FlagSet) {
 	f.BoolVar(&c.allowReboot, "allow-reboot", false, "reboot this machine through the API in spite of --dev")
 	f.Var(several(&c.cdiDirs, text), "cdi-specs", "`directory` of specs of devices (CDI), the last counts most; may be repeated (default: /etc/cdi, /var/run/cdi)")
 	f.StringVar(&c.gpuRoot, "gpu-root", "/", "`directory` that is looked for GPUs and their drivers as if it were /, like that of a container that brings a driver")
+	f.StringVar(&c.keyFile, "secrets-key", "", "`file` of the keys that seal secrets on the disk (default: $CREDENTIALS_DIRECTORY/"+keyCredential+" if it is there, else DATA/"+keyFile+", which is made)")
 	f.Var(one(&c.logBudget, readSize), "log-budget", "`size` of all containers' logs together (default 0: a tenth of the disk, 2GiB at most)")
 	c.logLevel = "info"
 	f.Var(one(&c.logLevel, choice("debug", "info", "warn", "error")), "log-level", "`level`: debug, info, warn or error")

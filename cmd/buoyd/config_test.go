@@ -140,7 +140,7 @@ func TestRunExitCodes(t *testing.T) {
 		out, err string
 	}{
 		{"version", 0, "buoyd ", ""},
-		{"--help", 0, "", "Usage: buoyd [boot | config | doctor | halt | reset | version] [flags]"},
+		{"--help", 0, "", "Usage: buoyd [boot | config | doctor | halt | reset | seal | version] [flags]"},
 		{"reset -h", 0, "", "for reset: really do it"},
 		{"boot serve --help", 0, "", "Usage: buoy boot serve --interface NAME"},
 		{"boot", 2, "", `buoyd: boot has one verb: "boot serve"`},

@@ -18,6 +18,7 @@ import (
 	apievents "github.com/buoy-edge/buoy/api/events"
 	"github.com/buoy-edge/buoy/app"
 	"github.com/buoy-edge/buoy/internal/egress"
+	"github.com/buoy-edge/buoy/internal/seal"
 	"github.com/buoy-edge/buoy/node/events"
 	"github.com/buoy-edge/buoy/node/inventory"
 	"github.com/buoy-edge/buoy/node/webhooks"
@@ -96,7 +97,7 @@ type told struct {
 }
 
 // newTold makes it. Nothing has been started when it returns.
-func newTold(cfg config, store webhooks.Store, log *slog.Logger) (t told, err error) {
+func newTold(cfg config, store webhooks.Store, keys *seal.Keys, log *slog.Logger) (t told, err error) {
 	t.reached = new(atomic.Bool)
 	if t.id = cfg.nodeID; t.id == "" {
 		if t.id, err = (inventory.FS{}).NodeID(); err != nil {
@@ -111,7 +112,7 @@ func newTold(cfg config, store webhooks.Store, log *slog.Logger) (t told, err er
 		return t, err
 	}
 	t.hooks, err = webhooks.New(webhooks.Config{
-		Events: t.log, Store: store, Configured: hooks, Rules: egress.Rules{Allow: cfg.events.allow, Flag: "--" + webhookAllow}, Log: log,
+		Events: t.log, Store: store, Keys: keys, Configured: hooks, Rules: egress.Rules{Allow: cfg.events.allow, Flag: "--" + webhookAllow}, Log: log,
 	})
 	if err != nil {
 		return t, err

@@ -33,6 +33,7 @@ import (
 	"github.com/buoy-edge/buoy/app"
 	"github.com/buoy-edge/buoy/internal/atomicfile"
 	"github.com/buoy-edge/buoy/internal/errs"
+	"github.com/buoy-edge/buoy/internal/seal"
 	"github.com/buoy-edge/buoy/internal/tlspin"
 	"github.com/buoy-edge/buoy/node/agent"
 	"github.com/buoy-edge/buoy/node/events"
@@ -45,6 +46,7 @@ import (
 type controller struct {
 	id     string // of this node
 	data   string
+	keys   *seal.Keys
 	store  *sqlite.Store
 	engine *app.Engine
 	proxy  *proxy.Proxy
@@ -63,11 +65,11 @@ const controllerDB = "controller.db"
 // newController makes one, or nil if this daemon is none. Nothing has been
 // started when it returns.
 // pin is that of its certificate authority, if it has one of its own.
-func newController(ctx context.Context, cfg config, told *told, pin string, log *slog.Logger) (c *controller, err error) {
+func newController(ctx context.Context, cfg config, told *told, pin string, keys *seal.Keys, log *slog.Logger) (c *controller, err error) {
 	if cfg.fleet.controller != self {
 		return nil, nil
 	}
-	c = &controller{id: told.id, data: cfg.data, log: log}
+	c = &controller{id: told.id, data: cfg.data, keys: keys, log: log}
 	if err := c.makeJoinToken(pin); err != nil {
 		return nil, err
 	}
@@ -208,23 +210,6 @@ func (c *controller) join(token string) bool {
 	want, _ = tlspin.Cut(want)
 	token, _ = tlspin.Cut(token)
 	return want != "" && subtle.ConstantTimeCompare([]byte(want), []byte(token)) == 1
-}
-
-// secret reads DATA/secrets/NAME, or NAME/KEY.
-func (c *controller) secret(name, key string) (string, error) {
-	root, err := os.OpenRoot(filepath.Join(c.data, "secrets"))
-	var text []byte
-	if err == nil {
-		defer root.Close()
-		text, err = root.ReadFile(filepath.Join(name, key))
-	}
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return "", errs.E(errs.NotFound, "there is no secret %q", filepath.Join(name, key))
-	case err != nil:
-		return "", fmt.Errorf("read the secret %q: %w", filepath.Join(name, key), err)
-	}
-	return strings.TrimSuffix(string(text), "\n"), nil
 }
 
 // Nodes implements nodes.Fleet.
@@ -411,7 +396,7 @@ func newMember(cfg config, p *parts, zero *nodes.Dialect, log *slog.Logger) (*me
 	}
 	m := &member{}
 	m.agent, err = agent.New(agent.Config{
-		Controller: url, JoinToken: token, Data: cfg.data, Local: local, Node: p.node, Machine: machine{p.node},
+		Controller: url, JoinToken: token, Data: cfg.data, Keys: p.keys, Local: local, Node: p.node, Machine: machine{p.node},
 		NodeID: id, Name: p.node.Info().Hostname, Labels: cfg.fleet.labels, Address: address,
 		FirstPort: cfg.fleet.ports[0], LastPort: cfg.fleet.ports[1], Log: log,
 		Reached: func(ctx context.Context, err error) {

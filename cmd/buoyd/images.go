@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/buoy-edge/buoy/images"
+	"github.com/buoy-edge/buoy/internal/seal"
 	"github.com/buoy-edge/buoy/internal/size"
 	"github.com/buoy-edge/buoy/node"
 	"github.com/buoy-edge/buoy/node/lazy"
@@ -89,7 +90,7 @@ func readThresholds(s string) (t thresholds, err error) {
 }
 
 // imageStore is the part that keeps images.
-func imageStore(cfg config, f *lazy.Flists, log *slog.Logger) (*images.Store, error) {
+func imageStore(cfg config, f *lazy.Flists, keys *seal.Keys, log *slog.Logger) (*images.Store, error) {
 	c := cfg.images
 	mirrors := map[string][]string{}
 	for _, m := range c.mirrors {
@@ -97,7 +98,7 @@ func imageStore(cfg config, f *lazy.Flists, log *slog.Logger) (*images.Store, er
 	}
 	return images.Open(images.Config{
 		Dir: filepath.Join(cfg.data, "images"), AuthFile: c.authFile, Mirrors: mirrors, PlainHTTP: c.plainHTTP,
-		Hub: c.hub, GCHigh: c.gc.high, GCLow: c.gc.low, Reserve: int64(c.reserve), Policy: c.policy,
+		Hub: c.hub, GCHigh: c.gc.high, GCLow: c.gc.low, Reserve: int64(c.reserve), Policy: c.policy, Keys: keys,
 		Inspect: node.Inspector(f), Spare: f.Trim, Log: log,
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/buoy-edge/buoy/internal/version"
@@ -32,7 +33,7 @@ func main() {
 }
 
 // verbs are the commands beside serving.
-var verbs = []string{"boot", "config", "doctor", "halt", "reset", "version"}
+var verbs = []string{"boot", "config", "doctor", "halt", "reset", "seal", "version"}
 
 // run is the program; its value is the exit code: 2 for a wrong command line.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -47,6 +48,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			verb, args = func(ctx context.Context, cfg config, log *slog.Logger) error { return reset(ctx, cfg, log, stdout) }, args[1:]
 		case "doctor":
 			verb, args = func(ctx context.Context, cfg config, log *slog.Logger) error { return diagnose(ctx, cfg, log, stdout) }, args[1:]
+		case "seal":
+			if len(args) > 1 && !strings.HasPrefix(args[1], "-") {
+				return exitCode(sealOne(args[1], args[2:], os.Stdin, stderr), stderr)
+			}
+			verb, args = func(_ context.Context, cfg config, log *slog.Logger) error { return sealAll(cfg, log, stdout) }, args[1:]
 		case "halt":
 			verb, args = halt, args[1:]
 		case "config":

@@ -12,7 +12,7 @@ import (
 func man() string {
 	p := manual.New("buoyd", 8, version.Version, "daemon of a node: runs containers and answers for them over REST")
 	p.Section("SYNOPSIS")
-	p.Text("buoyd [FLAGS]\n\nbuoyd config check|show|reference [FLAGS]\n\nbuoyd halt|reset [FLAGS]\n\nbuoyd boot serve --interface NAME [FLAGS]\n\nbuoyd version")
+	p.Text("buoyd [FLAGS]\n\nbuoyd config check|show|reference [FLAGS]\n\nbuoyd halt|reset [FLAGS]\n\nbuoyd seal [NAME/FIELD] [FLAGS]\n\nbuoyd boot serve --interface NAME [FLAGS]\n\nbuoyd version")
 	p.Section("DESCRIPTION")
 	p.Text(`buoyd runs containers on this machine and answers at RUN/buoy.sock. Containers
 outlive it: it may be stopped, replaced or killed. Flags are also keys of
@@ -23,6 +23,7 @@ outlive it: it may be stopped, replaced or killed. Flags are also keys of
 		{"config check", "Say what is wrong with the configuration, with file and line."},
 		{"config show", "Write what is in force and where it comes from, without passwords."},
 		{"config reference", "Write a configuration file with every key and its default."},
+		{"seal", "Keep standard input as a secret of apps, sealed; without a name seal those that lie there plain, or with a key that is not the first any more."},
 		{"halt", "End all containers with their own signals and graces and remove what was made for them on the machine. The next buoyd starts them again. SIGTERM ends the patience with them."},
 		{"reset --yes", "End all containers at once and remove everything that this instance has ever made on the machine."},
 		{"version", "Say which buoyd this is."},

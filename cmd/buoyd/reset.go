@@ -157,7 +157,7 @@ func removeData(dir string) error {
 	var all error
 	for _, name := range []string{
 		"boot", "cni", "containers", "upgrade", "events", "filesystems", "flist", "images", "volumes", "node.db", "node.db-journal", "node.db-shm", "node.db-wal",
-		"audit", "pki", "tokens.json", "agent.json", "agent-ended", "join-token", "secrets", "controller.db", "controller.db-journal", "controller.db-shm", "controller.db-wal",
+		"audit", "pki", "tokens.json", "agent.json", "agent-ended", "join-token", "secrets", keyFile, "controller.db", "controller.db-journal", "controller.db-shm", "controller.db-wal",
 	} {
 		all = errors.Join(all, os.RemoveAll(filepath.Join(dir, name)), atomicfile.RemoveParts(filepath.Join(dir, name)))
 	}

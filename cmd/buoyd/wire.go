@@ -21,6 +21,7 @@ import (
 	"github.com/buoy-edge/buoy/images"
 	"github.com/buoy-edge/buoy/internal/errs"
 	"github.com/buoy-edge/buoy/internal/programs"
+	"github.com/buoy-edge/buoy/internal/seal"
 	"github.com/buoy-edge/buoy/internal/version"
 	"github.com/buoy-edge/buoy/netcfg"
 	"github.com/buoy-edge/buoy/netcfg/cni"
@@ -74,6 +75,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) (err error) {
 
 // parts is everything that a daemon is made of.
 type parts struct {
+	keys    *seal.Keys
 	db      *state.DB
 	net     *netcfg.Net
 	runtime *container.Runtime
@@ -95,6 +97,7 @@ func (p *parts) close() error {
 func assemble(ctx context.Context, cfg config, log *slog.Logger) (*parts, error) {
 	var p parts
 	var err error
+	p.keys = cfg.secretKeys(log)
 	if p.runtime, err = runtime(cfg, log); err != nil {
 		return nil, err
 	}
@@ -108,13 +111,13 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger) (*parts, error)
 	if p.flists, err = flists(cfg, p.runtime, log); err != nil {
 		return nil, err
 	}
-	if p.images, err = imageStore(cfg, p.flists, log); err != nil {
+	if p.images, err = imageStore(cfg, p.flists, p.keys, log); err != nil {
 		return nil, err
 	}
 	if p.db, err = state.Open(ctx, filepath.Join(cfg.data, "node.db")); err != nil {
 		return nil, err
 	}
-	if p.told, err = newTold(cfg, p.db, log); err != nil {
+	if p.told, err = newTold(cfg, p.db, p.keys, log); err != nil {
 		return nil, errors.Join(err, p.db.Close())
 	}
 	p.gpus = gpu.NewInventory(gpuConfig(cfg, log))
@@ -131,7 +134,7 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger) (*parts, error)
 		return nil, errors.Join(err, p.db.Close())
 	}
 	p.gpus.Tell(p.node.GPUChanged)
-	if p.controller, err = newController(ctx, cfg, &p.told, p.doors.pin(cfg), log); err != nil {
+	if p.controller, err = newController(ctx, cfg, &p.told, p.doors.pin(cfg), p.keys, log); err != nil {
 		return nil, errors.Join(err, p.db.Close(), p.doors.audit.Close())
 	}
 	return &p, nil

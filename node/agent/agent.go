@@ -21,6 +21,7 @@ import (
 
 	"github.com/buoy-edge/buoy/api/hosts/hostapi"
 	"github.com/buoy-edge/buoy/internal/errs"
+	"github.com/buoy-edge/buoy/internal/seal"
 	"github.com/buoy-edge/buoy/internal/tlspin"
 	buoy "github.com/buoy-edge/buoy/sdk/go"
 )
@@ -73,6 +74,7 @@ type Config struct {
 	// each time, since it may be in a file that is replaced. // required
 	JoinToken func() (string, error)
 	Data      string       // required: directory of what lasts
+	Keys      *seal.Keys   // required: seal what lasts and is secret
 	Local     *buoy.Client // required: of this node; see Local
 	Node      Node         // required
 	Machine   Machine      // required
@@ -150,8 +152,8 @@ const (
 
 // New checks cfg. Nothing happens before Run.
 func New(cfg Config) (*Agent, error) {
-	if cfg.JoinToken == nil || cfg.Data == "" || cfg.Local == nil || cfg.Node == nil || cfg.Machine == nil {
-		return nil, errors.New("new agent: JoinToken, Data, Local, Node and Machine are required")
+	if cfg.JoinToken == nil || cfg.Data == "" || cfg.Keys == nil || cfg.Local == nil || cfg.Node == nil || cfg.Machine == nil {
+		return nil, errors.New("new agent: JoinToken, Data, Keys, Local, Node and Machine are required")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -257,7 +259,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	}
 	a.gone = openTombstones(a.cfg.Data, a.log)
 	defer func() { err = errors.Join(err, a.gone.Close()) }()
-	a.know(readKept(a.cfg.Data, a.cfg.Controller, a.log))
+	a.know(readKept(a.cfg.Data, a.cfg.Controller, a.cfg.Keys, a.log))
 	defer a.ctl.close()
 	defer a.wg.Wait()
 	ctx, cancel := context.WithCancel(ctx)

@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/buoy-edge/buoy/api/hosts/hostapi"
+	"github.com/buoy-edge/buoy/internal/seal"
 	buoy "github.com/buoy-edge/buoy/sdk/go"
 )
 
@@ -484,22 +485,28 @@ func TestKept(t *testing.T) {
 		"":                                                     {},
 		"null":                                                 {},
 	} {
-		r := &rig{t: t, data: t.TempDir(), log: &logs{}}
+		r := &rig{t: t, data: t.TempDir(), keys: seal.New(), log: &logs{}}
 		if err := os.WriteFile(keptFile(r.data), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		got := readKept(r.data, "http://c:1", testLog(r.log))
+		got := readKept(r.data, "http://c:1", r.keys, testLog(r.log))
 		if got != want {
 			t.Errorf("%q is read as %+v", text, got)
 		}
 		if (r.log.count("registers anew") == 1) != (want == kept{}) {
 			t.Errorf("%q: it is not said", text)
 		}
-		if err := got.write(r.data); err != nil {
+		if err := got.write(r.data, r.keys); err != nil {
 			t.Fatal(err)
 		}
-		if again := readKept(r.data, "http://c:1", testLog(r.log)); again != got {
+		if again := readKept(r.data, "http://c:1", r.keys, testLog(r.log)); again != got {
 			t.Errorf("%+v is read as %+v", got, again)
+		}
+		if text, err := os.ReadFile(keptFile(r.data)); err == nil && strings.Contains(string(text), `"token":"t"`) {
+			t.Errorf("the token is kept plain: %s", text)
+		}
+		if other := readKept(r.data, "http://c:1", seal.New(), testLog(r.log)); other != (kept{}) {
+			t.Errorf("without its key it is read as %+v", other)
 		}
 		if st, err := os.Stat(keptFile(r.data)); err == nil && st.Mode().Perm() != 0o600 {
 			t.Errorf("mode %v", st.Mode())
@@ -508,7 +515,7 @@ func TestKept(t *testing.T) {
 }
 
 func TestTombstoneFile(t *testing.T) {
-	r := &rig{t: t, data: t.TempDir(), log: &logs{}}
+	r := &rig{t: t, data: t.TempDir(), keys: seal.New(), log: &logs{}}
 	file := filepath.Join(r.data, "agent-ended")
 	open := func() *tombstones { return openTombstones(r.data, testLog(r.log)) }
 	ts := open()
@@ -552,7 +559,7 @@ func TestTombstoneFile(t *testing.T) {
 // A list that changes often does not grow for ever, and a full disk is no
 // reason to forget.
 func TestTombstoneGrowth(t *testing.T) {
-	r := &rig{t: t, data: t.TempDir(), log: &logs{}}
+	r := &rig{t: t, data: t.TempDir(), keys: seal.New(), log: &logs{}}
 	ts := openTombstones(r.data, testLog(r.log))
 	defer ts.Close()
 	ts.lines = 2 * maxTombstones
@@ -741,7 +748,7 @@ func TestPoke(t *testing.T) {
 }
 
 func TestNew(t *testing.T) {
-	r := &rig{t: t, node: newFakeNode(), ctl: &fakeController{Server: &httptest.Server{URL: "http://127.0.0.1:1"}}, data: t.TempDir(), log: &logs{}}
+	r := &rig{t: t, node: newFakeNode(), ctl: &fakeController{Server: &httptest.Server{URL: "http://127.0.0.1:1"}}, data: t.TempDir(), keys: seal.New(), log: &logs{}}
 	for name, change := range map[string]func(*Config){
 		"no controller":   func(c *Config) { c.Controller = "" },
 		"ftp":             func(c *Config) { c.Controller = "ftp://x" },

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/buoy-edge/buoy/api/hosts/hostapi"
+	"github.com/buoy-edge/buoy/internal/seal"
 	"github.com/buoy-edge/buoy/internal/testleak"
 	buoy "github.com/buoy-edge/buoy/sdk/go"
 )
@@ -435,6 +436,7 @@ type rig struct {
 	node *fakeNode
 	ctl  *fakeController
 	data string
+	keys *seal.Keys
 	*Agent
 	stop func() error
 	log  *logs
@@ -462,7 +464,7 @@ func (l *logs) count(text string) int {
 func newRig(t testing.TB) *rig {
 	t.Helper()
 	testleak.Check(t)
-	return &rig{t: t, node: newFakeNode(), ctl: newFakeController(t), data: t.TempDir(), log: &logs{}}
+	return &rig{t: t, node: newFakeNode(), ctl: newFakeController(t), data: t.TempDir(), keys: seal.New(), log: &logs{}}
 }
 
 func (r *rig) config() Config {
@@ -471,7 +473,7 @@ func (r *rig) config() Config {
 		r.t.Fatal(err)
 	}
 	return Config{
-		Controller: r.ctl.URL, JoinToken: func() (string, error) { return joinToken + "\n", nil }, Data: r.data,
+		Controller: r.ctl.URL, JoinToken: func() (string, error) { return joinToken + "\n", nil }, Data: r.data, Keys: r.keys,
 		Local: local, Node: r.node, Machine: r.node, NodeID: "n1", Log: slog.New(slog.NewTextHandler(r.log, nil)),
 	}
 }

@@ -217,7 +217,7 @@ func (a *Agent) join(ctx context.Context, now time.Time) *failure {
 		}
 	}
 	a.know(next)
-	if err := a.kept.write(a.cfg.Data); err != nil {
+	if err := a.kept.write(a.cfg.Data, a.cfg.Keys); err != nil {
 		a.log.Error("the host's token is not written down: it needs the join token again after a restart", "error", err)
 	}
 	a.joined, a.facts = true, len(info.GPUs)
@@ -262,7 +262,7 @@ func (a *Agent) idle() bool { return a.leaving && len(a.lookout.ours) == 0 && le
 func (a *Agent) forget() {
 	a.know(kept{})
 	a.setSession(Session{})
-	if err := a.kept.write(a.cfg.Data); err != nil {
+	if err := a.kept.write(a.cfg.Data, a.cfg.Keys); err != nil {
 		a.log.Error("the host's token is not removed", "error", err)
 	}
 	a.log.Warn("this host has left its controller, which had told it to; the node goes on alone until it is started again")

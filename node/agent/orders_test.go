@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/buoy-edge/buoy/api/hosts/hostapi"
+	"github.com/buoy-edge/buoy/internal/seal"
 	buoy "github.com/buoy-edge/buoy/sdk/go"
 )
 
@@ -63,7 +64,7 @@ func (b *bench) end() {
 func TestRandomOrders(t *testing.T) {
 	for seed := range uint64(20) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
-		r := &rig{t: t, node: newFakeNode(), ctl: &fakeController{}, data: t.TempDir(), log: &logs{}}
+		r := &rig{t: t, node: newFakeNode(), ctl: &fakeController{}, data: t.TempDir(), keys: seal.New(), log: &logs{}}
 		r.ctl.Server = unreached()
 		r.node.refuse = func(ctx context.Context, req buoy.CreateRequest) (int, string) {
 			switch h := len(req.Name) + int(seed); {
@@ -157,7 +158,7 @@ func FuzzAction(f *testing.F) {
 		if json.Unmarshal(text, &o) != nil || len(o.LaunchContainer) > 50 {
 			return
 		}
-		r := &rig{t: t, node: newFakeNode(), ctl: &fakeController{}, data: data, log: &logs{}}
+		r := &rig{t: t, node: newFakeNode(), ctl: &fakeController{}, data: data, keys: seal.New(), log: &logs{}}
 		r.ctl.Server = unreached()
 		b := r.still()
 		b.gone.ids = map[string]struct{}{} // of earlier runs

@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/buoy-edge/buoy/api/hosts/hostapi"
+	"github.com/buoy-edge/buoy/internal/seal"
 	buoy "github.com/buoy-edge/buoy/sdk/go"
 )
 
@@ -201,7 +202,7 @@ func answer(status int, body any, header ...string) *http.Response {
 func bubble(t *testing.T, ctl roundTrip, f func(a *Agent, log *logs, do func(func()))) {
 	data := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		r := &rig{t: t, node: newFakeNode(), ctl: &fakeController{Server: &httptest.Server{URL: "http://c:1"}}, data: data, log: &logs{}}
+		r := &rig{t: t, node: newFakeNode(), ctl: &fakeController{Server: &httptest.Server{URL: "http://c:1"}}, data: data, keys: seal.New(), log: &logs{}}
 		a := r.make(nil)
 		var mu sync.Mutex
 		a.ctl.http.Transport = roundTrip(func(req *http.Request) (*http.Response, error) {
@@ -350,7 +351,7 @@ func TestCoalesce(t *testing.T) {
 	reports := 0
 	data := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		r := &rig{t: t, node: newFakeNode(), ctl: &fakeController{Server: &httptest.Server{URL: "http://c:1"}}, data: data, log: &logs{}}
+		r := &rig{t: t, node: newFakeNode(), ctl: &fakeController{Server: &httptest.Server{URL: "http://c:1"}}, data: data, keys: seal.New(), log: &logs{}}
 		for i := range 100 {
 			r.node.put(buoy.Container{Name: fmt.Sprint("c", i), State: "running", Labels: map[string]string{labelLaunch: fmt.Sprint("L", i)}, Started: time.Now()})
 		}
@@ -405,7 +406,7 @@ func TestBurst(t *testing.T) {
 	var ran time.Time // when a report said so
 	data := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		r := &rig{t: t, node: newFakeNode(), ctl: &fakeController{Server: &httptest.Server{URL: "http://c:1"}}, data: data, log: &logs{}}
+		r := &rig{t: t, node: newFakeNode(), ctl: &fakeController{Server: &httptest.Server{URL: "http://c:1"}}, data: data, keys: seal.New(), log: &logs{}}
 		r.node.put(buoy.Container{Name: "c", State: "standby", Labels: map[string]string{labelLaunch: "L"}})
 		a := r.make(nil)
 		a.ctl.http.Transport = roundTrip(func(req *http.Request) (*http.Response, error) {

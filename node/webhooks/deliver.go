@@ -63,6 +63,8 @@ type worker struct {
 	// All below is guarded by hooks.mu.
 	stop     context.CancelFunc // nil: not started
 	spec     Hook
+	sealed   string // spec.Secret as the store has it
+	locked   error  // why it cannot be opened: nothing is delivered
 	progress Progress
 	unsaved  bool
 	nextTry  time.Time
@@ -72,13 +74,53 @@ type worker struct {
 func (w *worker) row() state.Webhook {
 	row := state.Webhook{Name: w.spec.Name, Created: w.created}
 	if !w.configured {
-		row.Spec = specOf(w.spec)
+		row.Spec = specOf(w.spec, w.sealed)
 	}
 	row.Progress = mustJSON(w.progress)
 	return row
 }
 
-func specOf(h Hook) []byte { return mustJSON(h) }
+func specOf(h Hook, sealed string) []byte {
+	h.Secret = sealed
+	return mustJSON(h)
+}
+
+// sealName is what the secret of a webhook is sealed for.
+func sealName(name string) string { return "webhook " + name }
+
+// open opens the secret as the store had it, and seals it anew where that is due.
+func (w *worker) open() {
+	keys, name := w.hooks.cfg.Keys, sealName(w.spec.Name)
+	w.sealed = w.spec.Secret
+	value, err := keys.Open(name, w.sealed)
+	if err != nil {
+		w.locked = fmt.Errorf("secret of webhook %s: %w", w.spec.Name, err)
+		w.progress.Error, w.progress.ErrorTime = sentence(w.locked), time.Now()
+		w.hooks.cfg.Log.Error("a webhook is told of nothing", "webhook", w.spec.Name, "error", err)
+		return
+	}
+	w.spec.Secret = value
+	if text, err := keys.Seal(name, value); err == nil && keys.Stale(w.sealed) {
+		w.sealed = text
+	}
+}
+
+// unlocked waits until the secret can be used; false: ctx has ended before.
+func (w *worker) unlocked(ctx context.Context) bool {
+	for {
+		w.hooks.mu.Lock()
+		locked := w.locked
+		w.hooks.mu.Unlock()
+		if locked == nil {
+			return true
+		}
+		select {
+		case <-w.poke:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
 
 func mustJSON(v any) []byte {
 	raw, err := json.Marshal(v)
@@ -117,6 +159,9 @@ const readAgain = 10 * time.Second
 
 // run delivers what happens until ctx ends.
 func (w *worker) run(ctx context.Context) {
+	if !w.unlocked(ctx) {
+		return
+	}
 	log := w.hooks.cfg.Events
 	after, err := events.ParseID(w.progress.After)
 	if err != nil {

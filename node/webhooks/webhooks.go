@@ -17,6 +17,7 @@ import (
 
 	"github.com/buoy-edge/buoy/internal/egress"
 	"github.com/buoy-edge/buoy/internal/errs"
+	"github.com/buoy-edge/buoy/internal/seal"
 	"github.com/buoy-edge/buoy/node/events"
 	"github.com/buoy-edge/buoy/node/state"
 )
@@ -32,6 +33,7 @@ type Store interface {
 type Config struct {
 	Events     *events.Log  // required
 	Store      Store        // required
+	Keys       *seal.Keys   // required: seal the secrets of those that are in Store
 	Configured []Hook       // those of the daemon's configuration
 	Rules      egress.Rules // where deliveries may go
 	Log        *slog.Logger // default: none
@@ -79,8 +81,8 @@ type Status struct {
 
 // New checks cfg. Nothing happens before Load and Run.
 func New(cfg Config) (*Hooks, error) {
-	if cfg.Events == nil || cfg.Store == nil {
-		return nil, errors.New("new webhooks: Events and Store are required")
+	if cfg.Events == nil || cfg.Store == nil || cfg.Keys == nil {
+		return nil, errors.New("new webhooks: Events, Store and Keys are required")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -153,7 +155,10 @@ func (h *Hooks) add(spec Hook, row state.Webhook, configured bool) error {
 			return fmt.Errorf("webhook %s: read how far it has got: %w", spec.Name, err)
 		}
 	}
-	w.unsaved = len(row.Progress) == 0 || configured && len(row.Spec) > 0
+	if !configured {
+		w.open()
+	}
+	w.unsaved = len(row.Progress) == 0 || configured && len(row.Spec) > 0 || !configured && w.sealed != spec.Secret
 	h.workers[spec.Name] = w
 	return nil
 }
@@ -258,7 +263,11 @@ func (h *Hooks) Create(ctx context.Context, spec Hook) error {
 	h.disk.Lock()
 	defer h.disk.Unlock()
 	h.cfg.Events.Flush() // what was before is not told
-	w := &worker{hooks: h, spec: spec, created: time.Now(), poke: make(chan struct{}, 1), done: make(chan struct{})}
+	sealed, err := h.cfg.Keys.Seal(sealName(spec.Name), spec.Secret)
+	if err != nil {
+		return err
+	}
+	w := &worker{hooks: h, spec: spec, sealed: sealed, created: time.Now(), poke: make(chan struct{}, 1), done: make(chan struct{})}
 	w.progress.After = h.cfg.Events.End().String()
 	h.mu.Lock()
 	_, taken := h.workers[spec.Name]
@@ -291,21 +300,25 @@ func (h *Hooks) Replace(ctx context.Context, spec Hook) error {
 		return err
 	}
 	h.mu.Lock()
-	before := w.spec
+	before, sealed, locked, row := w.spec, w.sealed, w.locked, w.row()
 	h.mu.Unlock()
-	spec.Secret = cmp.Or(spec.Secret, before.Secret)
+	if spec.Secret == "" && locked != nil {
+		return locked
+	}
+	if spec.Secret == "" {
+		spec.Secret = before.Secret
+	} else if sealed, err = h.cfg.Keys.Seal(sealName(spec.Name), spec.Secret); err != nil {
+		return err
+	}
 	if err := spec.Validate(h.cfg.Rules); err != nil {
 		return err
 	}
-	h.mu.Lock()
-	row := w.row()
-	h.mu.Unlock()
-	row.Spec = specOf(spec)
+	row.Spec = specOf(spec, sealed)
 	if err := h.cfg.Store.PutWebhook(ctx, row); err != nil {
 		return err
 	}
 	h.mu.Lock()
-	w.spec = spec
+	w.spec, w.sealed, w.locked = spec, sealed, nil
 	h.mu.Unlock()
 	token(w.poke)
 	h.tell(ctx, events.WebhookUpdated, spec.Name)

@@ -22,6 +22,7 @@ import (
 
 	"github.com/buoy-edge/buoy/internal/egress"
 	"github.com/buoy-edge/buoy/internal/errs"
+	"github.com/buoy-edge/buoy/internal/seal"
 	"github.com/buoy-edge/buoy/internal/testleak"
 	"github.com/buoy-edge/buoy/node/events"
 	"github.com/buoy-edge/buoy/node/state"
@@ -38,6 +39,7 @@ type node struct {
 	dir  string
 	log  *events.Log
 	db   *state.DB
+	keys *seal.Keys
 	h    *Hooks
 	stop func()
 
@@ -52,7 +54,7 @@ func newNode(t *testing.T, configured ...Hook) *node {
 // newChanged is one whose webhooks are changed before they run.
 func newChanged(t *testing.T, change func(*Hooks), configured ...Hook) *node {
 	t.Helper()
-	n := &node{t: t, dir: t.TempDir(), change: change}
+	n := &node{t: t, dir: t.TempDir(), keys: seal.New(), change: change}
 	n.start(configured...)
 	t.Cleanup(func() { n.stop() })
 	return n
@@ -67,7 +69,7 @@ func (n *node) start(configured ...Hook) {
 	if n.db, err = state.Open(n.t.Context(), filepath.Join(n.dir, "node.db")); err != nil {
 		n.t.Fatal(err)
 	}
-	if n.h, err = New(Config{Events: n.log, Store: n.db, Configured: configured, Rules: loopback}); err != nil {
+	if n.h, err = New(Config{Events: n.log, Store: n.db, Keys: n.keys, Configured: configured, Rules: loopback}); err != nil {
 		n.t.Fatal(err)
 	}
 	n.h.tune = tuning{first: 5 * time.Millisecond, longest: 20 * time.Millisecond, giveUp: 10 * time.Second, refusals: 3, save: 10 * time.Millisecond}
@@ -371,6 +373,73 @@ func TestRestart(t *testing.T) {
 	await(t, func() bool { return n.status().Progress.Missed == uint64(missed) }, func() string { return fmt.Sprintf("%+v, want %d missed", n.status(), missed) })
 }
 
+// A secret lies sealed in the store. Without its key nothing is delivered, and
+// nothing is lost: until the key is back, or there is another secret.
+func TestSealed(t *testing.T) {
+	testleak.Check(t)
+	n, r := newNode(t), newReceiver(t)
+	n.create(r)
+	kept := func() string {
+		t.Helper()
+		rows, err := n.db.Webhooks(t.Context())
+		if err != nil || len(rows) != 1 {
+			t.Fatalf("%v, %v", rows, err)
+		}
+		return string(rows[0].Spec)
+	}
+	if text := kept(); strings.Contains(text, secret) || !strings.Contains(text, `"secret":"sealed-1:`) {
+		t.Errorf("kept as %s", text)
+	}
+	n.emit(1, 1)
+	r.await("c1")
+
+	// From before there was a key.
+	row := state.Webhook{Name: "ops", Spec: mustJSON(Hook{Name: "ops", URL: r.URL, Types: []string{"container"}, Secret: secret}), Created: time.Now()}
+	n.stop()
+	db, err := state.Open(t.Context(), filepath.Join(n.dir, "node.db"))
+	if err == nil {
+		err = errors.Join(db.PutWebhook(t.Context(), row), db.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.start()
+	await(t, func() bool { return !strings.Contains(kept(), secret) }, kept)
+	n.emit(2, 2)
+	r.await("c1 c2")
+
+	before := kept()
+	keys := n.keys
+	n.stop()
+	n.keys = seal.New()
+	n.start()
+	n.emit(3, 3)
+	if p := n.status().Progress; !strings.Contains(p.Error, "secret of webhook ops: it was sealed with key") {
+		t.Errorf("%+v", p)
+	}
+	if err := n.h.Replace(t.Context(), Hook{Name: "ops", URL: r.URL}); !errors.Is(err, errs.Unavailable) {
+		t.Errorf("replaced without a secret: %v", err)
+	}
+	n.stop()
+	if n.keys = keys; r.told() != "c1 c2" {
+		t.Errorf("told %s", r.told())
+	}
+	n.start()
+	r.await("c1 c2 c3")
+	if now := kept(); now != before {
+		t.Errorf("kept as %s, was %s", now, before)
+	}
+
+	n.stop()
+	n.keys = seal.New()
+	n.start()
+	n.emit(4, 4)
+	if err := n.h.Replace(t.Context(), Hook{Name: "ops", URL: r.URL, Types: []string{"container"}, Secret: secret}); err != nil {
+		t.Fatal(err)
+	}
+	await(t, func() bool { return strings.HasSuffix(r.told(), "c4") }, r.told)
+}
+
 func TestConfigured(t *testing.T) {
 	r := newReceiver(t)
 	hook := Hook{Name: "ops", URL: r.URL, Secret: secret, Types: []string{"container"}}
@@ -401,7 +470,7 @@ func TestConfigured(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	for name, bad := range map[string][]Hook{"twice": {hook, hook}, "no secret": {{Name: "a", URL: r.URL}}} {
-		if _, err := New(Config{Events: n.log, Store: n.db, Configured: bad, Rules: loopback}); !errors.Is(err, errs.Invalid) {
+		if _, err := New(Config{Events: n.log, Store: n.db, Keys: n.keys, Configured: bad, Rules: loopback}); !errors.Is(err, errs.Invalid) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
