@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/buoy-edge/buoy/internal/errs"
+	buoy "github.com/buoy-edge/buoy/sdk/go"
 )
 
 // bareRig is an engine with hosts that the test plays itself.
@@ -411,7 +412,7 @@ func secretMissing(t *testing.T, kind Kind) {
 	secret, broken = "hush", nil
 	mu.Unlock()
 	o := say()
-	if len(o.Launch) != 2 || !slices.Equal(o.Launch[0].Env, []string{"PASSWORD=hush"}) {
+	if len(o.Launch) != 2 || len(o.Launch[0].Env) != 0 || !slices.Equal(o.Launch[0].Secrets, []buoy.Secret{{Env: "PASSWORD", Value: "hush"}}) {
 		t.Fatalf("%+v", o)
 	}
 	say(runs(launched(o)...)...)

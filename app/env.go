@@ -3,30 +3,39 @@ package app
 import (
 	"fmt"
 	"strconv"
+
+	buoy "github.com/buoy-edge/buoy/sdk/go"
 )
 
 // AddressVar stands, in the value of an environment variable of a launch order,
 // for the address that the host gives the container.
 const AddressVar = "$(buoy.address)"
 
-// env are the variables of a replica that are known only now.
-func (e *Engine) env(r *Replica, a *App, spec *Spec) ([]string, error) {
-	var out []string
+// env are the variables of a replica that are known only now, and its secrets,
+// variables or files.
+func (e *Engine) env(r *Replica, a *App, spec *Spec) (env []string, secrets []buoy.Secret, err error) {
 	for _, v := range spec.Env {
 		value := v.Value
 		switch {
 		case v.Secret != "":
-			secret, err := e.cfg.Secret(v.Secret, v.Key)
-			if err != nil {
-				return nil, fmt.Errorf("environment variable %s: %w", v.Name, err)
+			if value, err = e.cfg.Secret(v.Secret, v.Key); err != nil {
+				return nil, nil, fmt.Errorf("environment variable %s: %w", v.Name, err)
 			}
-			value = secret
+			secrets = append(secrets, buoy.Secret{Env: v.Name, Value: value})
+			continue
 		case v.Field != "":
 			value = e.field(v.Field, r, a, spec)
 		}
-		out = append(out, v.Name+"="+value)
+		env = append(env, v.Name+"="+value)
 	}
-	return out, nil
+	for _, f := range spec.Secrets {
+		value, err := e.cfg.Secret(f.Secret, f.Key)
+		if err != nil {
+			return nil, nil, fmt.Errorf("file %s: %w", f.Path, err)
+		}
+		secrets = append(secrets, buoy.Secret{Path: f.Path, Value: value})
+	}
+	return env, secrets, nil
 }
 
 func (e *Engine) field(name string, r *Replica, a *App, spec *Spec) string {

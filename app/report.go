@@ -249,12 +249,12 @@ func (e *Engine) orderLaunch(r *Replica, rec *record, o *Orders) {
 	if rev == nil {
 		return
 	}
-	env, err := e.env(r, rec.app, &rev.Spec)
+	env, secrets, err := e.env(r, rec.app, &rev.Spec)
 	if err != nil {
 		e.held(r, err)
 		return
 	}
-	o.Launch = append(o.Launch, Launch{Replica: *r, Spec: rev.Spec, Digest: rev.Digest, Env: env})
+	o.Launch = append(o.Launch, Launch{Replica: *r, Spec: rev.Spec, Digest: rev.Digest, Env: env, Secrets: secrets})
 }
 
 // held notes why a replica is not launched, and what people read then.

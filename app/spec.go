@@ -30,6 +30,7 @@ type Spec struct {
 	// say them. Restart is "always" if it is empty, of a job "no". Limits are also what a host must have free.
 	Container buoy.CreateRequest `json:"container"`
 	Env       []EnvVar           `json:"env,omitempty"` // besides Container.Env: what is known at the launch
+	Secrets   []SecretFile       `json:"secrets,omitempty"`
 	Ports     []Port             `json:"ports,omitempty"`
 	GPUs      int                `json:"gpus,omitempty"` // whole devices
 
@@ -53,6 +54,13 @@ type EnvVar struct {
 	Field  string `json:"field,omitempty"`  // "instance.ip", "app.replicas" and the like: see fieldsOfLaunch
 	Secret string `json:"secret,omitempty"` // name of a secret of the controller
 	Key    string `json:"key,omitempty"`    // in the secret
+}
+
+// SecretFile is a secret of the controller that replicas have as a file in memory.
+type SecretFile struct {
+	Path   string `json:"path"`
+	Secret string `json:"secret"`
+	Key    string `json:"key,omitempty"` // in the secret
 }
 
 // Port is a port that replicas listen at. Hosts publish it at one of theirs.

@@ -29,6 +29,7 @@ func (s *Spec) Validate() error {
 	c.storage(&s.Container)
 	c.network(s)
 	c.env(s)
+	c.secrets(s)
 	c.ports(s)
 	c.exposed(s)
 	c.health(s.Container.Health)

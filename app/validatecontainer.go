@@ -192,6 +192,34 @@ var fieldsOfLaunch = []string{
 	"instance.ip", "instance.port", "instance.id", "instance.name", "instance.index", "app.name", "app.replicas", "app.revision", "host.id", "host.name",
 }
 
+// secrets are files; hosts say what else is wrong with a path.
+func (c *checker) secrets(s *Spec) {
+	seen := map[string]bool{}
+	for _, m := range s.Container.Mounts {
+		seen[path.Clean(m.Target)] = true
+	}
+	if len(s.Container.Secrets) > 0 {
+		c.add("spec.secrets", "have values; an app names secrets of the controller")
+	}
+	for i, f := range s.Secrets {
+		at := func(field string) string { return at("spec.secrets", i, field) }
+		clean := path.Clean(f.Path)
+		switch {
+		case !path.IsAbs(f.Path) || clean == "/" || strings.ContainsRune(f.Path, 0):
+			c.add(at("path"), "is %q; it must be an absolute path below /", f.Path)
+		case seen[clean]:
+			c.add(at("path"), "is %q, and something else is mounted there", f.Path)
+		}
+		seen[clean] = true
+		if !secretName(f.Secret) {
+			c.add(at("name"), "is %q; a name is of letters, digits, '.', '_' and '-'", f.Secret)
+		}
+		c.text(at("key"), f.Key)
+	}
+}
+
+func secretName(s string) bool { return len(s) <= 253 && secretPattern.MatchString(s) }
+
 var secretPattern = regexp.MustCompile(`^[A-Za-z0-9][-_.A-Za-z0-9]*$`)
 
 // env counts the variables whose values are known first, as a manifest that is
@@ -226,7 +254,7 @@ func (c *checker) env(s *Spec) {
 			c.add(path, "says in %d ways what %s is; it must be a value, a field or a secret", said, v.Name)
 		case v.Field != "" && !slices.Contains(fieldsOfLaunch, v.Field):
 			c.add(path, "has %s from %q; it must be one of %s", v.Name, v.Field, strings.Join(fieldsOfLaunch, ", "))
-		case v.Secret != "" && (len(v.Secret) > 253 || !secretPattern.MatchString(v.Secret)):
+		case v.Secret != "" && !secretName(v.Secret):
 			c.add(path, "has %s from the secret %q; a name is of letters, digits, '.', '_' and '-'", v.Name, v.Secret)
 		case v.Key != "" && v.Secret == "":
 			c.add(path, "has a key for %s, which only secrets have", v.Name)

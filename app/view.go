@@ -1,6 +1,10 @@
 package app
 
-import "time"
+import (
+	"time"
+
+	buoy "github.com/buoy-edge/buoy/sdk/go"
+)
 
 // Status is how an app is doing, in one word.
 type Status string
@@ -116,7 +120,8 @@ type Launch struct {
 	Replica Replica
 	Spec    Spec
 	Digest  string   // of the image, if it is pinned
-	Env     []string // Spec.Env with its values, "KEY=value"
+	Env     []string // Spec.Env with its values, "KEY=value", but for secrets
+	Secrets []buoy.Secret
 }
 
 // StopOrder is a replica, or a container nobody knows, that is to go.

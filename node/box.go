@@ -2,6 +2,8 @@ package node
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -13,6 +15,7 @@ import (
 	"github.com/buoy-edge/buoy/gpu"
 	"github.com/buoy-edge/buoy/images"
 	"github.com/buoy-edge/buoy/internal/errs"
+	"github.com/buoy-edge/buoy/internal/seal"
 	"github.com/buoy-edge/buoy/netcfg"
 	"github.com/buoy-edge/buoy/node/lazy"
 	"github.com/buoy-edge/buoy/node/probe"
@@ -45,6 +48,7 @@ type box struct {
 	mu       sync.Mutex // guards all below
 	rec      state.Record
 	spec     Spec
+	locked   error      // why its secrets cannot be read: it is not started
 	given    []given    // what its NICs have, as in rec
 	gpus     []gpu.Hold // that it was given, as in rec; see holds
 	fallback *promise   // while it is updated: what it goes back to should that fail
@@ -76,6 +80,29 @@ type box struct {
 
 func newBox(spec Spec, rec state.Record) *box {
 	return &box{name: spec.Name, busy: make(chan struct{}, 1), sessions: map[*Session]bool{}, spec: spec, rec: rec, status: Halted}
+}
+
+// restore is the box of a container that the database knows; fresh: its spec is
+// to be written.
+func restore(rec state.Record, keys *seal.Keys) (b *box, fresh bool, err error) {
+	var spec Spec
+	if err := json.Unmarshal(rec.Spec, &spec); err != nil {
+		return nil, false, fmt.Errorf("read its spec: %w", err)
+	}
+	fresh, locked := spec.unseal(keys)
+	b = newBox(spec, rec)
+	if b.locked = locked; fresh {
+		b.respec()
+	}
+	if err := json.Unmarshal(rec.NICs, &b.given); err != nil {
+		return nil, false, fmt.Errorf("read what its NICs were given: %w", err)
+	}
+	if len(rec.GPUs) > 0 {
+		if err := json.Unmarshal(rec.GPUs, &b.gpus); err != nil {
+			return nil, false, fmt.Errorf("read which GPUs it was given: %w", err)
+		}
+	}
+	return b, fresh, nil
 }
 
 // lock waits until nothing is being done with the container. It may have been

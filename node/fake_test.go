@@ -18,6 +18,7 @@ import (
 	"github.com/buoy-edge/buoy/container/shimapi"
 	"github.com/buoy-edge/buoy/images"
 	"github.com/buoy-edge/buoy/internal/errs"
+	"github.com/buoy-edge/buoy/internal/seal"
 	"github.com/buoy-edge/buoy/netcfg"
 	"github.com/buoy-edge/buoy/netcfg/cni"
 	"github.com/buoy-edge/buoy/node/lazy"
@@ -32,9 +33,11 @@ type fakeShim struct {
 	mu    sync.Mutex // guards the rest
 	conns []net.Conn
 	have  map[string]bool
-	ran   int      // starts
-	execs []string // jobs that were started
-	gone  []string // jobs that were forgotten
+	ran   int                // starts
+	asked shimapi.RunRequest // of the last start
+	execs []string           // jobs that were started
+	env   []string           // of the last one
+	gone  []string           // jobs that were forgotten
 	list  []shimapi.Container
 	// signalled answers for signals; nil: whoever is meant has ended.
 	signalled func(shimapi.SignalRequest) error
@@ -87,8 +90,9 @@ func (f *fakeShim) call(req shimapi.Request) (any, error) {
 	defer f.mu.Unlock()
 	switch req.Op { //nolint:exhaustive // the others have nothing to say
 	case shimapi.OpRun:
-		f.have[ref.ID] = true
+		f.have[ref.ID], f.asked = true, shimapi.RunRequest{}
 		f.ran++
+		_ = json.Unmarshal(req.Body, &f.asked)
 		return shimapi.Process{PID: os.Getpid()}, nil
 	case shimapi.OpDelete:
 		delete(f.have, ref.ID)
@@ -97,7 +101,7 @@ func (f *fakeShim) call(req shimapi.Request) (any, error) {
 	case shimapi.OpExec:
 		var r shimapi.ExecRequest
 		_ = json.Unmarshal(req.Body, &r)
-		f.execs = append(f.execs, r.Job)
+		f.execs, f.env = append(f.execs, r.Job), r.Process.Env
 		return shimapi.Process{}, nil
 	case shimapi.OpForget:
 		var r shimapi.JobRef
@@ -195,7 +199,7 @@ func newNode(t *testing.T) (*Node, *fakeShim) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := New(Config{Flists: flists, ID: "n1", Data: data, Run: run, DB: db, Images: store, Net: network, CNI: cni.New(cni.Config{ConfDir: run, CacheDir: filepath.Join(data, "cni")}), Runtime: rt, Dev: true, Log: log})
+	n, err := New(Config{Flists: flists, ID: "n1", Data: data, Run: run, DB: db, Keys: seal.New(), Images: store, Net: network, CNI: cni.New(cni.Config{ConfDir: run, CacheDir: filepath.Join(data, "cni")}), Runtime: rt, Dev: true, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -83,7 +83,7 @@ func (n *Node) startJob(ctx context.Context, b *box, cmd container.Command, id s
 func (n *Node) jobRequest(b *box, cmd container.Command, id string) (shimapi.ExecRequest, error) {
 	run := get(b, func() container.Spec { return b.run })
 	run.Args, run.TTY = cmd.Args, cmd.TTY
-	run.Env = b.addressed(mergeEnv(run.Env, cmd.Env))
+	run.Env = mergeEnv(b.withSecrets(b.addressed(run.Env)), b.addressed(cmd.Env))
 	if cmd.Cwd != "" {
 		run.Cwd = cmd.Cwd
 	}

@@ -79,6 +79,9 @@ func (n *Node) start(ctx context.Context, b *box, hold bool, stored <-chan error
 // prepare has the image, held, says what runs in it, and makes the directories
 // and files of the start.
 func (n *Node) prepare(ctx context.Context, b *box) (l launch, dirs layout, release func(), err error) {
+	if err := b.locked; err != nil {
+		return l, dirs, nil, err
+	}
 	if l.Image, l.From, release, err = n.root(ctx, b); err != nil {
 		return l, dirs, release, err
 	}
@@ -178,7 +181,7 @@ func (n *Node) request(b *box, l launch, dirs layout, ns *netcfg.Netns) (shimapi
 	if run.Mounts, err = own(run.Mounts); err != nil {
 		return shimapi.RunRequest{}, err
 	}
-	run.Env = b.addressed(run.Env)
+	run.Env = b.withSecrets(b.addressed(run.Env))
 	spec, err := container.Bundle(run, host)
 	if err != nil {
 		return shimapi.RunRequest{}, err
@@ -190,7 +193,7 @@ func (n *Node) request(b *box, l launch, dirs layout, ns *netcfg.Netns) (shimapi
 	return shimapi.RunRequest{
 		ID: s.Name, Launch: b.launch, Spec: spec, User: run.User, Seccomp: profile, Init: run.Init, Stdin: run.Stdin && !run.TTY,
 		Rootfs:  n.rootfs(l, dirs),
-		Volumes: dirs.volumes, Libraries: run.Libraries,
+		Volumes: dirs.volumes, Libraries: run.Libraries, Secrets: s.secretFiles(),
 		Log: shimapi.Log{Path: n.logFile(s.Name), MaxBytes: run.Logs.MaxSize, Files: run.Logs.MaxFiles},
 	}, nil
 }

@@ -56,6 +56,9 @@ func (n *Node) Create(ctx context.Context, spec Spec) (err error) {
 	if err := spec.Validate(); err != nil {
 		return err
 	}
+	if spec, err = spec.sealed(n.cfg.Keys); err != nil {
+		return err
+	}
 	raw, err := json.Marshal(spec)
 	if err != nil {
 		return err
@@ -126,24 +129,6 @@ func (n *Node) reserve(ctx context.Context, spec Spec, raw []byte) (*box, error)
 		return nil, err
 	}
 	n.boxes[spec.Name] = b
-	return b, nil
-}
-
-// restore is the box of a container that the database knows.
-func restore(rec state.Record) (*box, error) {
-	var spec Spec
-	if err := json.Unmarshal(rec.Spec, &spec); err != nil {
-		return nil, fmt.Errorf("read its spec: %w", err)
-	}
-	b := newBox(spec, rec)
-	if err := json.Unmarshal(rec.NICs, &b.given); err != nil {
-		return nil, fmt.Errorf("read what its NICs were given: %w", err)
-	}
-	if len(rec.GPUs) > 0 {
-		if err := json.Unmarshal(rec.GPUs, &b.gpus); err != nil {
-			return nil, fmt.Errorf("read which GPUs it was given: %w", err)
-		}
-	}
 	return b, nil
 }
 

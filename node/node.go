@@ -21,6 +21,7 @@ import (
 	"github.com/buoy-edge/buoy/images"
 	"github.com/buoy-edge/buoy/internal/atomicfile"
 	"github.com/buoy-edge/buoy/internal/errs"
+	"github.com/buoy-edge/buoy/internal/seal"
 	"github.com/buoy-edge/buoy/internal/version"
 	"github.com/buoy-edge/buoy/netcfg"
 	"github.com/buoy-edge/buoy/netcfg/cni"
@@ -39,6 +40,7 @@ type Config struct {
 	Run  string // required: directory of what lasts until reboot
 
 	DB      *state.DB          // required
+	Keys    *seal.Keys         // seal secrets of containers; nil: none can have any
 	Images  *images.Store      // required
 	Net     *netcfg.Net        // required
 	CNI     *cni.CNI           // required
@@ -225,9 +227,17 @@ func (n *Node) Load(ctx context.Context) (err error) {
 		return err
 	}
 	for _, r := range records {
-		b, err := restore(r)
+		b, fresh, err := restore(r, n.cfg.Keys)
 		if err != nil {
 			return fmt.Errorf("container %s: %w", r.Name, err)
+		}
+		if fresh {
+			if err := n.cfg.DB.Put(ctx, b.rec); err != nil { // a full disk, say: the next write does it
+				n.cfg.Log.Error("secrets are not sealed anew", "container", r.Name, "error", err)
+			}
+		}
+		if b.locked != nil {
+			n.cfg.Log.Error("a container cannot be started again", "container", r.Name, "error", b.locked)
 		}
 		if addr, ok := b.published(); ok && !n.cfg.Net.Prefix().Contains(addr) {
 			return errs.E(errs.Conflict, "container %s has the address %s, which is not in %s: start buoyd with the --cidr it had, or delete the containers first",

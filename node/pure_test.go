@@ -384,7 +384,7 @@ func TestSpecSurvivesTheDatabase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := restore(state.Record{Name: "a", Spec: raw, NICs: []byte(`[{"key":"default","index":2,"addrs":["10.0.0.2/24"]}]`)})
+	b, _, err := restore(state.Record{Name: "a", Spec: raw, NICs: []byte(`[{"key":"default","index":2,"addrs":["10.0.0.2/24"]}]`)}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -398,7 +398,7 @@ func TestSpecSurvivesTheDatabase(t *testing.T) {
 		t.Errorf("given (-want +got)\n%s", diff)
 	}
 	for _, garbage := range []state.Record{{Spec: []byte("{"), NICs: []byte("[]")}, {Spec: raw, NICs: []byte("{")}} {
-		if _, err := restore(garbage); err == nil {
+		if _, _, err := restore(garbage, nil); err == nil {
 			t.Errorf("%s with %s is a container", garbage.Spec, garbage.NICs)
 		}
 	}

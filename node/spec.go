@@ -29,6 +29,7 @@ type Spec struct {
 	GPUs           *gpu.Wish     `json:"gpus,omitempty"`
 	CDI            []string      `json:"cdi,omitempty"` // devices that specs of CDI describe, vendor.com/class=name
 
+	Secrets       []Secret          `json:"secrets,omitempty"`
 	InitProcesses []InitProcess     `json:"initProcesses,omitempty"`
 	Restart       container.Restart `json:"restart,omitzero"`
 	Health        *probe.Check      `json:"health,omitempty"`

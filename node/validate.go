@@ -48,6 +48,9 @@ func (s Spec) Validate() error {
 	if err := s.validateHealth(); err != nil {
 		return err
 	}
+	if err := s.validateSecrets(); err != nil {
+		return err
+	}
 	for _, p := range s.InitProcesses {
 		if len(p.Args) == 0 || p.Args[0] == "" {
 			return errs.E(errs.Invalid, "an init process has no name")

@@ -39,6 +39,9 @@ func reach(s app.Spec) auth.Reach {
 			r.Secrets = append(r.Secrets, e.Secret)
 		}
 	}
+	for _, f := range s.Secrets {
+		r.Secrets = append(r.Secrets, f.Secret)
+	}
 	for _, m := range c.Mounts {
 		switch m.Type {
 		case "bind":

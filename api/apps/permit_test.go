@@ -27,6 +27,7 @@ func TestPermit(t *testing.T) {
 		"store of host":    {func(s *app.Spec) { s.Container.Storage = "dir:///etc" }, false},
 		"secret":           {func(s *app.Spec) { s.Env = []app.EnvVar{{Name: "A", Secret: "team.db"}, {Name: "B", Value: "x"}} }, true},
 		"secret of others": {func(s *app.Spec) { s.Env = []app.EnvVar{{Name: "A", Secret: "team-db"}} }, false},
+		"file of others":   {func(s *app.Spec) { s.Secrets = []app.SecretFile{{Path: "/run/a", Secret: "web"}} }, false},
 		"volume": {func(s *app.Spec) {
 			s.Container.Mounts = []buoy.Mount{{Type: "volume", Source: "team.data"}, {Type: "tmpfs"}}
 		}, true},
@@ -58,9 +59,9 @@ func TestPermit(t *testing.T) {
 func TestEachFieldIsLimitedOrNot(t *testing.T) {
 	known := map[reflect.Type]string{
 		reflect.TypeFor[buoy.CreateRequest](): "Flist Storage NICs HostNetworking Filesystems Mounts Devices Privileged CapAdd Unconfined Labels" + // beyond
-			" Name Hostname Lazy Ports DNS InitProcesses Command Entrypoint Env Pwd User Init TTY Stdin StdinOnce GPUs Limits Ulimits Sysctls ShmSize Logs" +
+			" Name Hostname Lazy Ports DNS InitProcesses Command Entrypoint Env Secrets Pwd User Init TTY Stdin StdinOnce GPUs Limits Ulimits Sysctls ShmSize Logs" +
 			" ReadOnly CapDrop NewPrivileges UserNS Health Restart StopSignal StopGrace Keep Standby",
-		reflect.TypeFor[app.Spec](): "Container Env Name Kind Labels Annotations Ports GPUs Replicas Scaling Drain Placement Rollout Expose Job",
+		reflect.TypeFor[app.Spec](): "Container Env Secrets Name Kind Labels Annotations Ports GPUs Replicas Scaling Drain Placement Rollout Expose Job",
 	}
 	for of, names := range known {
 		for f := range of.Fields() {

@@ -88,6 +88,11 @@ func launchOut(l *app.Launch, hostID, url string) (hostapi.LaunchContainer, erro
 		key, value, _ := strings.Cut(e, "=")
 		out.Env = append(out.Env, hostapi.KeyValue{Key: key, Value: value})
 	}
+	for _, s := range c.Secrets {
+		if s.Env != "" {
+			out.Env = append(out.Env, hostapi.KeyValue{Key: s.Env, Value: s.Value})
+		}
+	}
 	for _, p := range spec.Ports {
 		out.Ports = append(out.Ports, hostapi.LaunchPort{Container: p.Container, UDP: p.Proto == "udp", Host: p.Host})
 	}
@@ -117,7 +122,7 @@ func containerOf(l *app.Launch, hostID, url string) buoy.CreateRequest {
 	if url != "" {
 		ours = append(ours, "AIWARE_CONTROLLER="+url)
 	}
-	c.Env = mergeEnv(ours, c.Env, l.Env)
+	c.Env, c.Secrets = mergeEnv(ours, c.Env, l.Env), l.Secrets
 	if c.Restart == "" {
 		c.Restart = "always"
 		if ends(l.Spec.Kind) {

@@ -41,6 +41,9 @@ func specIn(c createContainer, publish netip.Addr) (node.Spec, error) {
 	if s.Run, err = runIn(c); err != nil {
 		return s, err
 	}
+	for _, one := range c.Secrets {
+		s.Secrets = append(s.Secrets, node.Secret{Env: one.Env, Path: one.Path, Value: one.Value})
+	}
 	if err := devicesIn(c.Devices, &s); err != nil {
 		return s, err
 	}

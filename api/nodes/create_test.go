@@ -49,6 +49,9 @@ func TestSpecIn(t *testing.T) {
 		`{"name":"a","image":"i","env":["A=1=2"],"environment":["B="]}`: with(func(s *node.Spec) {
 			s.Run.Env = []string{"B=", "A=1=2"}
 		}),
+		`{"name":"a","image":"i","secrets":[{"env":"A","value":"hush"},{"path":"/run/a","value":"b\u0000"}]}`: with(func(s *node.Spec) {
+			s.Secrets = []node.Secret{{Env: "A", Value: "hush"}, {Path: "/run/a", Value: "b\x00"}}
+		}),
 		`{"name":"a","image":"i","initprocesses":[{"name":"/p","args":["x"],"env":["K=V=W"],"pwd":"/t","stdin":"in"}]}`: with(func(s *node.Spec) {
 			s.InitProcesses = []node.InitProcess{{Args: []string{"/p", "x"}, Env: []string{"K=V=W"}, Cwd: "/t", Stdin: "in"}}
 		}),
@@ -119,6 +122,7 @@ func TestSpecInRefuses(t *testing.T) {
 		`{"name":"a","image":"i","health":{"period":-1}}`:                           `field "health.period" is -1`,
 		`{"name":"a","image":"i","health":{"timeout":"1s"}}`:                        `field "health.timeout" must be a number`,
 		`{"name":"a","image":"i","health":{"cmd":"x"}}`:                             `there is no field "cmd"`,
+		`{"name":"a","image":"i","secrets":[{"env":"A","data":"x"}]}`:               `there is no field "data"`,
 		`{"name":"a","image":"i","env":["K"]}`:                                      `environment entry "K"`,
 		`{"name":"a","image":"i","env":["=v"]}`:                                     `environment entry "=v"`,
 		`{"name":"a","image":"i","nics":[{}]}`:                                      `field "nics.type"`,

@@ -40,7 +40,7 @@ func TestEachFieldIsLimitedOrNot(t *testing.T) {
 		"nics": `[{"type":"bridge","id":"lan"}]`, "filesystems": `["pool:fs"]`, "capAdd": `["KILL"]`, "labels": `{"buoy.app":"web"}`,
 		"mounts": `[{"type":"bind","source":"/srv","target":"/a"}]`, "devices": `[{"path":"vendor.com/gpu=0"}]`,
 
-		"id": own, "name": own, "hostname": own, "initProcesses": own, "ports": own, "lazy": own, "command": own, "entrypoint": own, "env": own,
+		"id": own, "name": own, "hostname": own, "initProcesses": own, "ports": own, "lazy": own, "command": own, "entrypoint": own, "env": own, "secrets": own,
 		"environment": own, "pwd": own, "user": own, "gpus": own, "limits": own, "ulimits": own, "sysctls": own, "readOnly": own, "capDrop": own,
 		"newPrivileges": own, "userns": own, "init": own, "tty": own, "stdin": own, "stdinOnce": own, "health": own, "restart": own,
 		"stopSignal": own, "stopGrace": own, "keep": own, "standby": own, "dns": own, "shmSize": own, "logs": own,

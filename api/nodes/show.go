@@ -45,6 +45,9 @@ func containerOut(c node.Container, publish netip.Addr) containerObject {
 		Command: some(c.Spec.Run.Args), Limits: limitsOut(c.Spec), TTY: c.Spec.Run.TTY, Stdin: c.Spec.Run.Stdin, Lazy: string(c.Spec.Lazy), Fetch: fetchOut(c.Fetch),
 		Health: healthOut(c.Health),
 	}
+	for _, s := range c.Spec.Secrets {
+		o.Secrets = append(o.Secrets, secret{Env: s.Env, Path: s.Path})
+	}
 	for _, h := range c.GPUs {
 		o.GPUs = append(o.GPUs, gpuHoldOut(h))
 	}

@@ -24,6 +24,7 @@ type createContainer struct {
 	Entrypoint    []string          `json:"entrypoint"` // in place of the image's
 	Env           []string          `json:"env"`
 	Environment   []string          `json:"environment"`
+	Secrets       []secret          `json:"secrets"`
 	Pwd           string            `json:"pwd"`
 	User          string            `json:"user"`
 	Mounts        []mount           `json:"mounts"`
@@ -53,6 +54,14 @@ type createContainer struct {
 	DNS           []string          `json:"dns"`
 	ShmSize       size              `json:"shmSize"`
 	Logs          logLimits         `json:"logs"`
+}
+
+// secret is a value in the environment, or in a file that the container's user
+// alone may read. No answer has the value.
+type secret struct {
+	Env   string `json:"env,omitempty"`
+	Path  string `json:"path,omitempty"`
+	Value string `json:"value,omitempty"`
 }
 
 // logLimits bound a container's log.
@@ -109,6 +118,7 @@ type containerObject struct {
 	Restart   string            `json:"restart"`
 	Labels    map[string]string `json:"labels"`
 	Command   []string          `json:"command"`
+	Secrets   []secret          `json:"secrets,omitempty"` // without values
 	Limits    limits            `json:"limits"`
 	GPUs      []gpuHold         `json:"gpus,omitempty"` // that it holds
 	TTY       bool              `json:"tty,omitempty"`

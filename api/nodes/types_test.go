@@ -73,6 +73,7 @@ func TestContainerOut(t *testing.T) {
 			NICs:          []netcfg.NIC{{Type: netcfg.NICDefault, ID: "7"}},
 			InitProcesses: []node.InitProcess{{Args: []string{"/bin/a", "b"}, Env: []string{"K=V=W"}}},
 			Run:           container.Spec{Limits: container.Limits{Memory: 64 << 20}},
+			Secrets:       []node.Secret{{Env: "A", Value: "hush", Sealed: "hush"}, {Path: "/b", Value: "hush", Sealed: "hush"}},
 		},
 		Status: node.Halted, Reason: "Exited", ExitCode: 3, Created: time.Unix(0, 0), Finished: time.Unix(60, 0),
 	}
@@ -86,7 +87,7 @@ func TestContainerOut(t *testing.T) {
 		`"status":"halted","storage":"","id":"web","name":"web",` +
 		`"state":"halted","reason":"Exited","message":"","image":"nginx","digest":"","pid":0,"address":"",` +
 		`"created":"1970-01-01T00:00:00Z","finished":"1970-01-01T00:01:00Z","exitCode":3,"oomKilled":false,` +
-		`"restarts":0,"restart":"","labels":{},"command":[],"limits":{"memory":67108864}}`
+		`"restarts":0,"restart":"","labels":{},"command":[],"secrets":[{"env":"A"},{"path":"/b"}],"limits":{"memory":67108864}}`
 	if diff := cmp.Diff(want, string(got)); diff != "" {
 		t.Error(diff)
 	}

@@ -29,7 +29,7 @@ var refusals = map[string]string{
 	"env_file":         "the files are not here; write the variables into environment",
 	"extends":          `it is not followed; run "docker compose config" and apply what it prints`,
 	"include":          `it is not followed; run "docker compose config" and apply what it prints`,
-	"secrets":          "files of secrets are not mounted; in a manifest, env takes values from secrets",
+	"secrets":          "the files are not here; in a manifest, env and secrets take values of the controller's secrets",
 	"configs":          "there are no configs; put the files into the image, or use a bind mount",
 	"container_name":   "replicas are named after their service, with a number",
 	"links":            "names need no links; leave them out",

@@ -35,6 +35,12 @@ type secretKeyRef struct {
 	Key  string `json:"key,omitempty" doc:"Field of the secret."`
 }
 
+// secretFile is a secret as a file.
+type secretFile struct {
+	Path string `json:"path" like:"mountPath,target" need:"it says where the file is" doc:"Where replicas have the file."`
+	secretKeyRef
+}
+
 type fieldRef struct {
 	Path string `json:"fieldPath" need:"it says what" doc:"instance.ip, instance.port, instance.id, app.name, app.replicas, host.id or host.name."`
 }

@@ -37,19 +37,20 @@ type sections struct {
 
 // spec is what runs.
 type spec struct {
-	Type       string    `json:"type,omitempty" oneof:"http,tcp,udp,worker" doc:"Protocol of the ports that name none. A worker has no ports."`
-	Image      string    `json:"image" also:"flist" need:"it says what to run" doc:"OCI reference (docker.io/library/nginx:1.27), an flist, or a root file system archive or directory, by path on the host or URL."`
-	Storage    string    `json:"storage,omitempty" doc:"Chunk store of an flist, asked before its own."`
-	Lazy       string    `json:"lazy,omitempty" oneof:"auto,always,never" doc:"Of an flist: whether replicas start before all of it is on the host. Default: as the host is set."`
-	Command    words     `json:"command,omitempty" also:"entrypoint" doc:"What runs, in place of the entrypoint of the image and its command."`
-	Args       words     `json:"args,omitempty" doc:"Arguments, in place of the command of the image."`
-	WorkingDir string    `json:"workingDir,omitempty" also:"pwd" like:"working_dir,workdir,cwd" doc:"Working directory. Default: that of the image."`
-	User       word      `json:"user,omitempty" doc:"Name, uid, name:group or uid:gid. Default: that of the image."`
-	Hostname   string    `json:"hostname,omitempty" doc:"Host name inside. Default: the name of the replica."`
-	Env        envList   `json:"env,omitempty" also:"environment" doc:"Environment variables, added to those of the image."`
-	Ports      []port    `json:"ports,omitempty" doc:"Ports that replicas listen at. Hosts publish them."`
-	Resources  resources `json:"resources,omitzero" doc:"What a replica may use, which is also what its host must have free."`
-	Volumes    []volume  `json:"volumes,omitempty" like:"volumeMounts,mounts" doc:"What outlives a replica, or comes from its host."`
+	Type       string       `json:"type,omitempty" oneof:"http,tcp,udp,worker" doc:"Protocol of the ports that name none. A worker has no ports."`
+	Image      string       `json:"image" also:"flist" need:"it says what to run" doc:"OCI reference (docker.io/library/nginx:1.27), an flist, or a root file system archive or directory, by path on the host or URL."`
+	Storage    string       `json:"storage,omitempty" doc:"Chunk store of an flist, asked before its own."`
+	Lazy       string       `json:"lazy,omitempty" oneof:"auto,always,never" doc:"Of an flist: whether replicas start before all of it is on the host. Default: as the host is set."`
+	Command    words        `json:"command,omitempty" also:"entrypoint" doc:"What runs, in place of the entrypoint of the image and its command."`
+	Args       words        `json:"args,omitempty" doc:"Arguments, in place of the command of the image."`
+	WorkingDir string       `json:"workingDir,omitempty" also:"pwd" like:"working_dir,workdir,cwd" doc:"Working directory. Default: that of the image."`
+	User       word         `json:"user,omitempty" doc:"Name, uid, name:group or uid:gid. Default: that of the image."`
+	Hostname   string       `json:"hostname,omitempty" doc:"Host name inside. Default: the name of the replica."`
+	Env        envList      `json:"env,omitempty" also:"environment" doc:"Environment variables, added to those of the image."`
+	Secrets    []secretFile `json:"secrets,omitempty" doc:"Secrets of the controller that replicas have as files in memory, which their user alone may read."`
+	Ports      []port       `json:"ports,omitempty" doc:"Ports that replicas listen at. Hosts publish them."`
+	Resources  resources    `json:"resources,omitzero" doc:"What a replica may use, which is also what its host must have free."`
+	Volumes    []volume     `json:"volumes,omitempty" like:"volumeMounts,mounts" doc:"What outlives a replica, or comes from its host."`
 
 	Replicas      int           `json:"replicas,omitempty" min:"1" max:"1000" doc:"How many replicas there are at first. Default: scaling.minReplicas."`
 	Standby       *int          `json:"standby,omitempty" min:"0" max:"1000" doc:"So many replicas more are kept created and not run, and are used first when the app scales out. The same as scaling.standby."`

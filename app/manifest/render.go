@@ -69,6 +69,9 @@ func specOf(s app.Spec) spec {
 	if g := c.GPUs; g != nil {
 		out.Resources.GPU = &gpuKind{Model: g.Model, Memory: byteSize(g.Memory), Vendor: g.Vendor, Devices: g.Devices, Capabilities: g.Capabilities}
 	}
+	for _, f := range s.Secrets {
+		out.Secrets = append(out.Secrets, secretFile{Path: f.Path, secretKeyRef: secretKeyRef{Name: f.Secret, Key: f.Key}})
+	}
 	for _, p := range s.Ports {
 		out.Ports = append(out.Ports, port{Container: p.Container, Protocol: strings.ToUpper(p.Proto), Name: p.Name, Host: p.Host, Listen: p.Listen, SendProxy: p.SendProxy})
 	}

@@ -34,6 +34,9 @@ func (m *document) spec(d *decoder) app.Spec {
 	}
 	out.GPUs, out.Container.GPUs = s.Resources.gpus(d)
 	out.Container.Env, out.Env = s.Env.split(d)
+	for _, f := range s.Secrets {
+		out.Secrets = append(out.Secrets, app.SecretFile{Path: f.Path, Secret: f.Name, Key: f.Key})
+	}
 	out.Container.Health = in.Health.check(d, out)
 	out.Rollout = in.Rollout.rules(&out)
 	m.counts(d, in, &out)

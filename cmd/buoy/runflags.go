@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/pflag"
 
@@ -18,7 +19,7 @@ type runFlags struct {
 	pull                  string
 
 	name, hostname, user, workdir, entrypoint string
-	env, envFiles                             []string
+	env, envFiles, secrets                    []string
 	volumes, tmpfs, devices                   []string
 	gpus                                      string
 	network                                   string
@@ -57,6 +58,7 @@ func (f *runFlags) register(flags *pflag.FlagSet) {
 	flags.StringArrayVarP(&f.env, "env", "e", nil, "environment variable `K=V`, or K to hand on your own")
 	flags.StringArrayVar(&f.envFiles, "env-file", nil, "`file` with a K=V in each line")
 
+	flags.StringArrayVar(&f.secrets, "secret", nil, "value that nobody is told, from a file here: `PATH=FILE`, as a file in memory, or NAME=FILE, as a variable")
 	flags.StringArrayVarP(&f.volumes, "volume", "v", nil, "directory or file of the node: `SRC:DST[:ro]`")
 	flags.StringArrayVar(&f.tmpfs, "tmpfs", nil, "file system in memory: `DST[:size=64m,ro]`")
 	flags.StringArrayVar(&f.devices, "device", nil, "device of the node: `PATH[:DST][:rwm]`, or vendor.com/class=name of a CDI spec")
@@ -129,7 +131,7 @@ func (f *runFlags) request(args []string, at place) (buoy.CreateRequest, error) 
 	}
 	steps := []func(*buoy.CreateRequest, place) error{
 		func(r *buoy.CreateRequest, at place) (err error) { r.Flist, err = imageRef(args[0], at); return err },
-		f.options, f.environment, f.mounts, f.gpuWish, f.networking, f.limits, f.logging, f.pairs, f.healthCheck,
+		f.options, f.environment, f.secretValues, f.mounts, f.gpuWish, f.networking, f.limits, f.logging, f.pairs, f.healthCheck,
 	}
 	for _, step := range steps {
 		if err := step(&r, at); err != nil {
@@ -189,6 +191,29 @@ func (f *runFlags) environment(r *buoy.CreateRequest, at place) error {
 		if err := addEnv(r, pair, at); err != nil {
 			return fmt.Errorf("--env %s: %w", pair, err)
 		}
+	}
+	return nil
+}
+
+// secretValues reads --secret.
+func (f *runFlags) secretValues(r *buoy.CreateRequest, at place) error {
+	for _, text := range f.secrets {
+		where, file, ok := strings.Cut(text, "=")
+		if !ok || where == "" || file == "" {
+			return fmt.Errorf("--secret %s: want PATH=FILE, for a file in the container, or NAME=FILE, for a variable", where)
+		}
+		value, err := at.readFile(file)
+		if err != nil {
+			return fmt.Errorf("--secret %s: %w", where, err)
+		}
+		if !utf8.Valid(value) {
+			return fmt.Errorf("--secret %s: %s is not UTF-8 text; base64 makes it some", where, file)
+		}
+		one := buoy.Secret{Path: where, Value: string(value)}
+		if where[0] != '/' {
+			one = buoy.Secret{Env: where, Value: strings.TrimSuffix(string(value), "\n")}
+		}
+		r.Secrets = append(r.Secrets, one)
 	}
 	return nil
 }

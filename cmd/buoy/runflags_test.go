@@ -10,12 +10,18 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// testPlace is a machine with two variables, one file and the working directory /here.
+// testPlace is a machine with two variables, three files and the working directory /here.
 func testPlace() place {
 	return place{
 		getenv: func(name string) string { return map[string]string{"HOME": "/root", "EMPTY": ""}[name] },
 		readFile: func(name string) ([]byte, error) {
-			if name != "env" {
+			switch name {
+			case "env":
+			case "hush":
+				return []byte("hush\n"), nil
+			case "binary":
+				return []byte{0xff}, nil
+			default:
 				return nil, fs.ErrNotExist
 			}
 			return []byte("# a comment\n\nFILE=yes # no comment\r\n  A=file\nHOME\n"), nil
@@ -42,6 +48,7 @@ func TestRequest(t *testing.T) {
 		},
 		{"--entrypoint /bin/sh alpine -c ls", `{"entrypoint":["/bin/sh"],"command":["-c","ls"]}`},
 		{"-e A=1 -e B= -e A=2=3 -e HOME -e NOSUCH alpine", `{"env":["A=2=3","B=","HOME=/root"]}`},
+		{"--secret A=hush --secret /run/a=hush alpine", `{"secrets":[{"env":"A","value":"hush"},{"path":"/run/a","value":"hush\n"}]}`},
 		{"--env-file env -e A=flag alpine", `{"env":["FILE=yes # no comment","A=flag","HOME=/root"]}`},
 		{
 			"-v /a:/b -v ./c:/d:ro -v /e:/f:rw alpine",
@@ -114,6 +121,9 @@ func TestRequest(t *testing.T) {
 func TestRequestRefuses(t *testing.T) {
 	for _, test := range []struct{ args, want string }{
 		{"-e =x alpine", "--env =x: want K=V"},
+		{"--secret A alpine", "--secret A: want PATH=FILE"},
+		{"--secret A=nosuch alpine", "--secret A: file does not exist"},
+		{"--secret A=binary alpine", "--secret A: binary is not UTF-8"},
 		{"--env-file nosuch alpine", "--env-file: file does not exist"},
 		{"-v data:/b alpine", "volumes have no names here"},
 		{"-v /a alpine", "want SRC:DST[:ro]"},

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/buoy-edge/buoy/internal/atomicfile"
 	"github.com/buoy-edge/buoy/internal/errs"
@@ -70,6 +71,9 @@ func (c *controller) secret(name, key string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("the secret %q: %w", path, err)
 	}
+	if !utf8.ValidString(value) {
+		return "", errs.E(errs.Invalid, "the secret %q is not UTF-8 text; base64 makes it some", path)
+	}
 	return value, nil
 }
 
@@ -89,8 +93,11 @@ func sealOne(path string, args []string, stdin io.Reader, stderr io.Writer) erro
 		return fmt.Errorf("read the secret: %w", err)
 	}
 	text := strings.TrimSuffix(string(value), "\n")
-	if len(text) > maxSecret {
+	switch {
+	case len(text) > maxSecret:
 		return errs.E(errs.Invalid, "the secret is longer than %d bytes", maxSecret)
+	case !utf8.ValidString(text):
+		return errs.E(errs.Invalid, "the secret is not UTF-8 text; base64 makes it some")
 	}
 	return writeSecret(cfg.data, cfg.secretKeys(slog.New(slog.DiscardHandler)), path, text)
 }

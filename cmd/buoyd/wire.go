@@ -122,7 +122,7 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger) (*parts, error)
 	}
 	p.gpus = gpu.NewInventory(gpuConfig(cfg, log))
 	p.node, err = node.New(node.Config{
-		ID: p.told.id, Data: cfg.data, Run: cfg.run, DB: p.db, Images: p.images, Net: p.net, Runtime: p.runtime,
+		ID: p.told.id, Data: cfg.data, Run: cfg.run, DB: p.db, Keys: p.keys, Images: p.images, Net: p.net, Runtime: p.runtime,
 		Flists: p.flists, Lazy: cfg.flist.lazy, LogBudget: int64(cfg.logBudget),
 		CNI: networks(cfg), Events: p.told.log, GPUs: p.gpus, CDIDirs: cfg.cdiDirs, GPURoot: cfg.gpuRoot,
 		Dev: cfg.dev, AllowReboot: cfg.allowReboot, Reboot: cfg.reboot, Hide: secretFiles(), Log: log,

@@ -101,6 +101,7 @@ func (m *making) make() error {
 
 // record writes down all that must be removed if this comes to nothing.
 func (m *making) record() error {
+	m.mountSecrets()
 	var err error
 	if m.config, err = m.s.newConfig(m.c, &m.r); err != nil {
 		return err
@@ -110,13 +111,13 @@ func (m *making) record() error {
 		return err
 	}
 	// An undo that failed, of an earlier try, may have left something.
-	if err := errors.Join(unmountRoot(m.c.rootfs()), removeAll(m.c.dir)); err != nil {
+	if err := errors.Join(unmountRoot(m.c.rootfs()), m.c.hideSecrets(), removeAll(m.c.dir)); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(m.c.rootfs(), 0o711); err != nil {
 		return err
 	}
-	if err := writeBundle(m.c.dir, m.r.Spec); err != nil {
+	if err := errors.Join(writeBundle(m.c.dir, m.r.Spec), m.writeSecrets()); err != nil {
 		return err
 	}
 	m.c.mu.Lock() // Delete may want to know what to kill
@@ -148,7 +149,10 @@ func (m *making) root() (err error) {
 }
 
 func (m *making) user() error {
-	return m.mount.lookUp(m.r.User, m.r.Spec.Process)
+	if err := m.mount.lookUp(m.r.User, m.r.Spec.Process); err != nil {
+		return err
+	}
+	return m.giveSecrets()
 }
 
 // output opens the log and the pipes; the reaper has their other ends before
@@ -246,8 +250,8 @@ func (m *making) exec() error {
 	return m.c.save(m.c.rec)
 }
 
-// keep makes the container visible. The mount leaves our namespace: the
-// container has its own copy, and the next container's need not carry it.
+// keep makes the container visible. The mounts leave our namespace: the
+// container has its own copies, and the next container's need not carry them.
 func (m *making) keep() error {
 	c, t := m.c, m.task
 	t.rec.Started = c.rec.Started
@@ -260,7 +264,7 @@ func (m *making) keep() error {
 		m.gate.close()
 	}
 	c.mu.Unlock()
-	if err := m.mount.leave(); err != nil {
+	if err := errors.Join(m.mount.leave(), c.hideSecrets()); err != nil {
 		m.s.log.Error("unmount a root from the shim's namespace", "container", c.id, "error", err)
 	}
 	return m.s.exits.add(t, m.s.recordEnd)
@@ -340,7 +344,7 @@ func nameOf(args []string) string {
 // however far. Doing it twice is fine.
 func (s *Server) sweep(c *container) error {
 	err := errors.Join(
-		unmountRoot(c.rootfs()),
+		unmountRoot(c.rootfs()), c.hideSecrets(),
 		removeCgroup(c.rec.Cgroups),
 		removeAll(filepath.Join(s.lcDir(), c.id)),
 		s.keeper.drop("gate:"+c.id),

@@ -20,7 +20,7 @@ import (
 
 // Version is raised when a message changes its meaning. A daemon that meets an
 // older shim replaces it; running containers do not notice.
-const Version = 3
+const Version = 4
 
 // Op names a call.
 type Op string
@@ -84,6 +84,13 @@ type Volume struct {
 	Path   string `json:"path"`
 }
 
+// Secret is a file on a tmpfs, mounted at Path, that the container's user alone
+// may read.
+type Secret struct {
+	Path string `json:"path"` // absolute
+	Data []byte `json:"data"`
+}
+
 // Log says where a process's output goes: lines "TIME stdout|stderr F|P TEXT"
 // (the CRI log format), rotated to Path.1, Path.2 … at MaxBytes, Files files at most.
 type Log struct {
@@ -104,6 +111,7 @@ type RunRequest struct {
 	Volumes []Volume    `json:"volumes,omitempty"`
 	// Libraries are to be known to the image's loader, by name: their paths inside.
 	Libraries map[string]string `json:"libraries,omitempty"`
+	Secrets   []Secret          `json:"secrets,omitempty"`
 	// User as an image spells it ("name", "uid:gid", …), looked up in the
 	// container's own passwd and group. Sets HOME when the environment has none.
 	User    string `json:"user,omitempty"`

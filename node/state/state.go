@@ -50,7 +50,7 @@ const (
 
 // migrations lead from an empty file to what this buoyd knows; a newer version
 // of the file is a further step.
-var migrations = []string{containersTable, nicsColumn, bridgesTables, webhooksTable, gpusColumn}
+var migrations = []string{containersTable, nicsColumn, bridgesTables, webhooksTable, gpusColumn, sealed}
 
 const containersTable = `
 CREATE TABLE containers (
@@ -78,6 +78,9 @@ ALTER TABLE containers RENAME COLUMN address TO nics;
 `
 
 const gpusColumn = `ALTER TABLE containers ADD COLUMN gpus TEXT NOT NULL DEFAULT '';`
+
+// sealed is the form in which secrets may be sealed, which nobody before it can read.
+const sealed = ""
 
 // DB is the open file. One buoyd at a time has it open.
 type DB struct {

@@ -51,6 +51,7 @@ type Container struct {
 	Restart  string            `json:"restart"`
 	Labels   map[string]string `json:"labels"`
 	Command  []string          `json:"command"`
+	Secrets  []Secret          `json:"secrets,omitempty"` // without values
 	Limits   Limits            `json:"limits,omitzero"`
 	GPUs     []GPUHold         `json:"gpus,omitempty"` // that it holds
 	TTY      bool              `json:"tty,omitempty"`

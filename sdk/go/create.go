@@ -21,6 +21,7 @@ type CreateRequest struct {
 	Command    []string `json:"command,omitempty"`    // after the entrypoint; replaces the image's
 	Entrypoint []string `json:"entrypoint,omitempty"` // replaces the image's, and its command
 	Env        []string `json:"env,omitempty"`        // "KEY=value", added to the image's
+	Secrets    []Secret `json:"secrets,omitempty"`
 	Pwd        string   `json:"pwd,omitempty"`
 	User       string   `json:"user,omitempty"` // name, uid, name:group or uid:gid
 	Init       bool     `json:"init,omitempty"` // buoy-init is PID 1 and reaps
@@ -53,6 +54,14 @@ type CreateRequest struct {
 	Keep       bool              `json:"keep,omitempty"`      // the writable layer survives Stop
 	Standby    bool              `json:"standby,omitempty"`   // created, not run until Start
 	Labels     map[string]string `json:"labels,omitempty"`
+}
+
+// Secret is a value that no answer has, in the environment or in a file. One of
+// Env and Path is set.
+type Secret struct {
+	Env   string `json:"env,omitempty"`  // name of the variable
+	Path  string `json:"path,omitempty"` // of the file, in memory, that the container's user alone may read
+	Value string `json:"value,omitempty"`
 }
 
 // InitProcess is a command that runs each time its container starts.

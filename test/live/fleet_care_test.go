@@ -3,7 +3,9 @@ package live
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -16,6 +18,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	buoy "github.com/buoy-edge/buoy/sdk/go"
 )
 
 // perHost counts the healthy replicas of an app by host.
@@ -93,7 +97,7 @@ func TestFleetModes(t *testing.T) {
 
 // TestFleetEnv: what is known at the launch alone, secrets among it.
 func TestFleetEnv(t *testing.T) {
-	f := newFleet(t, 1)
+	f := newFleet(t, 1, "--webhook-allow", "127.0.0.0/8")
 	env := []any{
 		map[string]any{"name": "PASSWORD", "source": "secret", "key": "db", "field": "password"},
 		map[string]any{"name": "TOKEN", "valueFrom": map[string]any{"secretKeyRef": map[string]any{"name": "token"}}},
@@ -102,19 +106,21 @@ func TestFleetEnv(t *testing.T) {
 	for _, key := range []string{"instance.id", "instance.name", "instance.ip", "instance.port", "app.name", "app.replicas", "host.id", "host.name"} {
 		env = append(env, map[string]any{"name": "SDK_" + strings.ToUpper(strings.ReplaceAll(key, ".", "_")), "source": "sdk", "key": key})
 	}
-	f.apply(manifest(t, "web", map[string]any{"environment": env}))
+	secrets := []any{map[string]any{"path": "/run/secrets/key", "name": "db", "key": "key"}}
+	f.apply(manifest(t, "web", map[string]any{"environment": env, "secrets": secrets}))
 	const missing = `eplicas are not launched: environment variable PASSWORD: there is no secret "db/password"`
 	f.await("it says which secret is missing", func() bool {
 		return f.state("web").Message == "r"+missing && slices.Contains(f.said("web"), "R"+missing)
 	})
-	secrets := filepath.Join(f.data(), "secrets")
-	if err := os.MkdirAll(filepath.Join(secrets, "db"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	for name, text := range map[string]string{"db/password": "hush", "token": "s3cret\n"} {
-		if err := os.WriteFile(filepath.Join(secrets, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
+	for name, text := range map[string]string{"db/password": marker + "-p", "db/key": marker + "-k\n", "token": marker + "-t\n"} {
+		seal := exec.Command(filepath.Join(f.programs(), "buoyd"), "seal", name, "--data", f.data(), "--run", f.run())
+		seal.Stdin = strings.NewReader(text)
+		if out, err := seal.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
 		}
+	}
+	if _, err := f.client.CreateWebhook(t.Context(), buoy.Webhook{Name: "ops", URL: "http://127.0.0.1:1/", Secret: marker + strings.Repeat("-w", 20)}); err != nil {
+		t.Fatal(err)
 	}
 	f.up("web", 1)
 	all := f.list()
@@ -131,17 +137,67 @@ func TestFleetEnv(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := map[string]string{}
-	for kv := range strings.SplitSeq(f.exec(c.Name, "/bin/cat", "/proc/1/environ").Stdout, "\x00") {
+	ask := func(command ...string) string { // and keep nothing of the answer
+		t.Helper()
+		r, err := f.client.ExecWait(t.Context(), c.Name, buoy.ExecRequest{Command: command})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Stdout
+	}
+	for kv := range strings.SplitSeq(ask("/bin/cat", "/proc/1/environ"), "\x00") {
 		k, v, _ := strings.Cut(kv, "=")
 		got[k] = v
 	}
 	for k, want := range map[string]string{
-		"PASSWORD": "hush", "TOKEN": "s3cret", "PLAIN": "as it is", "SDK_INSTANCE_ID": f.state("web").Containers[0].ID, "SDK_INSTANCE_NAME": "web-1",
+		"PASSWORD": marker + "-p", "TOKEN": marker + "-t", "PLAIN": "as it is", "SDK_INSTANCE_ID": f.state("web").Containers[0].ID, "SDK_INSTANCE_NAME": "web-1",
 		"SDK_INSTANCE_IP": address, "SDK_INSTANCE_PORT": "8000", "SDK_APP_NAME": "web", "SDK_APP_REPLICAS": "1", "SDK_HOST_ID": "n1", "SDK_HOST_NAME": hostname,
 	} {
 		if got[k] != want {
 			t.Errorf("%s is %q, want %q", k, got[k], want)
 		}
+	}
+	const look = `cat /run/secrets/key; stat -c "%a %u" /run/secrets/key; stat -f -c %T /run/secrets/key`
+	if got := ask("/bin/sh", "-c", look); got != marker+"-k400 0\ntmpfs\n" {
+		t.Errorf("its file: %q", got)
+	}
+	f.untold(c.Name)
+}
+
+// marker is in each secret of TestFleetEnv.
+const marker = "s3cr3t-marker"
+
+// untold looks for secrets wherever a daemon writes, and in all that it answers.
+func (f *fleet) untold(container string) {
+	f.t.Helper()
+	for _, path := range []string{
+		"/nodes/n1/containers", "/nodes/n1/containers/" + container, "/nodes/n1/containers/" + container + "/jobs", "/nodes/n1/containers/" + container + "/processes",
+		"/nodes/n1/containers/" + container + "/info", "/nodes/n1/processes", "/host", "/host/n1", "/api/v1/apps", "/api/v1/apps/web", "/api/v1/apps/web/explain", "/api/v1/apps/web/spec",
+		"/api/v1/apps/web/revisions", "/api/v1/apps/web/events", "/service", "/events", "/webhooks", "/webhooks/ops", "/audit", "/metrics",
+	} {
+		resp, err := f.http.Get("http://" + f.addr + path)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		if err = errors.Join(err, resp.Body.Close()); err != nil || strings.Contains(string(body), marker) {
+			f.t.Errorf("GET %s: %v, %s", path, err, body)
+		}
+	}
+	if strings.Contains(f.log.String(), marker) {
+		f.t.Errorf("the log has a secret: %s", f.log)
+	}
+	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	for _, name := range lines {
+		if text, err := os.ReadFile(name); err == nil && strings.Contains(string(text), marker) {
+			f.t.Errorf("%s: %q", name, text)
+		}
+	}
+	if out, _ := exec.Command("grep", "-rlaF", "--devices=skip", marker, f.dir).Output(); len(out) > 0 {
+		f.t.Errorf("a secret is in %s", out)
 	}
 }
 
