@@ -130,6 +130,13 @@ bundle: ## build a signed bundle for upgrades over the air; KEY=FILE signs it
 packages: ## build all three
 	@scripts/package deb rpm tarball
 
+reproducible: ## build the programs of this commit twice, the second time from nothing, and compare their bytes
+	@scripts/reproducible
+
+vulnerabilities: ## ask Go's list of vulnerabilities, on the network, about what the programs call
+	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./cmd/buoyd ./cmd/buoy ./cmd/buoy-flist
+	CGO_ENABLED=1 $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0 -tags $(SHIM_TAGS) ./cmd/buoy-shim ./cmd/buoy-gpu
+
 clean: ## remove bin/, dist/ and what a killed "make run" left behind
 	@scripts/run --reset
 	rm -rf bin dist
@@ -141,4 +148,4 @@ help: ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
 
 .DEFAULT_GOAL := build
-.PHONY: build programs run test test-unit test-vm test-gpu check boot ipxe boot-image bench install deb rpm tarball bundle packages clean setup help
+.PHONY: build programs run test test-unit test-vm test-gpu check boot ipxe boot-image bench install deb rpm tarball bundle packages reproducible vulnerabilities clean setup help

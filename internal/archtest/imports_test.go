@@ -135,6 +135,7 @@ var linked = []struct {
 	{"github.com/google/go-containerregistry", []string{"cmd/buoyd", "cmd/buoy-flist"}, "only buoyd pulls images, and buoy-flist to pack them"},
 	{"github.com/hanwen/go-fuse", []string{"cmd/buoy-flist"}, "only buoy-flist serves file systems"},
 	{"github.com/hashicorp/yamux", []string{"cmd/buoyd", "bench"}, "only buoyd is a host or a controller"},
+	{"github.com/CycloneDX/cyclonedx-go", nil, "only scripts/sbom writes bills of materials"},
 	{"text/template", []string{"cmd/buoy"}, "it calls methods by name, so the linker keeps all that there are: 3 MB of buoyd"},
 	{"html/template", nil, "so does it"},
 	{"github.com/spf13/cobra", []string{"cmd/buoy", "cmd/buoyd"}, "its start is paid at every container start"},

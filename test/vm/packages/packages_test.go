@@ -33,14 +33,25 @@ const (
 
 const top = "../../.." // of the tree
 
-// build makes packages of a version in a directory.
-func build(version, dir, tz string, formats ...string) error {
-	cmd := exec.Command(filepath.Join(top, "scripts/package"), formats...)
-	cmd.Env = append(os.Environ(), "VERSION=v"+version, "DIST="+dir, "ARCH="+runtime.GOARCH, "TZ="+tz, "KEY="+filepath.Join(dir, "key"))
+// build makes packages of a version in a directory, in a tree.
+func build(tree, version, dir, tz string, formats ...string) error {
+	cmd := exec.Command(filepath.Join(tree, "scripts/package"), formats...)
+	cmd.Env = append(os.Environ(), "SOURCE_DATE_EPOCH="+epoch(), "VERSION=v"+version, "DIST="+dir, "ARCH="+runtime.GOARCH, "TZ="+tz, "KEY="+filepath.Join(dir, "key"))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build packages of %s: %w\n%s", version, err, out)
 	}
 	return nil
+}
+
+// epoch is the time of the commit: a copy of the tree does not know it.
+func epoch() string {
+	cmd := exec.Command("git", "log", "-1", "--format=%ct")
+	cmd.Dir = top
+	out, err := cmd.Output()
+	if err != nil {
+		return "" // scripts/package asks, too, and says what is wrong
+	}
+	return strings.TrimSpace(string(out))
 }
 
 // built is a directory with packages of both versions. It stays, so that the
@@ -53,7 +64,7 @@ var built = sync.OnceValues(func() (string, error) {
 	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o755), keys(dir)); err != nil {
 		return dir, err
 	}
-	return dir, errors.Join(build(air, dir, "UTC", "bundle"), build(older, dir, "UTC", "deb", "rpm"), build(newer, dir, "UTC", "deb", "rpm", "tarball"))
+	return dir, errors.Join(build(top, air, dir, "UTC", "bundle"), build(top, older, dir, "UTC", "deb", "rpm"), build(top, newer, dir, "UTC", "deb", "rpm", "tarball"))
 })
 
 // keys makes what signs bundles, and what nodes trust, as docs/operate.md has it.
@@ -103,6 +114,7 @@ drwxr-xr-x /usr/share/doc/buoy
 -rw-r--r-- /usr/share/doc/buoy/THIRD-PARTY.gz
 -rw-r--r-- /usr/share/doc/buoy/changelog.gz
 -rw-r--r-- /usr/share/doc/buoy/copyright
+-rw-r--r-- /usr/share/doc/buoy/sbom.cdx.json
 -rw-r--r-- /usr/share/fish/vendor_completions.d/buoy.fish
 -rw-r--r-- /usr/share/man/man1/buoy.1.gz
 -rw-r--r-- /usr/share/man/man8/buoyd.8.gz
@@ -196,6 +208,12 @@ func TestContents(t *testing.T) {
 		}
 	}
 
+	for _, want := range []string{"pkg:golang/github.com/opencontainers/runc@v", "pkg:deb/debian/libseccomp@", "pkg:deb/debian/glibc@", "pkg:golang/std@1."} {
+		if !strings.Contains(string(data["/usr/share/doc/buoy/sbom.cdx.json"]), want) {
+			t.Errorf("the bill of materials does not speak of %s", want)
+		}
+	}
+
 	lines := strings.Split(strings.TrimSpace(output(t, dir, "rpm", "-qp", "--qf", "[%{FILEMODES:perms} %{FILENAMES}\n]", rpm(newer))), "\n")
 	if diff := cmp.Diff(files, listing(lines)); diff != "" {
 		t.Errorf("the .rpm (-want +have):\n%s", diff)
@@ -219,16 +237,20 @@ func TestContents(t *testing.T) {
 		t.Errorf("the tarball (-want +have):\n%s", diff)
 	}
 
-	if got := output(t, dir, "sha256sum", "--check", "SHA256SUMS"); strings.Count(got, ": OK\n") != 6 {
+	if got := output(t, dir, "sha256sum", "--check", "SHA256SUMS"); strings.Count(got, ": OK\n") != 9 {
 		t.Error(got)
 	}
 }
 
-// TestReproducible: the same commit gives the same bytes, to another builder too.
+// TestReproducible: the same commit gives the same bytes, to another builder, in
+// another directory, too. What it compiles may come from this one's cache;
+// "make reproducible" has one of its own.
 func TestReproducible(t *testing.T) {
 	t.Parallel()
-	dir, again := dist(t), t.TempDir()
-	if err := build(newer, again, "Asia/Tokyo", "deb", "rpm", "tarball"); err != nil {
+	dir, again, tree := dist(t), t.TempDir(), filepath.Join(t.TempDir(), "elsewhere")
+	const copied = `mkdir -p "$1/.cache" && git ls-files -z | tar --create --null --files-from - | tar --extract --directory "$1" && ln -s "$PWD/.cache/tools" "$1/.cache/tools"`
+	output(t, top, "sh", "-c", copied, "sh", tree)
+	if err := build(tree, newer, again, "Asia/Tokyo", "deb", "rpm", "tarball"); err != nil {
 		t.Fatal(err)
 	}
 	want, err1 := os.ReadFile(filepath.Join(dir, "SHA256SUMS"))
