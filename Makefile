@@ -43,7 +43,7 @@ INIT_FLAGS := $(C_FLAGS) -nostdlib -ffreestanding -fno-stack-protector -fno-asyn
 export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
 # go-nvml wraps what NVIDIA's header calls deprecated.
 export CGO_CFLAGS := -g -O2 -Wno-deprecated-declarations
-export GO PORT HELLO_PORT APPS_PORT DATA RUN_DIR BRIDGE CIDR SHIM_TAGS PKGS TESTFLAGS VERSION ARCH KEY
+export GO PORT HELLO_PORT APPS_PORT DATA RUN_DIR BRIDGE CIDR SHIM_TAGS PKGS FUZZTIME TESTFLAGS VERSION ARCH KEY
 
 build: ## build the programs into bin/
 	@scripts/setup build
@@ -88,6 +88,10 @@ test-gpu: ## on a machine with an NVIDIA GPU, hold what we say of it against nvi
 	@scripts/setup test
 	@$(MAKE) --no-print-directory programs
 	@scripts/test-gpu
+
+fuzz: ## run every fuzzer of PKGS for FUZZTIME (60s), one after the other
+	@scripts/setup build
+	@scripts/fuzz
 
 check: ## look at formatting and lint
 	@scripts/setup build
@@ -148,4 +152,4 @@ help: ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
 
 .DEFAULT_GOAL := build
-.PHONY: build programs run test test-unit test-vm test-gpu check boot ipxe boot-image bench install deb rpm tarball bundle packages reproducible vulnerabilities clean setup help
+.PHONY: build programs run test test-unit test-vm test-gpu fuzz check boot ipxe boot-image bench install deb rpm tarball bundle packages reproducible vulnerabilities clean setup help

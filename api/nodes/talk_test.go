@@ -330,3 +330,38 @@ func TestTalkRefused(t *testing.T) {
 		}
 	}
 }
+
+// FuzzObey: whatever a client says on a channel, at most one thing comes of it,
+// and that is a size or a signal that there is.
+func FuzzObey(f *testing.F) {
+	f.Add(byte(resizeChannel), []byte(`{"Width":80,"Height":24}`))
+	f.Add(byte(resizeChannel), []byte(`{"width":65536,"height":-1}`))
+	f.Add(byte(signalChannel), []byte(`{"signal":"TERM"}`))
+	f.Add(byte(signalChannel), []byte(`{"signal":"65"}`))
+	f.Add(byte(closeChannel), []byte{stdinChannel})
+	f.Add(byte(99), []byte(strings.Repeat("[", maxOrder+1)))
+	f.Fuzz(func(t *testing.T, channel byte, order []byte) {
+		e := newEcho(nil)
+		defer e.copied.Wait()
+		defer e.stdin.Close()
+		if err := newTalk(e, normal()).obey(t.Context(), channel, bytes.NewReader(order)); err != nil {
+			t.Fatal(err)
+		}
+		said := e.doings()
+		switch {
+		case said == "":
+		case channel == resizeChannel:
+			var w, h uint16
+			if n, err := fmt.Sscanf(said, "resize %dx%d", &w, &h); n != 2 || err != nil {
+				t.Fatalf("%q of %q", said, order)
+			}
+		case channel == signalChannel:
+			var n int
+			if _, err := fmt.Sscanf(said, "signal %d", &n); err != nil || n < 1 || n > 64 {
+				t.Fatalf("%q of %q", said, order)
+			}
+		default:
+			t.Fatalf("%q of channel %d", said, channel)
+		}
+	})
+}

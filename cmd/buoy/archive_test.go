@@ -132,3 +132,59 @@ func TestUnpackStaysInside(t *testing.T) {
 		_ = root.Close()
 	}
 }
+
+// FuzzUnpack: an archive that a container sends makes nothing outside of where it
+// is unpacked, and changes nothing there.
+func FuzzUnpack(f *testing.F) {
+	archive := func(all ...tar.Header) []byte {
+		var b bytes.Buffer
+		w := tar.NewWriter(&b)
+		for _, h := range all {
+			if h.Typeflag == tar.TypeReg {
+				h.Size = 1
+			}
+			h.Mode = 0o755
+			if err := w.WriteHeader(&h); err != nil {
+				f.Fatal(err)
+			}
+			if h.Size > 0 {
+				if _, err := w.Write([]byte("x")); err != nil {
+					f.Fatal(err)
+				}
+			}
+		}
+		return b.Bytes()
+	}
+	f.Add(archive(tar.Header{Name: "a/", Typeflag: tar.TypeDir}, tar.Header{Name: "a/b", Typeflag: tar.TypeReg}, tar.Header{Name: "c", Linkname: "a/b", Typeflag: tar.TypeLink}))
+	f.Add(archive(tar.Header{Name: "l", Linkname: "..", Typeflag: tar.TypeSymlink}, tar.Header{Name: "l/canary", Typeflag: tar.TypeReg}))
+	f.Add(archive(tar.Header{Name: "../canary", Typeflag: tar.TypeReg}, tar.Header{Name: "/canary", Typeflag: tar.TypeReg}))
+	f.Add(archive(tar.Header{Name: "h", Linkname: "../canary", Typeflag: tar.TypeLink}, tar.Header{Name: "h", Typeflag: tar.TypeReg}, tar.Header{Name: "f", Typeflag: tar.TypeFifo}))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		dir := t.TempDir()
+		into, canary := filepath.Join(dir, "into"), filepath.Join(dir, "canary")
+		if err := os.Mkdir(into, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(canary, []byte("alive"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		root, err := os.OpenRoot(into)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer root.Close()
+		_ = unpack(root, bytes.NewReader(data), func(string) {})
+		_ = filepath.WalkDir(into, func(path string, d os.DirEntry, err error) error { // so that it can be removed
+			if d != nil && d.IsDir() {
+				_ = os.Chmod(path, 0o700)
+			}
+			return nil
+		})
+		all, err := os.ReadDir(dir)
+		text, rerr := os.ReadFile(canary)
+		st, serr := os.Lstat(canary)
+		if err != nil || rerr != nil || serr != nil || len(all) != 2 || string(text) != "alive" || st.Mode() != 0o600 {
+			t.Fatalf("%v, %q, %v", all, text, st)
+		}
+	})
+}

@@ -132,3 +132,22 @@ func TestHasKey(t *testing.T) {
 		t.Error("a release is a press")
 	}
 }
+
+// FuzzUevent: a device that says what it likes names one driver at most, and is
+// none of the kernel's other messages.
+func FuzzUevent(f *testing.F) {
+	f.Add([]byte("add@/devices/pci0000:00/usb1\x00ACTION=add\x00DEVPATH=/devices/pci0000:00/usb1\x00SUBSYSTEM=usb\x00MODALIAS=usb:v1D6Bp0002d0510dc09dsc00dp01ic09isc00ip00in00\x00SEQNUM=1\x00"))
+	f.Add([]byte("libudev\x00\xfe\xed\xca\xfe"))
+	f.Add([]byte("\x00=\x00ACTION\x00MODALIAS="))
+	f.Fuzz(func(t *testing.T, message []byte) {
+		action, alias := uevent(message)
+		if strings.ContainsRune(action+alias, 0) {
+			t.Fatalf("%q, %q", action, alias)
+		}
+		for key, value := range map[string]string{"ACTION=": action, "MODALIAS=": alias} {
+			if value != "" && !bytes.Contains(append(append([]byte{0}, message...), 0), []byte("\x00"+key+value+"\x00")) {
+				t.Fatalf("%s%q is not in %q", key, value, message)
+			}
+		}
+	})
+}
