@@ -11,7 +11,10 @@ import (
 	"runtime/debug"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/buoy-edge/buoy/flist/serve"
+	"github.com/buoy-edge/buoy/internal/confine"
 )
 
 // memoryLimit makes the collector work harder before the process takes more; it is no bound. Metadata of a list of 40,000
@@ -57,9 +60,24 @@ func runServer(ctx context.Context, run, data string, budget, reserve int64, tim
 	if data, err = filepath.Abs(data); err != nil {
 		return err
 	}
+	if err := confined(); err != nil {
+		log.Warn("this process may do more than it needs", "error", err)
+	}
 	s, err := serve.New(serve.Config{RunDir: run, DataDir: data, Budget: budget, Reserve: reserve, Deadline: timeout, Log: log})
 	if err != nil {
 		return err
 	}
 	return s.Run(ctx)
+}
+
+// confined leaves to a server what it needs, since it reads what comes from
+// strangers: no other program and no other process but for the descriptors of
+// the reaper, of what root may do the owners and devices that it unpacks.
+func confined() error {
+	return errors.Join(confine.Capabilities(
+		unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_DAC_READ_SEARCH, unix.CAP_FOWNER, unix.CAP_FSETID, unix.CAP_MKNOD, unix.CAP_SETFCAP,
+		unix.CAP_SYS_PTRACE,   // for those descriptors
+		unix.CAP_SYS_ADMIN,    // to have the kernel read files by itself
+		unix.CAP_SYS_RESOURCE, // not to be killed first when memory is short
+	), confine.Calls())
 }

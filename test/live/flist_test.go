@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	buoy "github.com/buoy-edge/buoy/sdk/go"
 
 	"github.com/buoy-edge/buoy/container/shimapi"
@@ -94,6 +96,7 @@ func TestFlistLazy(t *testing.T) {
 			if len(d.mounts()) != 1 || c.Fetch == nil {
 				t.Fatalf("mounts %+v, fetched %+v; want a lazy mount", d.mounts(), c.Fetch)
 			}
+			d.confined()
 			d.await("what is read is fetched, and no more", func() bool {
 				c = d.awaitState("web", "running")
 				return c.Fetch.Done > 0 && c.Fetch.Done < c.Fetch.Total/2
@@ -126,6 +129,25 @@ func TestFlistLazy(t *testing.T) {
 
 // TestFlistAuto starts at once and has a layer in the end, which needs neither
 // the mount nor the store.
+// confined looks whether buoy-flist may do no more than it needs.
+func (d *daemon) confined() {
+	d.t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.flistPID()))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	const most = 1<<unix.CAP_SYS_RESOURCE | 1<<unix.CAP_SYS_ADMIN | 1<<unix.CAP_SYS_PTRACE | 1<<unix.CAP_SETFCAP | 1<<unix.CAP_MKNOD | 0x1f
+	var caps uint64
+	for line := range strings.Lines(string(status)) {
+		if _, err := fmt.Sscanf(line, "CapEff: %x", &caps); err == nil && caps&^most != 0 {
+			d.t.Errorf("buoy-flist has capabilities %x", caps)
+		}
+	}
+	if !strings.Contains(string(status), "\nSeccomp:\t2\n") || !strings.Contains(string(status), "\nNoNewPrivs:\t1\n") || caps == 0 {
+		d.t.Errorf("buoy-flist is not confined: %s", status)
+	}
+}
+
 func TestFlistAuto(t *testing.T) {
 	r := testredis.New(t)
 	dir, sum := bulky(t)
