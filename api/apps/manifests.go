@@ -53,8 +53,10 @@ func (d *Dialect) manifests(w http.ResponseWriter, r *http.Request) ([]manifest.
 	if err != nil {
 		return nil, err
 	}
+	caller := auth.Of(r.Context())
+	there := d.beside(caller)
 	for _, m := range all {
-		if err := permit(auth.Of(r.Context()), m.Spec); err != nil {
+		if err := permit(caller, m.Spec, there); err != nil {
 			return nil, err
 		}
 	}

@@ -1,14 +1,26 @@
 package apps
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/buoy-edge/buoy/api/auth"
 	"github.com/buoy-edge/buoy/app"
 	"github.com/buoy-edge/buoy/internal/errs"
 )
 
+// beside are the apps that what a caller makes is held against.
+func (d *Dialect) beside(caller auth.Caller) []app.View {
+	if !caller.Limits.Any() {
+		return nil
+	}
+	return d.engine.Apps()
+}
+
 // permit says whether a caller who is limited to some names may have such an app:
-// it has to be one of them, and its replicas must not be a way to others.
-func permit(caller auth.Caller, s app.Spec) error {
+// it has to be one of them, and its replicas must not be a way to others; nor must
+// requests come to it that are for others of all apps there are.
+func permit(caller auth.Caller, s app.Spec, all []app.View) error {
 	if !caller.Limits.Any() {
 		return nil
 	}
@@ -18,7 +30,26 @@ func permit(caller auth.Caller, s app.Spec) error {
 	if what := reach(s).Beyond(); what != "" {
 		return errs.E(errs.Forbidden, "%s is limited to some apps, and %s reaches others", caller.Name, what)
 	}
+	for i := range all {
+		other := all[i].App.Spec()
+		if caller.Limits.App(other.Name) {
+			continue
+		}
+		for _, r := range s.Rules() {
+			if slices.ContainsFunc(other.Rules(), func(theirs app.Rule) bool { return covers(theirs.Host, r.Host) }) {
+				return errs.E(errs.Forbidden, "%s is limited to some apps, and at host %q another one answers", caller.Name, r.Host)
+			}
+		}
+	}
 	return nil
+}
+
+// covers says whether requests for a host come to who has another, if no more
+// specific rule says otherwise. That of all hosts is anybody's to take from.
+func covers(theirs, host string) bool {
+	theirs, host = strings.ToLower(theirs), strings.ToLower(host)
+	suffix, wild := strings.CutPrefix(theirs, "*")
+	return theirs != "" && (theirs == host || wild && strings.HasSuffix(host, suffix))
 }
 
 // reach is what of an app gets at the hosts or at what else runs there.

@@ -18,10 +18,29 @@ var team = auth.Caller{Name: "team", Role: auth.Operator, Limits: auth.Limits{Ap
 // Who is limited to some apps gets at no files and secrets of others, nor at
 // what is the host's.
 func TestPermit(t *testing.T) {
+	exposed := func(name string, hosts ...string) app.Spec {
+		s := app.Spec{Name: name, Ports: []app.Port{{Container: 80, Proto: "http"}}}
+		for _, h := range hosts {
+			s.Expose.Rules = append(s.Expose.Rules, app.Rule{Host: h, Path: "/"})
+		}
+		return s
+	}
+	var all []app.View
+	for _, s := range []app.Spec{exposed("shop", "shop.example", "*.shop.example"), exposed("rest", ""), exposed("team", "team.example")} {
+		all = append(all, app.View{App: app.App{Name: s.Name, Revisions: []app.Revision{{N: 1, Spec: s}}, Rollout: app.Progress{Target: 1}}})
+	}
+	at := func(hosts ...string) func(*app.Spec) {
+		return func(s *app.Spec) { *s = exposed("team", hosts...) }
+	}
 	for name, c := range map[string]struct {
 		change func(*app.Spec)
 		ok     bool
 	}{
+		"own host":         {at("team.example", "new.example"), true},
+		"host of name":     {at(), true},
+		"host of others":   {at("team.example", "Shop.example"), false},
+		"host below it":    {at("a.b.shop.example"), false},
+		"host above it":    {at("*.example"), true}, // whose own are more specific
 		"image":            {func(s *app.Spec) { s.Container.Flist = "nginx" }, true},
 		"image of host":    {func(s *app.Spec) { s.Container.Flist = "oci:/etc" }, false},
 		"store of host":    {func(s *app.Spec) { s.Container.Storage = "dir:///etc" }, false},
@@ -48,7 +67,7 @@ func TestPermit(t *testing.T) {
 	} {
 		s := app.Spec{Name: "team"}
 		c.change(&s)
-		if err := permit(team, s); (err == nil) != c.ok || err != nil && errs.KindOf(err) != errs.Forbidden {
+		if err := permit(team, s, all); (err == nil) != c.ok || err != nil && errs.KindOf(err) != errs.Forbidden {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

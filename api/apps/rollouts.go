@@ -68,7 +68,9 @@ func (d *Dialect) rollback(w http.ResponseWriter, r *http.Request) error {
 	if b.Revision < 0 {
 		return invalidf("field \"revision\" is %d; it must be the number of a revision, or 0 for the last good one", b.Revision)
 	}
-	may := func(s *app.Spec) error { return permit(auth.Of(r.Context()), *s) }
+	caller := auth.Of(r.Context())
+	all := d.beside(caller)
+	may := func(s *app.Spec) error { return permit(caller, *s, all) }
 	v, err := d.engine.Rollback(r.Context(), api.Param(r, "app"), b.Revision, may)
 	if err != nil {
 		return err
