@@ -93,9 +93,14 @@ func (m *Machine) start(ctx context.Context) (err error) {
 	return nil
 }
 
-// NodeID is what the node is called unless somebody wants it otherwise; "" if the
-// machine has no NIC, yet.
-func (m *Machine) NodeID() string { return m.nic.id() }
+// NodeID is what the node is called unless somebody wants it otherwise: after its
+// NIC, or, where that is not there any more, as before; "" if it never had one.
+func (m *Machine) NodeID() string {
+	if m.nic.name == "" {
+		return nic{mac: m.uplinkBefore()}.id()
+	}
+	return m.nic.id()
+}
 
 // Uplink is the name of the management NIC; "" if there is none, yet.
 func (m *Machine) Uplink() string { return m.nic.name }
@@ -106,5 +111,5 @@ func (m *Machine) hostname() string {
 	if name := readLine("/proc/sys/kernel/hostname"); name != "" && name != "(none)" && name != "localhost" {
 		return name
 	}
-	return m.nic.id()
+	return m.NodeID()
 }

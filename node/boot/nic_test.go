@@ -73,3 +73,20 @@ func TestChooseNIC(t *testing.T) {
 		t.Errorf("it does not say which there are: %v", err)
 	}
 }
+
+// TestNodeWithoutNIC: a node whose NIC has died is the same node.
+func TestNodeWithoutNIC(t *testing.T) {
+	m := &Machine{cfg: MachineConfig{Dir: t.TempDir()}}
+	if id := m.NodeID(); id != "" {
+		t.Errorf("one that never had any is called %q", id)
+	}
+	m.nic = nic{name: "eth0", mac: mac(7)}
+	if err := m.keepUplink(m.nic); err != nil {
+		t.Fatal(err)
+	}
+	with := m.NodeID()
+	m.nic = nic{}
+	if id := m.NodeID(); id != with || id != "525400000007" {
+		t.Errorf("it was called %q, and is called %q", with, id)
+	}
+}
