@@ -104,6 +104,7 @@ func (f *fakeNode) Ready() <-chan struct{} {
 	}
 	return f.ready
 }
+
 func (f *fakeNode) must(name string) error {
 	_, err := f.Container(name)
 	return err

@@ -242,7 +242,7 @@ func children(t *testing.T, parent int) (pids []int) {
 	}
 	for _, one := range all {
 		raw, _ := os.ReadFile(one) // the thread may have ended
-		for _, text := range strings.Fields(string(raw)) {
+		for text := range strings.FieldsSeq(string(raw)) {
 			pid, err := strconv.Atoi(text)
 			if err != nil {
 				t.Fatal(err)
