@@ -120,3 +120,33 @@ func TestFinish(t *testing.T) {
 		}
 	}
 }
+
+// TestFitting: batches have no more records than a file may have, unless a line alone has.
+func TestFitting(t *testing.T) {
+	for _, c := range []struct {
+		data string
+		most int64
+		want int
+	}{
+		{"", 1, 0},
+		{"a\n", 1, 2},
+		{"a\nb\n", 1, 2},
+		{"a\nb\nrest", 2*recordHead + 4, 4},
+		{"a\nb\nrest", 3*recordHead + 8, 8},
+		{"no end", 1, 6},
+		{strings.Repeat("a\n", 1000), pipeSize * (1 + recordHead), 2000},
+	} {
+		if got := fitting([]byte(c.data), c.most); got != c.want {
+			t.Errorf("of %.20q %d bytes are taken for %d, want %d", c.data, got, c.most, c.want)
+		}
+	}
+	data := []byte(strings.Repeat("7\n", pipeSize/2))
+	const most = 256 << 10
+	for len(data) > 0 {
+		n := fitting(data, most)
+		if out, _ := format(nil, "stderr", ":1764591566000000000-9223372036854775807", data[:n], time.Now()); n == 0 || len(out) > most {
+			t.Fatalf("%d bytes have records of %d", n, len(out))
+		}
+		data = data[n:]
+	}
+}

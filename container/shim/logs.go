@@ -3,6 +3,7 @@
 package shim
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -274,14 +275,36 @@ func (l *logs) batch(st *stream) bool {
 	if st.hup || n-whole >= longLine || whole == 0 && full {
 		whole = n
 	}
-	if whole > 0 {
-		l.move(st, data[:whole])
+	for rest := data[:whole]; len(rest) > 0; {
+		n := fitting(rest, st.file.log.MaxBytes)
+		l.move(st, rest[:n])
+		rest = rest[n:]
 	}
 	if st.tail != n-whole || st.tailSince.IsZero() {
 		st.tailSince = time.Now()
 	}
 	st.tail = n - whole
 	return whole > 0
+}
+
+// recordHead is more than a record has besides its text.
+const recordHead = 128
+
+// fitting is how much of data, in whole lines, has records of at most so many bytes
+// together, or its first line: what a pipe holds of short lines has many times its size.
+func fitting(data []byte, most int64) int {
+	if pipeSize*(1+recordHead) <= most {
+		return len(data)
+	}
+	n, size := 0, int64(0)
+	for line := range bytes.Lines(data) {
+		records := int64(1 + len(line)/longLine)
+		if size += int64(len(line)) + records*recordHead; size > most && n > 0 {
+			break
+		}
+		n += len(line)
+	}
+	return n
 }
 
 // flush logs an unfinished line as it is.
