@@ -128,7 +128,8 @@ func TestBuoyOnCgroupV2(t *testing.T) {
 	}
 }
 
-// TestPowerCut cuts the power under containers of every policy.
+// TestPowerCut cuts the power under containers of every policy, and then reboots
+// the machine through the API.
 func TestPowerCut(t *testing.T) {
 	t.Parallel()
 	m := host(t, Config{Name: "cut", Disks: []*Disk{NewDisk(t, "data", 256)}})
@@ -171,19 +172,9 @@ func TestPowerCut(t *testing.T) {
 		}
 	}
 	awaitWeb(m)
-}
 
-// TestReboot reboots the machine through the API.
-func TestReboot(t *testing.T) {
-	t.Parallel()
-	m := host(t, Config{Name: "again", Disks: []*Disk{NewDisk(t, "data", 256)}})
-	args := []string{"--data", "/disk/data/buoy", "--run", "/run/buoy"}
-	n := m.Buoyd(args...)
-	n.create(t, web("web"))
-	awaitWeb(m)
 	counted(t, m, n)
 	boot := m.Must("cat", "/proc/sys/kernel/random/boot_id")
-
 	if err := n.Reboot(t.Context(), false); err == nil {
 		t.Error("the machine goes down and its daemon answers")
 	}

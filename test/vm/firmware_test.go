@@ -51,11 +51,11 @@ func (h *harbour) run(t *testing.T, args ...string) *Process {
 }
 
 // boot serves the harbour's wire.
-func (h *harbour) boot(t *testing.T, args ...string) {
+func (h *harbour) boot(t *testing.T, dir string, args ...string) {
 	t.Helper()
 	server := h.run(t, append([]string{
-		"buoy", "boot", "serve", "--interface", "eth1", "--dir", "/srv/buoy", "--join-token", "@/var/lib/buoy/join-token",
-		"--param", "console=ttyS0", "--param", "quiet", "--param", "panic=-1",
+		"buoy", "boot", "serve", "--interface", "eth1", "--dir", dir, "--join-token", "@/var/lib/buoy/join-token",
+		"--param", "console=ttyS0", "--param", "quiet", "--param", "panic=-1", "--param", "buoy.controller=" + controllerURL,
 	}, args...)...)
 	h.Await("machines can boot", func() bool {
 		said, err := server.Output(t.Context())
@@ -86,17 +86,34 @@ func (h *harbour) joined(t *testing.T, ship *Machine) {
 	}
 }
 
-// joins has the ship become a node of the harbour, with what it was booted with.
-func (h *harbour) joins(t *testing.T, ship *Machine) {
+// joins boots a machine into what "make boot" makes: by itself it becomes a node
+// of the harbour, which has a container started there.
+func (h *harbour) joins(t *testing.T, firmware string) {
 	t.Helper()
-	ship.Must("sh", "-c", "ip addr add 10.9.0.200/24 dev eth1 && ip link set eth1 up")
-	id := fmt.Sprintf("%x", []byte(MAC(ship.cfg.Name, 1)))
-	ship.Buoyd("--node-id", id, "--controller", controllerURL)
-	h.Await("the ship is one of the nodes", func() bool {
-		nodes, err := h.node.Nodes(t.Context())
-		return err == nil && slices.ContainsFunc(nodes, func(n buoy.Node) bool { return n.ID == id })
+	name := shipName(firmware)
+	ship := Start(t, Config{Name: name, Memory: 1024, Wires: []*Wire{h.wire}, Firmware: firmware})
+	id := fmt.Sprintf("%x", []byte(MAC(name, 1)))
+	n := &Node{Client: h.node.On(id), m: ship}
+	ship.await(2*bootLimit, "the harbour reaches it", func() bool {
+		_, err := n.Containers(t.Context())
+		return err == nil
 	})
+	if nodes, err := h.node.Nodes(t.Context()); err != nil || !slices.ContainsFunc(nodes, func(n buoy.Node) bool { return n.ID == id }) {
+		t.Errorf("it is none of the harbour's nodes, %+v, %v", nodes, err)
+	}
+	cargo := sleeper("cargo")
+	cargo.Flist = "http://" + cargoAt + "/busybox.tar"
+	n.create(t, cargo)
+	line := strings.Fields(n.inside("cargo", "cat /proc/cmdline"))
+	for _, want := range []string{"buoy.label=rack=7", "buoy.controller=" + controllerURL, "BOOTIF=01-" + strings.ReplaceAll(MAC(name, 1).String(), ":", "-")} {
+		if !slices.Contains(line, want) {
+			t.Errorf("the kernel was told %q, and not %s", line, want)
+		}
+	}
 }
+
+// cargoAt is where the harbour has an image.
+const cargoAt = "10.9.0.1:8070"
 
 // TestNetboot boots machines from a wire: beside the DHCP server that is there,
 // without one, and by plain files.
@@ -104,11 +121,14 @@ func TestNetboot(t *testing.T) {
 	t.Parallel()
 	examples := filepath.Join(moduleRoot(t), "examples", "netboot")
 	files := append(Program(t, "/usr/sbin/dnsmasq"), IPXE(t, "/srv/buoy/ipxe")...)
-	files = append(files, BootFiles(t, "/srv/buoy/amd64", Config{Name: "ship", Cgroup: CgroupV2})...)
+	files = append(files, BootFiles(t, "/srv/buoy/amd64", Config{Name: "ship", Cgroup: CgroupV2, NoBuoy: true})...)
+	files = append(files, RealBoot(t, "/srv/real/amd64")...) // which no firmware but the quickest has to load
 	files = append(files,
+		File{Path: "/srv/images/busybox.tar", Data: Rootfs(t, Busybox(t, "/")...)},
 		File{Path: "/srv/buoy/boot.ipxe", From: filepath.Join(examples, "boot.ipxe")},
 		File{Path: "/etc/dnsmasq.conf", From: filepath.Join(examples, "dnsmasq.conf")},
-		File{Path: "/etc/buoy/machines", Data: fmt.Appendf(nil, "%s buoy.rack=7\n%s buoy.rack=8\n", MAC(shipName(FirmwareBIOS), 1), MAC(shipName(FirmwareUEFI), 1))})
+		File{Path: "/etc/buoy/machines", Data: fmt.Appendf(nil, "%s buoy.label=rack=7 buoy.plain-http=%s buoy.reserve=%s\n%s buoy.label=rack=8\n",
+			MAC(shipName(FirmwareBIOS), 1), cargoAt, guestReserve, MAC(shipName(FirmwareUEFI), 1))})
 	wire := NewWire(t)
 	h := &harbour{Machine: Start(t, Config{Name: "harbour", Memory: 1024, Wires: []*Wire{wire}, Files: files}), wire: wire}
 	h.Must("sh", "-c", "ip addr add 10.9.0.1/24 dev eth1 && ip addr add fd00:9::1/64 dev eth1 && ip link set eth1 up")
@@ -121,18 +141,19 @@ func TestNetboot(t *testing.T) {
 
 	t.Run("beside a DHCP server", func(t *testing.T) {
 		h.run(t, append(dnsmasq, "--conf-file=/dev/null", "--port=0", "--interface=eth1", "--bind-interfaces", "--dhcp-range=10.9.0.50,10.9.0.60,2m")...)
-		h.boot(t, "--machines", "/etc/buoy/machines", "--param", "buoy.controller="+controllerURL)
-		for firmware, rack := range map[string]string{FirmwareBIOS: "7", FirmwareUEFI: "8"} {
-			t.Run(firmware, func(t *testing.T) {
-				ship := h.ship(t, firmware, "buoy.controller="+controllerURL, "buoy.rack="+rack)
-				h.joined(t, ship)
-				h.joins(t, ship)
-			})
-		}
+		t.Run("into buoy", func(t *testing.T) {
+			h.run(t, "httpd", "-f", "-p", cargoAt, "-h", "/srv/images")
+			h.boot(t, "/srv/real", "--machines", "/etc/buoy/machines")
+			h.joins(t, FirmwareBIOS)
+		})
+		t.Run("uefi", func(t *testing.T) {
+			h.boot(t, "/srv/buoy", "--machines", "/etc/buoy/machines")
+			h.joined(t, h.ship(t, FirmwareUEFI, "buoy.controller="+controllerURL, "buoy.label=rack=8"))
+		})
 	})
 	t.Run("without one", func(t *testing.T) {
 		h.run(t, append(dnsmasq, "--conf-file=/dev/null", "--port=0", "--interface=eth1")...) // of IPv6 alone
-		h.boot(t, "--dhcp", "10.9.0.128/25", "--router", "10.9.0.1", "--leases", "/tmp/boot-leases")
+		h.boot(t, "/srv/buoy", "--dhcp", "10.9.0.128/25", "--router", "10.9.0.1", "--leases", "/tmp/boot-leases")
 		h.joined(t, h.ship(t, FirmwarePXE))
 		if leases := h.Must("cat", "/tmp/boot-leases"); !strings.Contains(leases, MAC(shipName(FirmwarePXE), 1).String()) || !strings.Contains(leases, "10.9.0.1") {
 			t.Errorf("leases: %s", leases)
@@ -149,7 +170,7 @@ func TestNetboot(t *testing.T) {
 func TestBootImage(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	for _, f := range BootFiles(t, dir, Config{Name: "stick", Cgroup: CgroupV2}) {
+	for _, f := range BootFiles(t, dir, Config{Name: "stick", Cgroup: CgroupV2, NoBuoy: true}) {
 		if f.From != "" {
 			var err error
 			if f.Data, err = os.ReadFile(f.From); err != nil {

@@ -108,7 +108,12 @@ const (
 // Await waits for a condition that something else brings about.
 func (m *Machine) Await(what string, ok func() bool) {
 	m.t.Helper()
-	for deadline := time.Now().Add(awaitLimit); !ok(); time.Sleep(awaitPause) {
+	m.await(awaitLimit, what, ok)
+}
+
+func (m *Machine) await(limit time.Duration, what string, ok func() bool) {
+	m.t.Helper()
+	for deadline := time.Now().Add(limit); !ok(); time.Sleep(awaitPause) {
 		if time.Now().After(deadline) {
 			m.t.Fatalf("%s: waited in vain: %s", m.cfg.Name, what)
 		}

@@ -125,7 +125,7 @@ func (m *Machine) writeInitrd() error {
 		a.Dir(dir, 0o755)
 	}
 	files := append(m.cfg.Files, Busybox(m.t, "/")...)
-	if m.cfg.Root == nil {
+	if m.cfg.Root == nil && !m.cfg.NoBuoy {
 		files = append(files, Buoy(m.t)...)
 	}
 	files = append(files,

@@ -52,10 +52,11 @@ type Config struct {
 	Root    *Disk    // a system of its own, as DebianDisk has it, takes over; Files are not in it, and other disks are not mounted
 	Forward []int    // TCP ports of the guest that the host may reach at Addr
 	Files   []File   // beside the usual ones, whose place they may take
+	NoBuoy  bool     // the programs of this tree are not among the usual ones
 	Modules []string // beside the usual ones
 	Kernel  []string // further arguments of the kernel
 
-	Bare  bool   // it boots what "make boot" makes, so it has neither agent nor Files; see API and Console
+	Bare  bool   // it boots what "make boot" makes, with Files alone beside it, so it has no agent; see API and Console
 	Lacks int64  // so many bytes at the end of that initramfs have got lost
 	RTC   string // what the clock of its hardware shows at power on, as date(1) has it; the host's time
 
@@ -113,11 +114,9 @@ func Start(t testing.TB, cfg Config) *Machine {
 	case cfg.Bare:
 		var f bootFiles
 		f, err = makeBoot()
-		m.bare = f.kernel
-		if err == nil && cfg.Lacks > 0 {
-			err = cut(m.initrd, f.initrd, cfg.Lacks)
-		} else {
-			m.initrd = f.initrd
+		m.bare = f.unpacked
+		if err == nil {
+			err = m.writeBare(f.initrd)
 		}
 	case cfg.Firmware == "":
 		err = m.writeInitrd()

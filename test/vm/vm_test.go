@@ -14,7 +14,7 @@ import (
 func TestMachine(t *testing.T) {
 	t.Parallel()
 	m := Start(t, Config{
-		Name: "one", Cgroup: CgroupHybrid, Memory: 384, Forward: []int{8000}, Kernel: []string{"vm.test=yes"},
+		Name: "one", NoBuoy: true, Cgroup: CgroupHybrid, Memory: 384, Forward: []int{8000}, Kernel: []string{"vm.test=yes"},
 		Files: append(Program(t, "/usr/bin/ldd"), File{Path: "/srv/hello", Data: []byte("hello from a guest")}),
 	})
 	if out := m.Must("uname", "-n"); out != "one" {
@@ -87,8 +87,8 @@ func TestVLANBetweenMachines(t *testing.T) {
 	t.Parallel()
 	const vlan = 100
 	w := NewWire(t)
-	a := Start(t, Config{Name: "a", Memory: 384, Wires: []*Wire{w}})
-	b := Start(t, Config{Name: "b", Memory: 384, Wires: []*Wire{w}})
+	a := Start(t, Config{Name: "a", NoBuoy: true, Memory: 384, Wires: []*Wire{w}})
+	b := Start(t, Config{Name: "b", NoBuoy: true, Memory: 384, Wires: []*Wire{w}})
 	for m, addr := range map[*Machine]string{a: "10.77.0.1/24", b: "10.77.0.2/24"} {
 		m.Must("ip", "link", "set", "eth1", "up")
 		m.Must("ip", "link", "add", "link", "eth1", "name", "eth1.100", "type", "vlan", "id", "100")

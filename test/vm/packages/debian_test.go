@@ -96,10 +96,12 @@ func (s *system) web() {
 func (s *system) serves() int {
 	s.T.Helper()
 	s.Await("the container answers", s.answers)
-	c, err := s.Container(s.Context(), "web")
-	if err != nil {
-		s.T.Fatal(err)
-	}
+	var c buoy.Container
+	s.Await("buoyd, which may have just been started, knows its process", func() (known bool) {
+		var err error
+		c, err = s.Container(s.Context(), "web")
+		return err == nil && c.PID != 0
+	})
 	return c.PID
 }
 

@@ -36,7 +36,7 @@ const top = "../../.." // of the tree
 // build makes packages of a version in a directory, in a tree.
 func build(tree, version, dir, tz string, formats ...string) error {
 	cmd := exec.Command(filepath.Join(tree, "scripts/package"), formats...)
-	cmd.Env = append(os.Environ(), "SOURCE_DATE_EPOCH="+epoch(), "VERSION=v"+version, "DIST="+dir, "ARCH="+runtime.GOARCH, "TZ="+tz, "KEY="+filepath.Join(dir, "key"))
+	cmd.Env = append(os.Environ(), "SOURCE_DATE_EPOCH="+epoch(), "VERSION=v"+version, "DIST="+dir, "ARCH="+runtime.GOARCH, "TZ="+tz, "ZSTD_CLEVEL=1", "KEY="+filepath.Join(dir, "key"))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build packages of %s: %w\n%s", version, err, out)
 	}
