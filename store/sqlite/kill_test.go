@@ -96,7 +96,7 @@ func TestKilled(t *testing.T) {
 	var acked [killWriters]int
 	for range 8 {
 		killAChild(t, path, &acked)
-		checkKilled(t, path, acked)
+		acked = checkKilled(t, path, acked) // the next child goes on from there
 	}
 	t.Logf("acknowledged: %v", acked)
 }
@@ -140,7 +140,8 @@ func killAChild(t *testing.T, path string, acked *[killWriters]int) {
 	}
 }
 
-func checkKilled(t *testing.T, path string, acked [killWriters]int) {
+// checkKilled says what each writer has committed.
+func checkKilled(t *testing.T, path string, acked [killWriters]int) (last [killWriters]int) {
 	t.Helper()
 	s := open(t, path)
 	defer s.Close()
@@ -148,7 +149,7 @@ func checkKilled(t *testing.T, path string, acked [killWriters]int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	last := acked
+	last = acked
 	for _, a := range st.Apps {
 		var writer, n int
 		if _, err := fmt.Sscanf(a.Name, "%d.%d", &writer, &n); err != nil {
@@ -179,4 +180,5 @@ func checkKilled(t *testing.T, path string, acked [killWriters]int) {
 	if len(st.Apps) != wantApps || len(parts) != wantApps || len(st.Settings) != wantApps {
 		t.Errorf("%d apps, replicas of %d, %d settings; want %d", len(st.Apps), len(parts), len(st.Settings), wantApps)
 	}
+	return last
 }
