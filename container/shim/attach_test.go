@@ -204,17 +204,7 @@ func TestExecTerminal(t *testing.T) {
 	s.typed("stty size\n")
 	s.until("50 120\r\n> ")
 	s.typed("sleep 1000\n")
-	n.until("sleep has the terminal", func() bool {
-		front, behind := 0, 0 // of those that have the terminal
-		for _, pid := range n.cgroupPids("c") {
-			if group, foreground := groups(pid); foreground > 0 && group == foreground {
-				front++
-			} else if foreground > 0 {
-				behind++
-			}
-		}
-		return front == 1 && behind == 1
-	})
+	n.awaitFront("c", "sleep")
 	s.typed("\x03")
 	s.until("^C")
 	s.until("> ")
@@ -238,6 +228,25 @@ func TestExecTerminal(t *testing.T) {
 	if after := n.ends(n.awaitShim().PID); after != before {
 		t.Errorf("the shim has %d pipes and terminals, and had %d", after, before)
 	}
+}
+
+// awaitFront waits until a program has the terminal: what is typed before that is
+// somebody else's.
+func (n *node) awaitFront(id, program string) {
+	n.Helper()
+	n.until(program+" has the terminal", func() bool {
+		front := 0
+		for _, pid := range n.cgroupPids(id) {
+			if group, foreground := groups(pid); foreground > 0 && group == foreground {
+				comm, _ := os.ReadFile("/proc/" + pid + "/comm") // it may have ended
+				if string(comm) != program+"\n" {
+					return false
+				}
+				front++
+			}
+		}
+		return front == 1
+	})
 }
 
 // groups are the process group of a process and the one in the foreground of its
@@ -433,7 +442,7 @@ func TestTerminalInit(t *testing.T) {
 	typed("echo to the terminal > /dev/tty; echo to the console > /dev/console\n")
 	s.until("to the terminal\r\nto the console\r\n> ")
 	typed("sleep 1000\n")
-	n.until("sleep runs", func() bool { return len(n.cgroupPids("c")) == 3 })
+	n.awaitFront("c", "sleep")
 	sleeps := func(state string) func() bool {
 		pids := n.cgroupPids("c")
 		last := pids[len(pids)-1]
