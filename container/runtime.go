@@ -54,9 +54,9 @@ func (r *Runtime) Shim() *shimapi.Client { return r.shim }
 // CgroupOf is the cgroup path of a container below each hierarchy's root.
 func (r *Runtime) CgroupOf(id string) string { return filepath.Join(r.cfg.Cgroup, id+idMark) }
 
-// shimStart bounds the wait for a new shim: it takes 20 ms, on a loaded
-// single-board computer a hundred times that.
-const shimStart = 10 * time.Second
+// shimStart bounds the wait for a new shim: it takes 20 ms, and on a machine that
+// has just booted, with few and busy CPUs, took more than ten seconds (2026-12).
+const shimStart = 30 * time.Second
 
 // Start makes sure that a shim of this version answers, under a reaper, outside
 // the cgroup of the caller so that neither systemd nor a limit on buoyd reaches
@@ -142,9 +142,8 @@ func (r *Runtime) replace(ctx context.Context, pid int) (shimapi.Hello, error) {
 // await polls for a listening shim, which has no other way to say so: its
 // reaper may be one that an earlier buoyd started.
 func (r *Runtime) await(ctx context.Context, ended <-chan error) (shimapi.Hello, error) {
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for {
+	const least, most = 2 * time.Millisecond, 50 * time.Millisecond
+	for pause := least; ; pause = min(pause*3/2, most) {
 		hello, err := r.shim.Hello(ctx)
 		if err == nil {
 			return hello, nil
@@ -158,7 +157,7 @@ func (r *Runtime) await(ctx context.Context, ended <-chan error) (shimapi.Hello,
 				continue
 			}
 			return hello, errs.E(errs.Unavailable, "buoy-reaper ended at once (%v); see %s", err, filepath.Join(r.cfg.Run, "shim.log"))
-		case <-tick.C:
+		case <-time.After(pause):
 		}
 	}
 }
