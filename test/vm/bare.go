@@ -105,6 +105,26 @@ func RealBoot(t testing.TB, dir string) []File {
 	}
 }
 
+// Bundle makes a bundle of the programs as another version for an upgrade over
+// the air, and the key by which a node takes it.
+func Bundle(t testing.TB, version string) (bundle string, key File) {
+	t.Helper()
+	root, dir := moduleRoot(t), t.TempDir()
+	for _, args := range [][]string{
+		{"make", "--no-print-directory", "programs", "BIN=" + dir + "/bin", "VERSION=" + version},
+		{"openssl", "genpkey", "-algorithm", "ed25519", "-out", dir + "/key"},
+		{"openssl", "pkey", "-in", dir + "/key", "-pubout", "-out", dir + "/key.pem"},
+		{"scripts/bundle", dir + "/bin", version, "amd64", dir + "/key", dir + "/bundle"},
+	} {
+		cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
+		cmd.Dir, cmd.Env = root, append(os.Environ(), "ZSTD_CLEVEL=1")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", args, err, out)
+		}
+	}
+	return dir + "/bundle", File{Path: "/etc/buoy/upgrade-keys/key.pem", From: dir + "/key.pem"}
+}
+
 // BlankDisk returns a disk of so many MiB on which nothing is yet, that lasts as
 // long as the test.
 func BlankDisk(t testing.TB, serial string, size int64) *Disk {

@@ -74,11 +74,16 @@ type bareTest struct {
 	store *chunkStore
 	sums  string // of what is in the flist
 	image string // the one from the registry
+
+	bundle string // of the next version
 }
 
+// nextVersion is that of the bundle.
+const nextVersion = "v999.0.0"
+
 // TestBareMachine has a machine boot without a system, keep its state on a disk
-// that it makes itself, and come back: when buoyd is killed, after a reboot,
-// after a power cut without a network.
+// that it makes itself, and come back: when buoyd is killed, after a power cut
+// in the middle of an upgrade, without a network, and after a reboot.
 func TestBareMachine(t *testing.T) {
 	t.Parallel()
 	b := &bareTest{store: newChunkStore(t), disk: BlankDisk(t, "empty", 600)}
@@ -94,11 +99,13 @@ func TestBareMachine(t *testing.T) {
 	b.store.back()
 	host := registry(t, Rootfs(t, append(Busybox(t, "/"), File{Path: "/www/hello", Perm: 0o644, Data: []byte("hello from inside\n")})...))
 	b.image = host + "/box:1"
+	bundle, key := Bundle(t, nextVersion)
+	b.bundle = bundle
 	b.m = Start(t, Config{
-		Name: "bare", Memory: 640, Bare: true, Wires: []*Wire{NewWire(t)}, RTC: "1971-02-03T04:05:06", Disks: []*Disk{b.disk}, Forward: []int{APIPort, webPort},
+		Name: "bare", Files: []File{key}, Memory: 640, Bare: true, Wires: []*Wire{NewWire(t)}, RTC: "1971-02-03T04:05:06", Disks: []*Disk{b.disk}, Forward: []int{APIPort, webPort},
 		Kernel: append(BareAPI(), "buoy.data=create:/dev/vda", "buoy.plain-http="+host, "buoy.token=a-secret", "buoy.nonsense=1", "buoy.controller=nowhere", "buoy.lazy=always"),
 	})
-	for _, part := range []func(t *testing.T){b.boots, b.containers, b.crash, b.reboot, b.cut, b.off} {
+	for _, part := range []func(t *testing.T){b.boots, b.containers, b.crash, b.cut, b.reboot, b.off} {
 		part(t)
 	}
 }
@@ -206,7 +213,44 @@ func (b *bareTest) crash(t *testing.T) {
 	}
 }
 
-// reboot: what ran runs again, though the disk was damaged meanwhile.
+// upgrade sends the bundle, and returns while its programs are on trial.
+func (b *bareTest) upgrade(t *testing.T) {
+	t.Helper()
+	in, err := os.Open(b.bundle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	if _, err := b.n.Upgrade(t.Context(), in, 2*time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	b.m.Await("the next version is on trial", func() bool {
+		s, err := b.n.Upgrading(t.Context())
+		return err == nil && s.Trial != nil && s.Version == nextVersion
+	})
+}
+
+// upgraded waits until the trial has ended, and buoyd has been started anew.
+func (b *bareTest) upgraded(t *testing.T) {
+	t.Helper()
+	b.m.Await("the trial has an end", func() bool {
+		_, after, ended := strings.Cut(b.m.ConsoleOfBoot(), "the trial has ended")
+		return ended && strings.Contains(after, "msg=listening")
+	})
+	b.n = b.m.API()
+	b.serves(t)
+}
+
+// serves checks that it is the next version that does, and how that came.
+func (b *bareTest) serves(t *testing.T) {
+	t.Helper()
+	if s, err := b.n.Upgrading(t.Context()); err != nil || s.Version != nextVersion || s.Installed == nextVersion || s.Last == nil || s.Last.Result != "confirmed" {
+		t.Errorf("upgraded: %+v (last: %+v), %v", s, s.Last, err)
+	}
+}
+
+// reboot: what ran runs again, the upgrade lasts, and a disk that was damaged
+// meanwhile is mended.
 func (b *bareTest) reboot(t *testing.T) {
 	if err := b.n.Reboot(t.Context(), false); err != nil && !errors.Is(err, io.EOF) {
 		t.Fatal(err)
@@ -227,9 +271,10 @@ func (b *bareTest) reboot(t *testing.T) {
 	b.n = b.m.API()
 	b.m.Says("/dev/vda was mended: ")
 	b.back(t)
+	b.serves(t)
 	told := 0
-	for e, err := range b.n.NodeEvents(t.Context(), buoy.NodeEventQuery{Types: []string{"disk"}}) {
-		if told++; err != nil || e.Type != "disk.mended" || !strings.Contains(e.Data.Message, "Superblock") {
+	for e, err := range b.n.NodeEvents(t.Context(), buoy.NodeEventQuery{Types: []string{"disk.mended"}}) {
+		if told++; err != nil || !strings.Contains(e.Data.Message, "Superblock") {
 			t.Errorf("event of the disk: %+v, %v", e, err)
 		}
 	}
@@ -238,7 +283,8 @@ func (b *bareTest) reboot(t *testing.T) {
 	}
 }
 
-// cut: with writes under way and without a network, all comes back by itself.
+// cut: with writes under way, an upgrade on trial and without a network, all comes
+// back by itself.
 func (b *bareTest) cut(t *testing.T) {
 	count := func() int {
 		n, err := strconv.Atoi(b.n.inside("writer", "cat /count"))
@@ -250,6 +296,7 @@ func (b *bareTest) cut(t *testing.T) {
 	before := count()
 	b.m.Await("it writes", func() bool { return count() > before+5 })
 	wrote := count()
+	b.upgrade(t)
 	b.m.Kill()
 	b.store.away()
 	b.m.PowerOn()
@@ -260,7 +307,7 @@ func (b *bareTest) cut(t *testing.T) {
 		t.Error("it had an address")
 	}
 	b.m.Plug(true)
-	b.n = b.m.API()
+	b.upgraded(t)
 	b.back(t)
 	if now := count(); now < wrote {
 		t.Errorf("it had written %d, and %d is left", wrote, now)
