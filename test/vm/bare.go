@@ -48,12 +48,23 @@ var makeBoot = sync.OnceValues(func() (f bootFiles, err error) {
 	if err := errors.Join(err1, err2); err != nil {
 		return f, err
 	}
-	f.unpacked, err = unpackKernel(filepath.Join(dir, "amd64", "vmlinuz"))
-	return f, err
+	packed, err := packedKernel(f.kernel.Name())
+	if err != nil {
+		return f, err
+	}
+	if f.unpacked, err = os.CreateTemp(dir, "unpacked-"); err != nil {
+		return f, err
+	}
+	cmd = exec.Command("xz", "-dc", "--single-stream")
+	cmd.Stdin, cmd.Stdout = packed, f.unpacked
+	if err := cmd.Run(); err != nil {
+		return f, fmt.Errorf("unpack the kernel: %w", err)
+	}
+	return f, nil
 })
 
-// unpackKernel unpacks what a bzImage has inside, beside it.
-func unpackKernel(image string) (*os.File, error) {
+// packedKernel is what a bzImage has inside, packed by xz, and behind it the rest.
+func packedKernel(image string) (io.Reader, error) {
 	raw, err := os.ReadFile(image)
 	if err != nil {
 		return nil, err
@@ -62,16 +73,7 @@ func unpackKernel(image string) (*os.File, error) {
 	if at < 0 {
 		return nil, fmt.Errorf("the kernel is not packed by xz any more: find out how, or have tests start it as it is")
 	}
-	f, err := os.CreateTemp(filepath.Dir(image), "unpacked-")
-	if err != nil {
-		return nil, err
-	}
-	cmd := exec.Command("xz", "-dc", "--single-stream") // what follows is the rest of the image
-	cmd.Stdin, cmd.Stdout = bytes.NewReader(raw[at:]), f
-	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("unpack the kernel: %w", err)
-	}
-	return f, nil
+	return bytes.NewReader(raw[at:]), nil
 }
 
 // writeBare writes the first file system of a bare machine: the test's files, as
