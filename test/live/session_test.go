@@ -200,9 +200,7 @@ func TestExecSessions(t *testing.T) {
 	if got := k.out.String(); got != "behind\n" {
 		t.Errorf("with something left behind: %q", got)
 	}
-	if !d.running("c", "sleep 1001") {
-		t.Error("what it left behind does not run")
-	}
+	d.await("what it left behind runs", func() bool { return d.running("c", "sleep 1001") })
 
 	r, err := d.client.ExecWait(t.Context(), "c", buoy.ExecRequest{Command: []string{"sh", "-c", "cat; echo oops >&2; exit 4"}, Stdin: "in", User: "1000"})
 	if want := (buoy.ExecResult{ExitCode: 4, Stdout: "in", Stderr: "oops\n"}); err != nil || r != want {
